@@ -1,0 +1,7 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+from .scheduling_ddim_inverse import DiffSCMDDIMInverseScheduler, DiffSCMDDIMInverseSchedulerOutput
+
+
+__all__ = ["DiffSCMDDIMInverseScheduler", "DiffSCMDDIMInverseSchedulerOutput"]

@@ -1,0 +1,398 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+from diffusers.utils import BaseOutput
+
+
+@dataclass
+class DiffSCMDDIMInverseSchedulerOutput(BaseOutput):
+    """
+    Output of [`DiffSCMDDIMInverseScheduler.step`].
+
+    Args:
+        prev_sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+            The sample at the move's destination, one noise level *up*. The name is the one that all diffusers loops
+            read: it is the next input of the network.
+        pred_original_sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+            The clean sample `x_0` that the network's output stands for in this move.
+    """
+
+    prev_sample: torch.Tensor
+    pred_original_sample: torch.Tensor
+
+
+class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
+    """
+    Abduction's scheduler: the deterministic moves of a [`DDIMScheduler`] in reverse, from an image up to its
+    exogenous noise (Sanchez & Tsaftaris 2022, Alg. 3, whose last term is misprinted: it is `sqrt(1 - abar) * eps`).
+
+    `DiffSCMDDIMInverseScheduler.from_config(ddim.config)` pairs with that `ddim`: every step walks one of its moves
+    upwards, the lowest one first, and solves it for the sample that `ddim` would have come from. A network output
+    that is used in `step` and again in `ddim.step` (`eta=0`, no clipping) therefore leads back to the same sample,
+    whatever it is. A round trip is inexact only as far as the network answers differently in the two directions.
+
+    On the way up the sample that `ddim` evaluates the network at is not known yet, so an exact inverse is implicit.
+    This scheduler is explicit and offers two approximations, both of first order in the step size; see `evaluate_at`.
+
+    `ddim`'s stride is always `num_train_timesteps // num_inference_steps`, also where its timesteps lie farther apart
+    (`linspace`, and `trailing` when the number of steps doesn't divide `num_train_timesteps`). The moves are its moves
+    there too, and the pair closes, but each move starts at a lower level than the last one ended at;
+    [`levels_are_consecutive`](`DiffSCMDDIMInverseScheduler.levels_are_consecutive`) tells.
+
+    `clip_sample` and `thresholding` of `ddim` are left out on purpose: an image is to be recovered from its exogenous
+    noise, and clipping makes different images share one.
+
+    Args:
+        num_train_timesteps (`int`, defaults to 1000):
+            The number of diffusion steps that the network was trained with.
+        beta_start (`float`, defaults to 0.0001):
+            The first `beta`.
+        beta_end (`float`, defaults to 0.02):
+            The last `beta`.
+        beta_schedule (`str`, defaults to `"linear"`):
+            How the betas run from the first to the last: `"linear"`, `"scaled_linear"` or `"squaredcos_cap_v2"`.
+        trained_betas (`np.ndarray` or `list[float]`, *optional*):
+            The betas themselves, instead of `beta_start`, `beta_end` and `beta_schedule`.
+        set_alpha_to_one (`bool`, defaults to `True`):
+            Whether the level below timestep 0 is the clean image (`alphas_cumprod` 1), or timestep 0's own level.
+        steps_offset (`int`, defaults to 0):
+            Added to the timesteps of `"leading"` spacing.
+        prediction_type (`str`, defaults to `"epsilon"`):
+            What the network predicts: `"epsilon"`, `"sample"` or `"v_prediction"`.
+        timestep_spacing (`str`, defaults to `"leading"`):
+            `"leading"`, `"trailing"` or `"linspace"`, see Table 2 of https://huggingface.co/papers/2305.08891.
+        rescale_betas_zero_snr (`bool`, defaults to `False`):
+            Whether to rescale the betas so that the last level is pure noise. `"epsilon"` says nothing about the image
+            there; such steps take `"sample"` or `"v_prediction"`.
+        evaluate_at (`str`, defaults to `"destination"`):
+            The timestep that the network is given with the sample at a move's source. `"source"` is the level that the
+            sample has, the explicit Euler method's choice and the paper's (Alg. 3); the clean image is given timestep
+            0. `"destination"` is the level that the move leads to, diffusers' choice in `DDIMInverseScheduler`: the
+            same timestep as on the way down.
+        clip_abduction (`bool`, defaults to `False`):
+            Whether to clip each predicted clean sample to `[-clip_sample_range, clip_sample_range]` and to re-derive
+            the noise from it. This loses information: the round trip no longer closes.
+        clip_sample_range (`float`, defaults to 1.0):
+            The largest magnitude that `clip_abduction` lets pass.
+    """
+
+    _compatibles = [e.name for e in KarrasDiffusionSchedulers]
+    order = 1
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: np.ndarray | list[float] | None = None,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: str = "epsilon",
+        timestep_spacing: str = "leading",
+        rescale_betas_zero_snr: bool = False,
+        evaluate_at: str = "destination",
+        clip_abduction: bool = False,
+        clip_sample_range: float = 1.0,
+    ):
+        for name, value, choices in (
+            ("beta_schedule", beta_schedule, ("linear", "scaled_linear", "squaredcos_cap_v2")),
+            ("prediction_type", prediction_type, ("epsilon", "sample", "v_prediction")),
+            ("timestep_spacing", timestep_spacing, ("leading", "trailing", "linspace")),
+            ("evaluate_at", evaluate_at, ("source", "destination")),
+        ):
+            if value not in choices:
+                raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
+
+        # The scheduler whose moves are reversed: it says what the levels and the timesteps are.
+        self._ddim = DDIMScheduler(
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            trained_betas=trained_betas,
+            set_alpha_to_one=set_alpha_to_one,
+            steps_offset=steps_offset,
+            timestep_spacing=timestep_spacing,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
+        )
+        self.alphas_cumprod = self._ddim.alphas_cumprod
+        self.final_alpha_cumprod = self._ddim.final_alpha_cumprod
+
+        # set by `set_timesteps`
+        self.num_inference_steps = None
+        self.timesteps = None
+        self.source_alphas_cumprod = None
+        self.destination_alphas_cumprod = None
+        self._begin_index = None
+        self._step_index = None
+
+    @property
+    def levels_are_consecutive(self) -> bool:
+        """
+        Whether each move of the current schedule starts at the level that the move before it led to.
+        """
+        if self.num_inference_steps is None:
+            raise ValueError("`set_timesteps` must be called before `levels_are_consecutive` is known.")
+        return torch.equal(self.source_alphas_cumprod[1:], self.destination_alphas_cumprod[:-1])
+
+    @property
+    def begin_index(self) -> int | None:
+        """
+        The index of the move that the first call of `step` makes. `None`: found from its timestep.
+        """
+        return self._begin_index
+
+    @property
+    def step_index(self) -> int | None:
+        """
+        The index of the move that the next call of `step` makes. `None` before the first one.
+        """
+        return self._step_index
+
+    def set_begin_index(self, begin_index: int = 0):
+        """
+        Sets the move that the next call of `step` makes; a move can be made again this way.
+
+        Args:
+            begin_index (`int`, defaults to 0):
+                The index of the move, counted from the clean image.
+        """
+        self._begin_index = begin_index
+        self._step_index = None
+
+    def index_for_timestep(self, timestep: int | torch.Tensor) -> int:
+        """
+        Finds the first move at which the network is given `timestep`.
+
+        Args:
+            timestep (`int` or `torch.Tensor`):
+                One of `timesteps`.
+
+        Returns:
+            `int`: The index of the move.
+
+        Raises:
+            ValueError: If `timestep` is not one of `timesteps`.
+        """
+        timesteps = self.timesteps.tolist()
+        if timestep not in timesteps:
+            raise ValueError(f"`timestep` must be one of `scheduler.timesteps`, {timesteps}, but is {timestep}.")
+        return timesteps.index(timestep)
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Returns `sample` as it is, for loops that serve schedulers which scale the network's input.
+
+        Args:
+            sample (`torch.Tensor`):
+                The network's input.
+            timestep (`int` or `torch.Tensor`, *optional*):
+                The current timestep.
+
+        Returns:
+            `torch.Tensor`: `sample`.
+        """
+        return sample
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
+        """
+        Sets the moves, from the clean image upwards, and `timesteps`, what the network is given at each of them.
+
+        `source_alphas_cumprod` and `destination_alphas_cumprod`, two `torch.Tensor` of shape `(num_inference_steps,)`
+        on the CPU, hold the levels that the moves start from and lead to.
+
+        Args:
+            num_inference_steps (`int`):
+                The number of moves, between 1 and `num_train_timesteps`.
+            device (`str` or `torch.device`, *optional*):
+                Where `timesteps` goes.
+
+        Raises:
+            TypeError: If `num_inference_steps` is not an integer.
+            ValueError:
+                If `num_inference_steps` is out of range, or if [`DDIMScheduler`] has a move that cannot be made or
+                reversed: timesteps that the network was not trained for, a prediction of `"epsilon"` from pure noise,
+                a `"v_prediction"` from pure noise to the clean image.
+        """
+        num_train_timesteps = self.config.num_train_timesteps
+        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+            raise TypeError(
+                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
+            )
+        if not 1 <= num_inference_steps <= num_train_timesteps:
+            raise ValueError(
+                f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
+                f" {num_inference_steps}."
+            )
+
+        self._ddim.set_timesteps(num_inference_steps)
+        destinations = self._ddim.timesteps.flip(0)
+        sources = destinations - num_train_timesteps // num_inference_steps
+
+        # A large `steps_offset`, or rounding in `trailing`.
+        if destinations[0] < 0 or destinations[-1] >= len(self.alphas_cumprod):
+            raise ValueError(
+                f"`num_inference_steps`={num_inference_steps} with `timestep_spacing`="
+                f"{self.config.timestep_spacing!r} and `steps_offset`={self.config.steps_offset} makes `DDIMScheduler`"
+                f" use timesteps from {destinations[0]} to {destinations[-1]}, but the network takes those from 0 to"
+                f" {len(self.alphas_cumprod) - 1}. Use another number of steps."
+            )
+
+        # Below timestep 0 lies the level `final_alpha_cumprod`, which has no timestep of its own.
+        labels = sources.clamp(min=0)
+        source_alphas_cumprod = torch.where(sources >= 0, self.alphas_cumprod[labels], self.final_alpha_cumprod)
+        destination_alphas_cumprod = self.alphas_cumprod[destinations]
+
+        from_pure_noise = destination_alphas_cumprod == 0
+        if self.config.prediction_type == "epsilon" and from_pure_noise.any():
+            raise ValueError(
+                "`prediction_type` must be 'sample' or 'v_prediction' for a schedule that reaches pure noise"
+                f" (`rescale_betas_zero_snr`={self.config.rescale_betas_zero_snr}), but is 'epsilon': there the noise"
+                " says nothing about the image and `DDIMScheduler` divides by zero."
+            )
+        if self.config.prediction_type == "v_prediction" and (from_pure_noise & (source_alphas_cumprod == 1)).any():
+            raise ValueError(
+                f"`num_inference_steps`={num_inference_steps} makes one move between pure noise and the clean image."
+                " With `prediction_type`='v_prediction' it forgets the noise and cannot be reversed. Use more steps."
+            )
+
+        self.num_inference_steps = num_inference_steps
+        self.source_alphas_cumprod = source_alphas_cumprod
+        self.destination_alphas_cumprod = destination_alphas_cumprod
+        self.timesteps = (destinations if self.config.evaluate_at == "destination" else labels).to(device)
+        self._begin_index = None
+        self._step_index = None
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        return_dict: bool = True,
+    ) -> DiffSCMDDIMInverseSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """
+        Makes the next move upwards: finds the sample from which [`DDIMScheduler`] would arrive at `sample`, given this
+        same `model_output`.
+
+        Args:
+            model_output (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The network's output for `sample` and `timestep`.
+            timestep (`int` or `torch.Tensor` with one element):
+                The current one of `timesteps`.
+            sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The sample at the move's source. Its dtype is kept.
+            return_dict (`bool`, defaults to `True`):
+                Whether to return a [`DiffSCMDDIMInverseSchedulerOutput`] or a tuple.
+
+        Returns:
+            [`DiffSCMDDIMInverseSchedulerOutput`] or `tuple`: `prev_sample` and `pred_original_sample`.
+
+        Raises:
+            ValueError:
+                If `set_timesteps` was not called, all moves have been made, `timestep` is not the current one, or
+                `model_output` and `sample` differ in shape.
+        """
+        if self.num_inference_steps is None:
+            raise ValueError("`set_timesteps` must be called before `step`.")
+        if model_output.shape != sample.shape:
+            message = f"`model_output` must have `sample`'s shape, {tuple(sample.shape)}, but has"
+            message += f" {tuple(model_output.shape)}."
+            if model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]:
+                message += " Split off a learned sigma, the second half of the channels, first."
+            raise ValueError(message)
+
+        if isinstance(timestep, torch.Tensor):
+            timestep = timestep.item()
+        if self._step_index is None:
+            self._step_index = self.index_for_timestep(timestep) if self._begin_index is None else self._begin_index
+        if self._step_index >= self.num_inference_steps:
+            raise ValueError(
+                f"All {self.num_inference_steps} moves have been made. Call `set_timesteps` before the next `step`."
+            )
+        if timestep != self.timesteps[self._step_index]:
+            raise ValueError(
+                f"`timestep` must be {self.timesteps[self._step_index]} at step {self._step_index}, but is {timestep}."
+            )
+
+        # 1. The two levels. At each, sample = alpha * x_0 + sigma * epsilon, with alpha = sqrt(alphas_cumprod). The
+        # square roots are float32 as in DDIMScheduler; as Python floats they then take part in float64 arithmetic.
+        alpha_prod_source = self.source_alphas_cumprod[self._step_index]
+        alpha_source = (alpha_prod_source**0.5).item()
+        sigma_source = ((1 - alpha_prod_source) ** 0.5).item()
+        alpha_prod_destination = self.destination_alphas_cumprod[self._step_index]
+        alpha_destination = (alpha_prod_destination**0.5).item()
+        sigma_destination = ((1 - alpha_prod_destination) ** 0.5).item()
+
+        # 2. The clean sample and the noise that `model_output` stands for
+        if self.config.prediction_type == "epsilon":
+            pred_epsilon = model_output
+            pred_original_sample = (sample - sigma_source * pred_epsilon) / alpha_source
+            prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
+        elif self.config.prediction_type == "sample":
+            pred_original_sample = model_output
+            if sigma_source > 0:
+                pred_epsilon = (sample - alpha_source * pred_original_sample) / sigma_source
+            else:
+                # DDIM's last move returns the predicted clean sample and forgets where it came from, so any noise
+                # closes the round trip. Take the one that the network implied at the level it was told.
+                alpha_prod = self.alphas_cumprod[timestep]
+                pred_epsilon = sample - (alpha_prod**0.5).item() * pred_original_sample
+                pred_epsilon = pred_epsilon / ((1 - alpha_prod) ** 0.5).item()
+            prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
+        else:
+            # DDIM reads x_0 and epsilon off the sample at the destination:
+            #   sample = alpha_source * (alpha_destination * prev_sample - sigma_destination * v)
+            #          + sigma_source * (sigma_destination * prev_sample + alpha_destination * v),
+            # a rotation by the angle between the two levels. Solved for prev_sample:
+            cos = alpha_source * alpha_destination + sigma_source * sigma_destination
+            sin = alpha_source * sigma_destination - sigma_source * alpha_destination
+            prev_sample = (sample + sin * model_output) / cos
+            pred_original_sample = alpha_destination * prev_sample - sigma_destination * model_output
+            pred_epsilon = sigma_destination * prev_sample + alpha_destination * model_output
+
+        # 3. Clip, if asked to. A clean sample is at no level from which its noise could be derived again.
+        if self.config.clip_abduction:
+            clip_range = self.config.clip_sample_range
+            pred_original_sample = pred_original_sample.clamp(-clip_range, clip_range)
+            if sigma_source > 0:
+                pred_epsilon = (sample - alpha_source * pred_original_sample) / sigma_source
+            prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
+
+        self._step_index += 1
+
+        prev_sample = prev_sample.to(sample.dtype)
+        pred_original_sample = pred_original_sample.to(sample.dtype)
+        if not return_dict:
+            return (prev_sample, pred_original_sample)
+        return DiffSCMDDIMInverseSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
+
+    def add_noise(
+        self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.IntTensor
+    ) -> torch.Tensor:
+        """
+        Samples the diffusion process at the given timesteps, exactly as [`DDIMScheduler.add_noise`] does.
+
+        Args:
+            original_samples (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                Clean samples.
+            noise (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                Standard normal noise.
+            timesteps (`torch.IntTensor` of shape `(batch_size,)`):
+                A timestep per sample, between 0 and `num_train_timesteps - 1`.
+
+        Returns:
+            `torch.Tensor`: The noisy samples.
+        """
+        return self._ddim.add_noise(original_samples, noise, timesteps)
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
