@@ -323,6 +323,16 @@ class TestConvergence:
         expected = data.flow(image, torch.tensor(1.0).double(), inverse.alphas_cumprod[0].double())
         torch.testing.assert_close(found, expected, rtol=0, atol=5e-4)  # sigma^2 is 1e-4 there
 
+    def test_clean_sample_predicted_at_the_source_implies_the_noise_there(self):
+        """The clean image has no noise of its own: "sample" is then read at timestep 0, and agrees with "epsilon"."""
+        data, image = Gaussian(), torch.linspace(-1, 1, 21, dtype=torch.float64)
+        found = []
+        for prediction_type in ("epsilon", "sample"):
+            _, inverse = pair(10, "source", timestep_spacing="trailing", prediction_type=prediction_type)
+            output = self.network(data, image, inverse.alphas_cumprod[0], prediction_type)
+            found.append(inverse.step(output, 0, image).prev_sample)
+        torch.testing.assert_close(*found, rtol=0, atol=1e-3)
+
     def test_network_is_evaluated_where_the_convention_says(self):
         """One Euler step of x / alpha over sigma / alpha, with the noise at its start or with its end's timestep."""
         data, x = Gaussian(), torch.linspace(-1, 1, 21, dtype=torch.float64)
