@@ -1,2 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from .pipeline_diffscm_counterfactual import DiffSCMCounterfactualPipeline, DiffSCMCounterfactualPipelineOutput
+
+
+__all__ = ["DiffSCMCounterfactualPipeline", "DiffSCMCounterfactualPipelineOutput"]

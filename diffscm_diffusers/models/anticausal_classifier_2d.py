@@ -1,0 +1,307 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin, UNet2DModel
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
+from diffusers.utils import BaseOutput
+from torch import nn
+
+
+@dataclass
+class AntiCausalClassifier2DOutput(BaseOutput):
+    """
+    The output of [`AntiCausalClassifier2DModel`].
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_classes)`):
+            Unnormalised log-probabilities of the cause, `log p(y | x_t)` up to a constant per row.
+    """
+
+    logits: torch.Tensor
+
+
+class AttentionPool2D(nn.Module):
+    """
+    Pools a feature map into one vector: the mean of all positions attends to every position and to itself, as in the
+    classifier of [Dhariwal & Nichol (2021)](https://huggingface.co/papers/2105.05233), Sec. 4.
+
+    Args:
+        spatial_size (`int`): Height and width of the feature map.
+        channels (`int`): Channels of the feature map.
+        head_dim (`int`): Channels per attention head.
+        out_features (`int`): Length of the vector.
+    """
+
+    def __init__(self, spatial_size: int, channels: int, head_dim: int, out_features: int):
+        super().__init__()
+        self.num_heads = channels // head_dim
+        self.position_embedding = nn.Parameter(torch.randn(1 + spatial_size**2, channels) / channels**0.5)
+        self.to_q = nn.Linear(channels, channels)
+        self.to_k = nn.Linear(channels, channels)
+        self.to_v = nn.Linear(channels, channels)
+        self.to_out = nn.Linear(channels, out_features)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        tokens = hidden_states.flatten(2).transpose(1, 2)
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1) + self.position_embedding
+        query, key, value = (
+            x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for x in (self.to_q(tokens[:, :1]), self.to_k(tokens), self.to_v(tokens))
+        )
+        pooled = F.scaled_dot_product_attention(query, key, value)
+        return self.to_out(pooled.transpose(1, 2).flatten(1))
+
+
+class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
+    r"""
+    The anti-causal predictor `p(y | x_t)`: a classifier that reads the cause `y` off the noisy effect `x_t`. The
+    gradient of its log-probability steers the reverse diffusion under an intervention on `y` (paper, Sec. 3.3 and Eq.
+    7).
+
+    It is the encoder of a [`UNet2DModel`], conditioned on the diffusion time by adaptive group normalisation, then a
+    pooling layer and a linear head (paper, App. E). Names and defaults are those of [`UNet2DModel`], so that the
+    weights of a denoiser's encoder fit: see [`~AntiCausalClassifier2DModel.from_unet`].
+
+    Parameters:
+        sample_size (`int`): Height and width of the images.
+        in_channels (`int`, *optional*, defaults to 3): Number of channels of the images.
+        num_classes (`int`, *optional*, defaults to 1000): Number of values the cause can take.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the classes. Keys become strings in the saved configuration, as JSON has no others.
+        down_block_types (`tuple[str]`, *optional*):
+            Types of the encoder's blocks, from the finest level to the coarsest.
+        block_out_channels (`tuple[int]`, *optional*): Output channels of each block.
+        layers_per_block (`int`, *optional*, defaults to 1): Number of residual layers in each block.
+        downsample_type (`str`, *optional*, defaults to `"conv"`): `"conv"` or `"resnet"`.
+        add_attention (`bool`, *optional*, defaults to `True`): Whether the middle block attends over positions.
+        attention_head_dim (`int`, *optional*, defaults to 8): Channels per attention head, pooling included.
+        norm_num_groups (`int`, *optional*, defaults to 32): Number of groups of every group normalisation.
+        attn_norm_num_groups (`int`, *optional*): Number of groups before the middle block's attention.
+        norm_eps (`float`, *optional*, defaults to 1e-5): Added to the variance in the normalisations.
+        resnet_time_scale_shift (`str`, *optional*, defaults to `"scale_shift"`):
+            How time enters the residual layers: `"scale_shift"`, adaptive group normalisation, or `"default"`, a sum.
+        freq_shift (`int`, *optional*, defaults to 0): Shift of the frequencies of the time embedding.
+        flip_sin_to_cos (`bool`, *optional*, defaults to `True`): Order of sine and cosine in the time embedding.
+        dropout (`float`, *optional*, defaults to 0.0): Dropout in the residual layers.
+        pooling (`str`, *optional*, defaults to `"average"`): `"average"` or `"attention"` ([`AttentionPool2D`]).
+
+    Raises:
+        ValueError: if `pooling` is unknown, if `id2label` does not name `num_classes` classes, or if the lengths of
+            `down_block_types` and `block_out_channels` differ.
+    """
+
+    _supports_gradient_checkpointing = True
+    _skip_layerwise_casting_patterns = ["norm"]
+
+    # float16 backward passes lose what is below 6e-8; a power of two moves the gradient up without rounding it.
+    _FLOAT16_GRADIENT_SCALE = 2.0**8
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int,
+        in_channels: int = 3,
+        num_classes: int = 1000,
+        id2label: dict[int, str] | None = None,
+        down_block_types: tuple[str, ...] = ("DownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"),
+        block_out_channels: tuple[int, ...] = (32, 64, 128, 128),
+        layers_per_block: int = 1,
+        downsample_type: str = "conv",
+        add_attention: bool = True,
+        attention_head_dim: int | None = 8,
+        norm_num_groups: int = 32,
+        attn_norm_num_groups: int | None = None,
+        norm_eps: float = 1e-5,
+        resnet_time_scale_shift: str = "scale_shift",
+        freq_shift: int = 0,
+        flip_sin_to_cos: bool = True,
+        dropout: float = 0.0,
+        pooling: str = "average",
+    ):
+        super().__init__()
+        if len(down_block_types) != len(block_out_channels):
+            raise ValueError(
+                "`down_block_types` and `block_out_channels` take one entry per level, got "
+                f"{len(down_block_types)} and {len(block_out_channels)}."
+            )
+        if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
+            raise ValueError(
+                f"`id2label` takes a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
+            )
+        if pooling not in ("average", "attention"):
+            raise ValueError(f"`pooling` takes 'average' or 'attention', got {pooling!r}.")
+
+        time_embed_dim = block_out_channels[0] * 4
+        self.conv_in = nn.Conv2d(in_channels, block_out_channels[0], kernel_size=3, padding=1)
+        self.time_proj = Timesteps(block_out_channels[0], flip_sin_to_cos, freq_shift)
+        self.time_embedding = TimestepEmbedding(block_out_channels[0], time_embed_dim)
+
+        self.down_blocks = nn.ModuleList()
+        output_channel = block_out_channels[0]
+        for i, down_block_type in enumerate(down_block_types):
+            input_channel = output_channel
+            output_channel = block_out_channels[i]
+            self.down_blocks.append(
+                get_down_block(
+                    down_block_type,
+                    num_layers=layers_per_block,
+                    in_channels=input_channel,
+                    out_channels=output_channel,
+                    temb_channels=time_embed_dim,
+                    add_downsample=i < len(block_out_channels) - 1,
+                    resnet_eps=norm_eps,
+                    resnet_act_fn="silu",
+                    resnet_groups=norm_num_groups,
+                    attention_head_dim=attention_head_dim if attention_head_dim is not None else output_channel,
+                    downsample_padding=1,
+                    resnet_time_scale_shift=resnet_time_scale_shift,
+                    downsample_type=downsample_type,
+                    dropout=dropout,
+                )
+            )
+        self.mid_block = UNetMidBlock2D(
+            in_channels=output_channel,
+            temb_channels=time_embed_dim,
+            dropout=dropout,
+            resnet_eps=norm_eps,
+            resnet_act_fn="silu",
+            resnet_time_scale_shift=resnet_time_scale_shift,
+            attention_head_dim=attention_head_dim if attention_head_dim is not None else output_channel,
+            resnet_groups=norm_num_groups,
+            attn_groups=attn_norm_num_groups,
+            add_attention=add_attention,
+        )
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, output_channel, eps=norm_eps)
+        self.conv_act = nn.SiLU()
+        if pooling == "attention":
+            spatial_size = sample_size
+            for down_block_type in down_block_types[:-1]:
+                # A strided convolution rounds an odd size up, the average pool of a residual layer rounds it down.
+                by_resnet = down_block_type == "ResnetDownsampleBlock2D" or downsample_type == "resnet"
+                spatial_size = spatial_size // 2 if by_resnet else (spatial_size + 1) // 2
+            head_dim = attention_head_dim if attention_head_dim is not None else output_channel
+            self.pool = AttentionPool2D(spatial_size, output_channel, head_dim, num_classes)
+        else:
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(output_channel, num_classes))
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """`dict[int, str]`: the name of each class; its number where the configuration names none."""
+        if self.config.id2label is None:
+            return {i: str(i) for i in range(self.config.num_classes)}
+        return {int(i): label for i, label in sorted(self.config.id2label.items(), key=lambda item: int(item[0]))}
+
+    @classmethod
+    def from_unet(
+        cls, unet: UNet2DModel, num_classes: int, id2label: dict[int, str] | None = None, pooling: str = "average"
+    ) -> "AntiCausalClassifier2DModel":
+        """
+        Makes a classifier whose encoder is a copy of a denoiser's, weights included (in float32); its head is new.
+
+        Args:
+            unet ([`UNet2DModel`]): The denoiser. It must have sinusoidal time embeddings and a middle block.
+            num_classes (`int`): Number of values the cause can take.
+            id2label (`dict[int, str]`, *optional*): Names of the classes.
+            pooling (`str`, *optional*, defaults to `"average"`): `"average"` or `"attention"`.
+
+        Raises:
+            ValueError: if the denoiser's encoder has parts that the classifier has not.
+        """
+        config = unet.config
+        for name, taken in (
+            ("time_embedding_type", "positional"),
+            ("time_embedding_dim", None),
+            ("mid_block_type", "UNetMidBlock2D"),
+            ("center_input_sample", False),
+            ("mid_block_scale_factor", 1),
+            ("downsample_padding", 1),
+            ("act_fn", "silu"),
+            ("class_embed_type", None),
+            ("num_class_embeds", None),
+        ):
+            if config[name] != taken:
+                raise ValueError(f"`unet` must have `{name}` {taken!r}, got {config[name]!r}.")
+        shared = (
+            "sample_size",
+            "in_channels",
+            "down_block_types",
+            "block_out_channels",
+            "layers_per_block",
+            "downsample_type",
+            "add_attention",
+            "attention_head_dim",
+            "norm_num_groups",
+            "attn_norm_num_groups",
+            "norm_eps",
+            "resnet_time_scale_shift",
+            "freq_shift",
+            "flip_sin_to_cos",
+            "dropout",
+        )
+        model = cls(
+            num_classes=num_classes, id2label=id2label, pooling=pooling, **{name: config[name] for name in shared}
+        )
+        for name in ("conv_in", "time_embedding", "down_blocks", "mid_block"):
+            getattr(model, name).load_state_dict(getattr(unet, name).state_dict())
+        return model.to(unet.device)
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, return_dict: bool = True
+    ) -> AntiCausalClassifier2DOutput | tuple[torch.Tensor]:
+        r"""
+        Args:
+            sample (`torch.Tensor`): Noisy images `x_t`, shape `(batch, in_channels, sample_size, sample_size)`.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output object or a tuple.
+
+        Returns:
+            [`AntiCausalClassifier2DOutput`] or `tuple`: the logits.
+        """
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        emb = self.time_embedding(self.time_proj(timestep).to(self.dtype))
+
+        skip_sample = sample
+        sample = self.conv_in(sample)
+        for down_block in self.down_blocks:
+            if hasattr(down_block, "skip_conv"):
+                sample, _, skip_sample = down_block(hidden_states=sample, temb=emb, skip_sample=skip_sample)
+            else:
+                sample, _ = down_block(hidden_states=sample, temb=emb)
+        sample = self.mid_block(sample, emb)
+        logits = self.pool(self.conv_act(self.conv_norm_out(sample)))
+
+        if not return_dict:
+            return (logits,)
+        return AntiCausalClassifier2DOutput(logits=logits)
+
+    def log_prob_gradient(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""
+        The gradient that an intervention adds to the score, `grad_{x_t} log p(y | x_t)` (paper, Eq. 7), and the
+        log-probability itself. Works under `torch.no_grad` and `torch.inference_mode` and leaves the parameters'
+        gradients alone.
+
+        Args:
+            sample (`torch.Tensor`): Noisy images `x_t`, shape `(batch, in_channels, sample_size, sample_size)`.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            class_labels (`torch.Tensor` of shape `(batch,)`): The class `y` of each image.
+
+        Returns:
+            `tuple`: the gradient, like `sample` but in float32 whatever the weights' type, and `log p(y | x_t)`,
+            float32 of shape `(batch,)`.
+        """
+        scale = self._FLOAT16_GRADIENT_SCALE if self.dtype == torch.float16 else 1.0
+        with torch.inference_mode(False), torch.enable_grad():
+            # Tensors made under inference mode cannot enter autograd; their copies can.
+            sample = sample.detach().clone().float().requires_grad_()
+            timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
+            logits = self(sample.to(self.dtype), timestep).logits.float()
+            log_prob = F.log_softmax(logits, dim=-1).gather(1, class_labels.clone()[:, None]).squeeze(1)
+            (gradient,) = torch.autograd.grad(log_prob.sum() * scale, sample)
+        return gradient / scale, log_prob.detach()

@@ -1,0 +1,59 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Where a training run's model comes from, and where it goes when the run ends."""
+
+import os
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+from diffusers import DiffusionPipeline, ModelMixin
+
+from .checkpoints import UNFINISHED_PREFIX
+
+
+def create_model(model_class: type[ModelMixin], args: Namespace, **config) -> ModelMixin:
+    """
+    Loads the model that training goes on from, or makes a new one from its JSON configuration.
+
+    Args:
+        model_class (`type`): A `ModelMixin`.
+        args (`argparse.Namespace`):
+            See [`add_training_arguments`]. `args.resolution` is set to the model's if it is `None`.
+        config: Values that override the JSON file's, for a new model.
+
+    Raises:
+        ValueError: if both or neither of `--pretrained_model_name_or_path` and `--model_config_name_or_path` are
+        given.
+    """
+    if (args.pretrained_model_name_or_path is None) == (args.model_config_name_or_path is None):
+        raise ValueError(
+            "Exactly one of `--pretrained_model_name_or_path` and `--model_config_name_or_path` is needed, got "
+            f"{args.pretrained_model_name_or_path!r} and {args.model_config_name_or_path!r}."
+        )
+    if args.pretrained_model_name_or_path is not None:
+        model = model_class.from_pretrained(
+            args.pretrained_model_name_or_path, subfolder=args.subfolder, cache_dir=args.cache_dir
+        )
+    else:
+        stored = model_class.load_config(args.model_config_name_or_path)
+        if args.resolution is not None:
+            config["sample_size"] = args.resolution
+        model = model_class.from_config(stored, **config)
+    if args.resolution is None:
+        args.resolution = model.config.sample_size
+    return model
+
+
+def save_whole(component: ModelMixin | DiffusionPipeline, folder: str | Path):
+    """Saves a model or pipeline into a folder beside others' files, each file complete before it gets its name."""
+    folder = Path(folder)
+    unfinished = folder / (UNFINISHED_PREFIX + "model")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    component.save_pretrained(unfinished)
+    for path in sorted(unfinished.rglob("*")):
+        if path.is_file():
+            target = folder / path.relative_to(unfinished)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    shutil.rmtree(unfinished)

@@ -1,0 +1,225 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The training loop of the denoiser and of the anti-causal predictor."""
+
+import contextlib
+import logging
+import math
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator, skip_first_batches
+from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
+from datasets import IterableDataset
+from diffusers import DDPMScheduler, ModelMixin
+from diffusers.optimization import get_scheduler
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
+from .data import ImageCollator
+from .noise import draw_noise
+
+
+logger = logging.getLogger(__name__)
+
+
+def denoising_loss(model, noisy_images, timesteps, noise, labels) -> torch.Tensor:
+    """Mean squared error of the predicted noise (paper, Eq. 1; in its epsilon form the weight is 1)."""
+    return F.mse_loss(model(noisy_images, timesteps).sample.float(), noise)
+
+
+def anticausal_loss(model, noisy_images, timesteps, noise, labels) -> torch.Tensor:
+    """Cross-entropy of the cause given the noisy effect, `-log p(y | x_t)` (paper, Sec. 3.3)."""
+    return F.cross_entropy(model(noisy_images, timesteps).logits.float(), labels)
+
+
+def create_accelerator(args: Namespace) -> Accelerator:
+    """Makes the `Accelerator` that the arguments ask for and seeds every random generator."""
+    accelerator = Accelerator(
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        mixed_precision=args.mixed_precision,
+        log_with=args.report_to,
+        project_config=ProjectConfiguration(args.output_dir, str(Path(args.output_dir, args.logging_dir))),
+        dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+    )
+    logging.basicConfig(
+        format="%(asctime)s %(name)s: %(message)s",
+        level=logging.INFO if accelerator.is_main_process else logging.ERROR,
+    )
+    set_seed(args.seed)
+    return accelerator
+
+
+def train(
+    args: Namespace,
+    accelerator: Accelerator,
+    model: ModelMixin,
+    dataset,
+    noise_scheduler: DDPMScheduler,
+    loss_fn: Callable,
+    validate: Callable[[ModelMixin, int], None],
+) -> ModelMixin:
+    """
+    Trains a time-conditioned network on noisy images, and returns it with its averaged weights.
+
+    Every source of chance is a function of the seed and the position in the run, so a run that was interrupted
+    anywhere and resumed ends with the weights of the uninterrupted one, and processes that share a batch see
+    together what one process would.
+
+    Args:
+        args (`argparse.Namespace`): See [`add_training_arguments`].
+        accelerator (`Accelerator`): From [`create_accelerator`].
+        model (`ModelMixin`): Called as `model(noisy_images, timesteps)`.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): Rows with an image and a label.
+        noise_scheduler (`DDPMScheduler`): Adds the noise.
+        loss_fn (`Callable`): `loss_fn(model, noisy_images, timesteps, noise, labels)` gives a scalar.
+        validate (`Callable`):
+            `validate(model, step)` is called on the main process every `args.validation_steps` steps, with the
+            averaged weights, and logs what it finds.
+
+    Returns:
+        `ModelMixin`: the model without accelerate's wrappers, with EMA weights if `args.use_ema`.
+    """
+    streaming = isinstance(dataset, IterableDataset)
+    if streaming:
+        dataset = dataset.shuffle(seed=args.seed, buffer_size=args.shuffle_buffer_size)
+    elif len(dataset) < args.train_batch_size * accelerator.num_processes:
+        raise ValueError(
+            f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs as many "
+            f"images, but the data set has {len(dataset)}."
+        )
+    dataloader = DataLoader(
+        dataset,
+        batch_size=args.train_batch_size,
+        shuffle=not streaming,
+        drop_last=True,
+        num_workers=args.dataloader_num_workers,
+        collate_fn=ImageCollator(args.resolution, model.config.in_channels, args.image_column, args.label_column),
+    )
+    if args.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    ema = None
+    if args.use_ema:
+        ema = EMAModel(
+            model.parameters(),
+            decay=args.ema_max_decay,
+            use_ema_warmup=True,
+            inv_gamma=args.ema_inv_gamma,
+            power=args.ema_power,
+            foreach=True,
+        )
+        ema.to(accelerator.device)
+    optimizer = torch.optim.Adam(
+        model.parameters(),
+        lr=args.learning_rate,
+        betas=(args.adam_beta1, args.adam_beta2),
+        weight_decay=args.adam_weight_decay,
+        eps=args.adam_epsilon,
+    )
+    # Not prepared by accelerate, which would step it once per process: the schedule counts optimizer steps.
+    lr_scheduler = get_scheduler(
+        args.lr_scheduler,
+        optimizer,
+        num_warmup_steps=args.lr_warmup_steps,
+        num_training_steps=args.max_train_steps,
+    )
+    model, optimizer, dataloader = accelerator.prepare(model, optimizer, dataloader)
+    network = torch.compile(model) if args.torch_compile else model
+
+    progress = {"step": 0, "epoch": 0, "batch": 0, "micro_step": 0}
+    if args.resume_from_checkpoint:
+        folder = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
+        if folder is None:
+            logger.info("No checkpoint in %s yet: starting from the beginning.", args.output_dir)
+        else:
+            progress = load_checkpoint(accelerator, ema, folder)
+            lr_scheduler.load_state_dict(progress.pop("lr_scheduler"))
+            logger.info("Resuming from %s.", folder)
+
+    def averaged_weights():
+        return swapped_weights(ema, model.parameters()) if ema is not None else contextlib.nullcontext()
+
+    bar = tqdm(
+        total=args.max_train_steps,
+        initial=progress["step"],
+        desc="Training",
+        disable=not accelerator.is_local_main_process,
+    )
+    model.train()
+    while progress["step"] < args.max_train_steps:
+        dataloader.set_epoch(progress["epoch"])
+        batches = skip_first_batches(dataloader, progress["batch"]) if progress["batch"] else dataloader
+        batches.set_epoch(progress["epoch"])
+        for batch in batches:
+            images, labels = batch["pixel_values"], batch["labels"]
+            noise, timesteps = draw_noise(
+                images,
+                noise_scheduler.config.num_train_timesteps,
+                args.seed,
+                progress["micro_step"],
+                accelerator.process_index,
+                accelerator.num_processes,
+            )
+            noisy_images = noise_scheduler.add_noise(images, noise, timesteps)
+            with accelerator.accumulate(model):
+                with accelerator.autocast():
+                    loss = loss_fn(network, noisy_images, timesteps, noise, labels)
+                accelerator.backward(loss)
+                if accelerator.sync_gradients:
+                    grad_norm = accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+                optimizer.step()
+                optimizer.zero_grad()
+            progress["batch"] += 1
+            progress["micro_step"] += 1
+            if not accelerator.sync_gradients:
+                continue
+
+            if not accelerator.optimizer_step_was_skipped:
+                lr_scheduler.step()
+            if ema is not None:
+                ema.step(model.parameters())
+            progress["step"] += 1
+            step = progress["step"]
+            bar.update()
+            logs = {"loss": loss.item(), "lr": lr_scheduler.get_last_lr()[0], "grad_norm": float(grad_norm)}
+            if not math.isfinite(logs["loss"]):
+                raise FloatingPointError(
+                    f"The loss at step {step} is {logs['loss']}: try a lower `--learning_rate` or `--max_grad_norm`."
+                )
+            bar.set_postfix(logs)
+            accelerator.log(logs, step=step)
+            if step % args.validation_steps == 0 or step == args.max_train_steps:
+                if accelerator.is_main_process:
+                    with averaged_weights():
+                        validate(accelerator.unwrap_model(model), step)
+                    model.train()
+                accelerator.wait_for_everyone()
+            if step % args.checkpointing_steps == 0 or step == args.max_train_steps:
+                position = {**progress, "lr_scheduler": lr_scheduler.state_dict()}
+                save_checkpoint(accelerator, ema, args.output_dir, position, args.checkpoints_total_limit)
+            if step == args.max_train_steps:
+                break
+        else:
+            progress["epoch"] += 1
+            progress["batch"] = 0
+    bar.close()
+    if ema is not None:
+        ema.copy_to(model.parameters())
+    return accelerator.unwrap_model(model)
+
+
+@contextlib.contextmanager
+def swapped_weights(ema: EMAModel, parameters):
+    """Holds the averaged weights in the model while the context lasts."""
+    parameters = list(parameters)
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    try:
+        yield
+    finally:
+        ema.restore(parameters)

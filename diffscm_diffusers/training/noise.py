@@ -1,0 +1,42 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Noise that depends on the seed and the step alone, so that runs can be resumed and shared out exactly."""
+
+import numpy as np
+import torch
+
+
+def draw_noise(
+    sample: torch.Tensor,
+    num_train_timesteps: int,
+    seed: int,
+    step: int,
+    process_index: int = 0,
+    num_processes: int = 1,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Draws the noise and the uniform timesteps with which one process trains on its share of a global batch.
+
+    The draw for the whole global batch is a function of `seed` and `step`; each process takes its slice. So a resumed
+    run sees the noise of the uninterrupted one, and two processes see together what a single one would.
+
+    Args:
+        sample (`torch.Tensor`): This process' clean images, shape `(batch, channels, height, width)`.
+        num_train_timesteps (`int`): Timesteps are uniform in `[0, num_train_timesteps)`.
+        seed (`int`): The run's seed.
+        step (`int`): Index of the global batch since the start of the run.
+        process_index (`int`, *optional*, defaults to 0): Which slice of the global batch `sample` is.
+        num_processes (`int`, *optional*, defaults to 1): Number of equal slices.
+
+    Returns:
+        `tuple`: noise like `sample`, and timesteps of shape `(batch,)`.
+    """
+    state = np.random.SeedSequence((seed, step)).generate_state(2)
+    generator = torch.Generator(sample.device).manual_seed(int(state[0]) << 31 | int(state[1]) >> 1)
+    batch = sample.shape[0]
+    own = slice(process_index * batch, (process_index + 1) * batch)
+    noise = torch.randn(
+        (batch * num_processes, *sample.shape[1:]), generator=generator, device=sample.device, dtype=sample.dtype
+    )
+    timesteps = torch.randint(num_train_timesteps, (batch * num_processes,), generator=generator, device=sample.device)
+    return noise[own], timesteps[own]

@@ -1,0 +1,573 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.utils import BaseOutput, replace_example_docstring
+from diffusers.utils.torch_utils import randn_tensor
+
+
+EXAMPLE_DOC_STRING = """
+        Examples:
+
+        ```py
+        >>> from diffscm_diffusers import DiffSCMCounterfactualPipeline
+        >>> from PIL import Image
+
+        >>> pipe = DiffSCMCounterfactualPipeline.from_pretrained("checkpoints/diffscm-mnist")
+        >>> factual = Image.open("examples/digits/7.png")
+
+        >>> # How would this 7 look, had it been a 2? Had it been a 9?
+        >>> counterfactuals = pipe(factual, ["2", "9"]).images
+        ```
+"""
+
+
+@dataclass
+class DiffSCMCounterfactualPipelineOutput(BaseOutput):
+    """
+    The output of [`DiffSCMCounterfactualPipeline`].
+
+    Args:
+        images (`list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`):
+            The predicted images: PIL, an array `(batch, height, width, channels)` or a tensor
+            `(batch, channels, height, width)`, the last two in [0, 1].
+        exogenous_noise (`torch.Tensor`):
+            The noise that the images were predicted from, float32, one per factual image (not per target), shape
+            `(num_factuals, channels, height, width)`.
+        log_probs (`torch.Tensor`, *optional*):
+            `log p(y_cf | x)` of each predicted image under the anti-causal predictor at its lowest noise level,
+            natural logarithm, shape `(batch,)`. `None` where the predictor did not run (`guidance_scale=0`).
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    exogenous_noise: torch.Tensor
+    log_probs: torch.Tensor | None
+
+
+class DiffSCMCounterfactualPipeline(DiffusionPipeline):
+    r"""
+    Pipeline for counterfactual images: how would this image look, had its cause been different?
+
+    It implements Diff-SCM ([Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166), Alg. 1) for the
+    causal graph `image <- class` in Pearl's three steps: *abduction* of the image's exogenous noise by the
+    deterministic DDIM map run upwards, the *action* `do(class = intervention)`, and *prediction* by DDIM run
+    downwards, steered by the gradient of an anti-causal predictor.
+
+    This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
+    implemented for all pipelines (downloading, saving, running on a particular device, etc.).
+
+    Parameters:
+        unet ([`UNet2DModel`]):
+            An unconditional denoiser. One with a learned variance (twice as many output channels) is taken as well;
+            the variance is not used.
+        classifier ([`AntiCausalClassifier2DModel`]):
+            The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`.
+        scheduler ([`SchedulerMixin`]):
+            The noise schedule that `unet` was trained with. It is converted to a [`DDIMScheduler`] without
+            `clip_sample` and `thresholding`: where the predicted image is clipped, the map from noise to image cannot
+            be inverted.
+        inverse_scheduler ([`DiffSCMDDIMInverseScheduler`], *optional*):
+            Runs `scheduler`'s moves upwards. By default it is made from `scheduler`'s configuration.
+        default_guidance_scale (`float`, *optional*, defaults to 1.0):
+            The `guidance_scale` of calls that give none.
+        default_num_inference_steps (`int`, *optional*, defaults to 100):
+            The `num_inference_steps` of calls that give none.
+
+    Raises:
+        ValueError: if `unet` and `classifier` take images of another size or number of channels, if `unet` is
+            class-conditional, or if `inverse_scheduler` does not match `scheduler`.
+    """
+
+    model_cpu_offload_seq = "unet"
+    _optional_components = ["inverse_scheduler"]
+    _callback_tensor_inputs = ["sample"]
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        classifier: ModelMixin,
+        scheduler: SchedulerMixin,
+        inverse_scheduler: SchedulerMixin | None = None,
+        default_guidance_scale: float = 1.0,
+        default_num_inference_steps: int = 100,
+    ):
+        super().__init__()
+
+        # make sure scheduler can always be converted to an invertible DDIM
+        scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
+        if inverse_scheduler is None:
+            # Imported here only: a saved pipeline brings its inverse scheduler with it.
+            from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
+
+            inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(scheduler.config)
+
+        if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
+            raise ValueError(
+                "`unet` takes an unconditional denoiser, got one with `num_class_embeds` "
+                f"{unet.config.num_class_embeds} and `class_embed_type` {unet.config.class_embed_type!r}."
+            )
+        if unet.config.out_channels not in (unet.config.in_channels, 2 * unet.config.in_channels):
+            raise ValueError(
+                "`unet` takes a denoiser with as many output as input channels, or twice as many, got "
+                f"{unet.config.out_channels} and {unet.config.in_channels}."
+            )
+        for name in ("sample_size", "in_channels"):
+            if unet.config[name] != classifier.config[name]:
+                raise ValueError(
+                    f"`classifier` takes the images of `unet`, whose `{name}` is {unet.config[name]}, got one whose "
+                    f"`{name}` is {classifier.config[name]}."
+                )
+
+        self.register_modules(
+            unet=unet, classifier=classifier, scheduler=scheduler, inverse_scheduler=inverse_scheduler
+        )
+        self.register_to_config(
+            default_guidance_scale=default_guidance_scale, default_num_inference_steps=default_num_inference_steps
+        )
+        self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`tuple`: channels, height and width of the images."""
+        size = self.unet.config.sample_size
+        return (self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
+
+    def prepare_image(self, image: PIL.Image.Image | np.ndarray | torch.Tensor | list) -> torch.Tensor:
+        """Checks factual images; returns them as float32 in [-1, 1], `(num_factuals, channels, height, width)`."""
+        images = image if isinstance(image, list) else [image]
+        if len(images) == 0:
+            raise ValueError("`image` takes at least one image, got an empty list.")
+        if all(isinstance(i, PIL.Image.Image) for i in images):
+            if len({i.size for i in images}) > 1:
+                raise ValueError(f"`image` takes images of one size, got {sorted({i.size for i in images})}.")
+            if any(i.mode not in ("L", "RGB") for i in images):
+                raise ValueError(
+                    "`image` takes PIL images of mode 'L' or 'RGB' (use `Image.convert`), got "
+                    f"{sorted({i.mode for i in images})}."
+                )
+            images = [np.asarray(i) for i in images]
+            if len({i.ndim for i in images}) > 1:
+                raise ValueError("`image` takes images of one mode, got both 'L' and 'RGB'.")
+            images = torch.from_numpy(np.stack(images))
+            images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
+        elif all(isinstance(i, (np.ndarray, torch.Tensor)) and type(i) is type(images[0]) for i in images):
+            if len({tuple(i.shape) for i in images}) > 1:
+                raise ValueError(f"`image` takes images of one shape, got {sorted({tuple(i.shape) for i in images})}.")
+            images = torch.stack([torch.as_tensor(i) for i in images])
+            # Without a list around it, a batch was wrapped in one above.
+            images = images.flatten(0, 1) if images.ndim == 5 else images
+            if isinstance(image[0] if isinstance(image, list) else image, np.ndarray):
+                images = images[:, None] if images.ndim == 3 else images.movedim(-1, 1)
+        else:
+            raise TypeError(
+                "`image` takes a PIL image, a NumPy array, a torch tensor or a list of one of them, got "
+                f"{sorted({type(i).__name__ for i in images})}."
+            )
+
+        channels, height, width = self.image_shape
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"`image` takes images with {channels} channel(s) of {height} x {width} pixels, got a batch of shape "
+                f"{tuple(images.shape)} where (batch, {channels}, {height}, {width}) was expected."
+            )
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        elif not images.is_floating_point():
+            raise TypeError(f"`image` takes uint8 in [0, 255] or floats in [0, 1], got {images.dtype}.")
+        images = images.to(device=self._execution_device, dtype=torch.float32)
+        low, high = torch.aminmax(images)
+        if not (low >= 0 and high <= 1):  # also where either is NaN
+            raise ValueError(f"`image` takes values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
+        return self.image_processor.normalize(images)
+
+    def prepare_intervention(
+        self, intervention: int | str | list[int | str] | np.ndarray | torch.Tensor
+    ) -> torch.Tensor:
+        """Checks interventions and returns the class index of each, int64, shape `(num_interventions,)`."""
+        num_classes = self.classifier.config.num_classes
+        if isinstance(intervention, (torch.Tensor, np.ndarray)):
+            values = intervention.reshape(-1).tolist()
+        else:
+            values = list(intervention) if isinstance(intervention, (list, tuple)) else [intervention]
+        if len(values) == 0:
+            raise ValueError("`intervention` takes at least one class, got none.")
+        label2id = {label: index for index, label in self.classifier.id2label.items()}
+        targets = []
+        for value in values:
+            if isinstance(value, str):
+                if value not in label2id:
+                    known = ", ".join(map(repr, list(label2id)[:10])) + (", ..." if num_classes > 10 else "")
+                    raise ValueError(f"`intervention` takes the name of a class ({known}), got {value!r}.")
+                targets.append(label2id[value])
+            elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+                if not 0 <= value < num_classes:
+                    raise ValueError(f"`intervention` takes class indices from 0 to {num_classes - 1}, got {value}.")
+                targets.append(int(value))
+            else:
+                raise TypeError(
+                    "`intervention` takes a class index, a class name, or a list or tensor of them, got "
+                    f"{value!r} of type {type(value).__name__}."
+                )
+        return torch.tensor(targets, device=self._execution_device)
+
+    def prepare_timesteps(self, num_inference_steps: int | None, strength: float) -> int:
+        """Sets both schedulers' timesteps and returns how many moves, counted from the image, `strength` takes."""
+        if num_inference_steps is None:
+            num_inference_steps = self.config.default_num_inference_steps
+        if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
+            raise ValueError(f"`strength` takes a number in (0, 1], got {strength!r}.")
+        self.inverse_scheduler.set_timesteps(num_inference_steps)
+        self.scheduler.set_timesteps(num_inference_steps)
+
+        for name in (
+            "num_train_timesteps",
+            "prediction_type",
+            "timestep_spacing",
+            "steps_offset",
+            "set_alpha_to_one",
+            "rescale_betas_zero_snr",
+        ):
+            if self.scheduler.config[name] != self.inverse_scheduler.config[name]:
+                raise ValueError(
+                    f"`inverse_scheduler` must run `scheduler`'s moves upwards, but `{name}` is "
+                    f"{self.inverse_scheduler.config[name]!r} there and {self.scheduler.config[name]!r} here. Make it "
+                    "with `from_config(pipe.scheduler.config)`."
+                )
+        if not torch.equal(self.scheduler.alphas_cumprod.cpu(), self.inverse_scheduler.alphas_cumprod.cpu()):
+            raise ValueError("`inverse_scheduler` and `scheduler` have different betas.")
+        if self.scheduler.config.clip_sample or self.scheduler.config.thresholding:
+            raise ValueError(
+                "`scheduler` takes a DDIMScheduler without `clip_sample` and `thresholding`: they make the map from "
+                "noise to image impossible to invert."
+            )
+        if not self.inverse_scheduler.levels_are_consecutive:
+            # DDIMScheduler's stride is num_train_timesteps // num_inference_steps wherever its timesteps lie.
+            raise ValueError(
+                f"`num_inference_steps` {num_inference_steps} with `timestep_spacing` "
+                f"{self.scheduler.config.timestep_spacing!r} makes DDIMScheduler's moves end at other noise levels than "
+                "the next ones start from. Take a number of steps that divides "
+                f"{self.scheduler.config.num_train_timesteps}, or `timestep_spacing='leading'`."
+            )
+        num_moves = int(num_inference_steps * strength)
+        if num_moves == 0:
+            raise ValueError(
+                f"`strength` {strength} of `num_inference_steps` {num_inference_steps} is less than one step."
+            )
+        return num_moves
+
+    def check_inputs(
+        self,
+        num_factuals: int,
+        targets: torch.Tensor | None,
+        guidance_scale: float,
+        eta: float,
+        batch_size: int | None,
+        output_type: str,
+        callback_on_step_end_tensor_inputs: list[str],
+    ):
+        if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale < float("inf"):
+            raise ValueError(f"`guidance_scale` takes a number of at least 0, got {guidance_scale!r}.")
+        if targets is None and guidance_scale > 0:
+            raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")
+        if targets is not None and num_factuals > 1 and len(targets) not in (1, num_factuals):
+            raise ValueError(
+                f"`intervention` takes one class for all images, or one per image, got {len(targets)} for "
+                f"{num_factuals} images."
+            )
+        if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+            raise ValueError(f"`eta` takes a number in [0, 1], got {eta!r}.")
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"`batch_size` takes a whole number of at least 1, got {batch_size!r}.")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
+        if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
+            raise ValueError(
+                f"`callback_on_step_end_tensor_inputs` takes names from {self._callback_tensor_inputs}, got "
+                f"{callback_on_step_end_tensor_inputs}."
+            )
+
+    def predict_noise(self, sample: torch.Tensor, timestep: int) -> torch.Tensor:
+        """Evaluates the denoiser: its prediction, of the type it was trained for, in float32."""
+        prediction = self.unet(sample.to(self.unet.dtype), timestep).sample.float()
+        # A learned variance is the second half of the channels; the deterministic moves have no use for it.
+        return prediction[:, : sample.shape[1]]
+
+    def guide(self, prediction: torch.Tensor, gradient: torch.Tensor, timestep: int, guidance_scale: float):
+        r"""
+        Adds the intervention's gradient to the denoiser's prediction,
+        `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1), expressed in the prediction's
+        type.
+        """
+        alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
+        if alpha_prod == 0:
+            return prediction  # Pure noise holds no trace of the class: the true gradient is zero.
+        shift = -guidance_scale * (1 - alpha_prod) ** 0.5
+        if self.scheduler.config.prediction_type == "sample":
+            shift *= -(((1 - alpha_prod) / alpha_prod) ** 0.5)
+        elif self.scheduler.config.prediction_type == "v_prediction":
+            shift /= alpha_prod**0.5
+        return prediction + shift * gradient
+
+    @torch.no_grad()
+    def abduct(
+        self,
+        image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
+        num_inference_steps: int | None = None,
+        strength: float = 1.0,
+        batch_size: int | None = None,
+    ) -> torch.Tensor:
+        r"""
+        Abduction, the first step of Alg. 1: infers the exogenous noise that the factual images came from.
+
+        Args:
+            image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
+                The factual images; see [`~DiffSCMCounterfactualPipeline.__call__`].
+            num_inference_steps (`int`, *optional*): Number of DDIM steps from image to noise.
+            strength (`float`, *optional*, defaults to 1.0): Fraction of those steps that are taken, in (0, 1].
+            batch_size (`int`, *optional*): The most images that the network sees at once. Default: all.
+
+        Returns:
+            `torch.Tensor`: the exogenous noise, float32, shape `(num_factuals, channels, height, width)`.
+        """
+        factual = self.prepare_image(image)
+        num_moves = self.prepare_timesteps(num_inference_steps, strength)
+        self.check_inputs(len(factual), None, 0, 0, batch_size, "pt", [])
+
+        timesteps = self.inverse_scheduler.timesteps[:num_moves].tolist()
+        batches = factual.split(batch_size or len(factual))
+        exogenous_noise = []
+        with self.progress_bar(total=len(batches) * num_moves) as progress_bar:
+            progress_bar.set_description("Abduction")
+            for sample in batches:
+                self.inverse_scheduler.set_begin_index(0)
+                for timestep in timesteps:
+                    prediction = self.predict_noise(sample, timestep)
+                    sample = self.inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    progress_bar.update()
+                exogenous_noise.append(sample)
+
+        self.maybe_free_model_hooks()
+        return torch.cat(exogenous_noise)
+
+    @torch.no_grad()
+    def predict(
+        self,
+        exogenous_noise: torch.Tensor,
+        intervention: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        strength: float = 1.0,
+        eta: float = 0.0,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[DiffusionPipeline, int, int, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+    ) -> DiffSCMCounterfactualPipelineOutput | tuple:
+        r"""
+        Action and prediction, the other steps of Alg. 1: turns exogenous noise into the image that it causes under
+        `do(class = intervention)`.
+
+        Args:
+            exogenous_noise (`torch.Tensor`):
+                From [`~DiffSCMCounterfactualPipeline.abduct`] with the same `num_inference_steps` and `strength`, or
+                drawn from the standard normal distribution. Shape `(num_factuals, channels, height, width)`.
+
+        The other arguments and the result are those of [`~DiffSCMCounterfactualPipeline.__call__`].
+        """
+        if guidance_scale is None:
+            guidance_scale = self.config.default_guidance_scale
+        if not torch.is_tensor(exogenous_noise):
+            raise TypeError(f"`exogenous_noise` takes a tensor, got {type(exogenous_noise).__name__}.")
+        if tuple(exogenous_noise.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"`exogenous_noise` takes the shape (num_factuals, {', '.join(map(str, self.image_shape))}), got "
+                f"{tuple(exogenous_noise.shape)}."
+            )
+        targets = None if intervention is None else self.prepare_intervention(intervention)
+        self.check_inputs(
+            len(exogenous_noise),
+            targets,
+            guidance_scale,
+            eta,
+            batch_size,
+            output_type,
+            callback_on_step_end_tensor_inputs,
+        )
+        num_moves = self.prepare_timesteps(num_inference_steps, strength)
+
+        exogenous_noise = exogenous_noise.to(device=self._execution_device, dtype=torch.float32)
+        num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
+        samples = exogenous_noise.expand(num_images, *self.image_shape)
+        timesteps = self.scheduler.timesteps[-num_moves:].tolist()
+        guided = guidance_scale > 0
+        if guided:
+            targets = targets.expand(num_images)
+
+        batch_size = batch_size or num_images
+        images, log_probs = [], []
+        with self.progress_bar(total=-(-num_images // batch_size) * num_moves) as progress_bar:
+            progress_bar.set_description("Prediction")
+            for start in range(0, num_images, batch_size):
+                sample = samples[start : start + batch_size]
+                for i, timestep in enumerate(timesteps):
+                    prediction = self.predict_noise(sample, timestep)
+                    if guided:
+                        target = targets[start : start + batch_size]
+                        gradient, _ = self.classifier.log_prob_gradient(sample, timestep, target)
+                        prediction = self.guide(prediction, gradient, timestep, guidance_scale)
+                    sample = self.scheduler.step(
+                        prediction, timestep, sample, eta=eta, generator=generator
+                    ).prev_sample
+
+                    if callback_on_step_end is not None:
+                        callback_kwargs = dict.fromkeys(callback_on_step_end_tensor_inputs, sample)
+                        sample = callback_on_step_end(self, i, timestep, callback_kwargs).pop("sample", sample)
+                    progress_bar.update()
+                sample = sample.clamp(-1, 1)  # the range of images: what `postprocess` will show
+                images.append(sample)
+                if guided:
+                    logits = self.classifier(sample.to(self.classifier.dtype), 0).logits.float()
+                    target = targets[start : start + batch_size]
+                    log_probs.append(F.log_softmax(logits, dim=-1).gather(1, target[:, None]).squeeze(1))
+
+        self.maybe_free_model_hooks()
+        images = self.image_processor.postprocess(torch.cat(images), output_type=output_type)
+        log_probs = torch.cat(log_probs) if guided else None
+        if not return_dict:
+            return (images, exogenous_noise, log_probs)
+        return DiffSCMCounterfactualPipelineOutput(images=images, exogenous_noise=exogenous_noise, log_probs=log_probs)
+
+    def sample(
+        self,
+        intervention: int | str | list[int | str] | np.ndarray | torch.Tensor,
+        num_images: int = 1,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        shared_noise: bool = False,
+        **kwargs,
+    ) -> DiffSCMCounterfactualPipelineOutput | tuple:
+        r"""
+        Samples the interventional distribution `p(image | do(class = intervention))` (paper, App. F): prediction from
+        exogenous noise that is drawn, not abducted.
+
+        Args:
+            intervention (`int` or `str` or `list` or `torch.Tensor`): One class or several.
+            num_images (`int`, *optional*, defaults to 1): Images per class. All of the first class come first.
+            generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Makes the draw reproducible.
+            shared_noise (`bool`, *optional*, defaults to `False`):
+                Whether every class starts from the same noise, which shows the effect of the class alone (paper, Fig.
+                5), or from fresh noise.
+            kwargs: The other arguments of [`~DiffSCMCounterfactualPipeline.predict`].
+
+        Returns:
+            [`DiffSCMCounterfactualPipelineOutput`] or `tuple`.
+        """
+        if not isinstance(num_images, int) or num_images < 1:
+            raise ValueError(f"`num_images` takes a whole number of at least 1, got {num_images!r}.")
+        targets = self.prepare_intervention(intervention)
+        num_draws = num_images if shared_noise else num_images * len(targets)
+        noise = randn_tensor(
+            (num_draws, *self.image_shape), generator=generator, device=self._execution_device, dtype=torch.float32
+        )
+        if shared_noise:
+            noise = noise.repeat(len(targets), 1, 1, 1)
+        return self.predict(noise, targets.repeat_interleave(num_images), **kwargs)
+
+    @torch.no_grad()
+    @replace_example_docstring(EXAMPLE_DOC_STRING)
+    def __call__(
+        self,
+        image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
+        intervention: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int | None = None,
+        strength: float = 1.0,
+        eta: float = 0.0,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+        callback_on_step_end: Callable[[DiffusionPipeline, int, int, dict], dict] | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+    ) -> DiffSCMCounterfactualPipelineOutput | tuple:
+        r"""
+        Estimates counterfactuals (paper, Alg. 1): abduction of `image`'s exogenous noise, then prediction under
+        `do(class = intervention)`.
+
+        One image and several interventions give one counterfactual per intervention; several images and one
+        intervention give one per image; as many interventions as images are taken in pairs. Anything else is an error.
+        The noise of each image is abducted once, however many interventions it meets.
+
+        Args:
+            image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
+                The factual images: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` (or
+                `(height, width)` if greyscale), tensors `(channels, height, width)`, each alone, in a list or as a
+                batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255]. Size and channels are `unet`'s.
+            intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
+                The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
+                Only a
+                reconstruction (`guidance_scale=0`) needs none.
+            guidance_scale (`float`, *optional*, defaults to `default_guidance_scale` of the checkpoint):
+                Weight `s` of the anti-causal predictor's gradient, at least 0. Higher values make the image show the
+                intervention more surely and the factual less (paper, App. I). With 0 the image is reconstructed and
+                the predictor never runs.
+            num_inference_steps (`int`, *optional*, defaults to `default_num_inference_steps` of the checkpoint):
+                Number of DDIM steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
+            strength (`float`, *optional*, defaults to 1.0):
+                Fraction of the steps that are taken, in (0, 1]. Below 1 abduction stops at a lower noise level, so
+                that more of the factual is kept.
+            eta (`float`, *optional*, defaults to 0.0):
+                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 it
+                draws fresh noise in every step, and so forgets part of the exogenous noise.
+            generator (`torch.Generator`, *optional*): Makes the draws of `eta > 0` reproducible.
+            batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
+            output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
+            callback_on_step_end (`Callable`, *optional*):
+                Called after each step of the prediction as `callback_on_step_end(pipe, step, timestep,
+                callback_kwargs)`. The dictionary that it returns may hold a changed `"sample"`.
+            callback_on_step_end_tensor_inputs (`list[str]`, *optional*, defaults to `["sample"]`):
+                Tensors passed in `callback_kwargs`. `"sample"` is the current noisy image in [-1, 1].
+
+        Raises:
+            ValueError: if an argument is out of its range or does not fit the others.
+            TypeError: if an argument is of another type.
+
+        Examples:
+
+        Returns:
+            [`DiffSCMCounterfactualPipelineOutput`] or `tuple`: images, exogenous noise and log-probabilities.
+        """
+        factual = self.prepare_image(image)
+        targets = None if intervention is None else self.prepare_intervention(intervention)
+        if guidance_scale is None:
+            guidance_scale = self.config.default_guidance_scale
+        self.check_inputs(
+            len(factual), targets, guidance_scale, eta, batch_size, output_type, callback_on_step_end_tensor_inputs
+        )
+        exogenous_noise = self.abduct(
+            self.image_processor.denormalize(factual), num_inference_steps, strength, batch_size
+        )
+        return self.predict(
+            exogenous_noise,
+            targets,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+            strength=strength,
+            eta=eta,
+            generator=generator,
+            batch_size=batch_size,
+            output_type=output_type,
+            return_dict=return_dict,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        )
