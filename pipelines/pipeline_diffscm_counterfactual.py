@@ -251,9 +251,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             # DDIMScheduler's stride is num_train_timesteps // num_inference_steps wherever its timesteps lie.
             raise ValueError(
                 f"`num_inference_steps` {num_inference_steps} with `timestep_spacing` "
-                f"{self.scheduler.config.timestep_spacing!r} makes DDIMScheduler's moves end at other noise levels than "
-                "the next ones start from. Take a number of steps that divides "
-                f"{self.scheduler.config.num_train_timesteps}, or `timestep_spacing='leading'`."
+                f"{self.scheduler.config.timestep_spacing!r} makes DDIMScheduler's moves end at other noise levels "
+                "than the next ones start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of "
+                f"steps that divides {self.scheduler.config.num_train_timesteps}."
             )
         num_moves = int(num_inference_steps * strength)
         if num_moves == 0:
