@@ -181,9 +181,11 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         if pooling == "attention":
             spatial_size = sample_size
             for down_block_type in down_block_types[:-1]:
-                # A strided convolution rounds an odd size up, the average pool of a residual layer rounds it down.
-                by_resnet = down_block_type == "ResnetDownsampleBlock2D" or downsample_type == "resnet"
-                spatial_size = spatial_size // 2 if by_resnet else (spatial_size + 1) // 2
+                # A strided convolution rounds an odd size up, every other way of downsampling rounds it down.
+                by_conv = down_block_type == "DownBlock2D" or (
+                    down_block_type == "AttnDownBlock2D" and downsample_type == "conv"
+                )
+                spatial_size = (spatial_size + 1) // 2 if by_conv else spatial_size // 2
             head_dim = attention_head_dim if attention_head_dim is not None else output_channel
             self.pool = AttentionPool2D(spatial_size, output_channel, head_dim, num_classes)
         else:
