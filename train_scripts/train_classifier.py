@@ -14,7 +14,7 @@ The output folder is an `AntiCausalClassifier2DModel`. Use the diffusion flags o
 """
 
 import argparse
-import logging
+from pathlib import Path
 
 import torch
 from diffusers import DDPMScheduler
@@ -26,14 +26,27 @@ from diffscm_diffusers.training.components import create_model, save_whole
 from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
 from diffscm_diffusers.training.loop import anticausal_loss, create_accelerator, train
 from diffscm_diffusers.training.noise import draw_noise
+from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
 
 
-logger = logging.getLogger(__name__)
+DESCRIPTION = """
+An anti-causal predictor, `p(class | noisy image)` at every noise level: the classifier that steers a diffusion causal
+model (Diff-SCM, [Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)) under an intervention.
+
+```python
+from diffscm_diffusers import AntiCausalClassifier2DModel
+
+classifier = AntiCausalClassifier2DModel.from_pretrained("{name}")
+```
+
+Together with a denoiser (`train_scripts/join_checkpoint.py`) it estimates counterfactuals.
+""".strip()
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
+    parser.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
     parser.add_argument("--validation_split", default="test", help="Split on which accuracy is measured.")
     parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
     parser.add_argument("--num_noise_levels", type=positive_int, default=10, help="Bands of diffusion time to report.")
@@ -61,7 +74,9 @@ def accuracy_by_noise_level(model, batches, noise_scheduler, num_noise_levels: i
 def main(argv=None):
     args = parse_args(argv)
     accelerator = create_accelerator(args)
-    splits = load_image_dataset(args)
+    if args.push_to_hub and accelerator.is_main_process:
+        create_repository(args)
+    splits = load_image_dataset(args, args.label_column)
     if args.validation_split not in splits:
         raise ValueError(
             f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."
@@ -73,19 +88,32 @@ def main(argv=None):
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
 
     collate = ImageCollator(args.resolution, model.config.in_channels, args.image_column, args.label_column)
-    rows = list(splits[args.validation_split].take(args.num_validation_images))
+    # Shuffled because image folders are sorted by class.
+    rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
     batches = [collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size)]
 
     def log_accuracy(model, step):
-        model.eval()
         accuracy = accuracy_by_noise_level(model, batches, noise_scheduler, args.num_noise_levels, args.seed)
         accelerator.log(accuracy, step=step)
         summary = ", ".join(f"{name.split('/')[1]}: {value:.3f}" for name, value in accuracy.items())
         tqdm.write(f"Step {step}, validation accuracy at {summary}")
 
-    model = train(args, accelerator, model, splits[args.train_split], noise_scheduler, anticausal_loss, log_accuracy)
+    model = train(
+        args,
+        accelerator,
+        model,
+        splits[args.train_split],
+        collate,
+        noise_scheduler,
+        anticausal_loss,
+        log_accuracy,
+    )
     if accelerator.is_main_process:
         save_whole(model, args.output_dir)
+        description = DESCRIPTION.format(name=args.hub_model_id or args.output_dir)
+        write_model_card(args, Path(__file__).name, argv, accelerator.num_processes, description)
+        if args.push_to_hub:
+            publish(args)
     accelerator.end_training()
 
 

@@ -15,14 +15,30 @@ The output folder is a `DDPMPipeline` that diffusers loads by itself.
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import make_image_grid
 
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
 from diffscm_diffusers.training.components import create_model, save_whole
-from diffscm_diffusers.training.data import load_image_dataset
+from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
 from diffscm_diffusers.training.loop import create_accelerator, denoising_loss, train
+from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
+
+
+DESCRIPTION = """
+An unconditional diffusion model of the images, which serves as the denoiser of a diffusion causal model (Diff-SCM,
+[Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)). Alone it draws images:
+
+```python
+from diffusers import DDPMPipeline
+
+image = DDPMPipeline.from_pretrained("{name}")().images[0]
+```
+
+Together with an anti-causal predictor (`train_scripts/join_checkpoint.py`) it estimates counterfactuals.
+""".strip()
 
 
 def parse_args(argv=None):
@@ -36,9 +52,17 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     accelerator = create_accelerator(args)
+    if args.push_to_hub and accelerator.is_main_process:
+        create_repository(args)
     dataset = load_image_dataset(args)[args.train_split]
     unet = create_model(UNet2DModel, args)
+    if unet.config.out_channels != unet.config.in_channels:
+        raise ValueError(
+            "The denoiser predicts the noise alone, as many channels as the image has: the model takes "
+            f"{unet.config.in_channels} and gives {unet.config.out_channels}."
+        )
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
+    collate = ImageCollator(args.resolution, unet.config.in_channels, args.image_column)
 
     def draw_samples(unet, step):
         pipeline = DDIMPipeline(unet, DDIMScheduler.from_config(noise_scheduler.config))
@@ -48,13 +72,23 @@ def main(argv=None):
             generator=torch.Generator().manual_seed(args.seed),
             num_inference_steps=args.validation_inference_steps,
         ).images
+        grid = make_image_grid(images, args.validation_grid_size, args.validation_grid_size)
         folder = Path(args.output_dir, "samples")
         folder.mkdir(parents=True, exist_ok=True)
-        make_image_grid(images, args.validation_grid_size, args.validation_grid_size).save(folder / f"{step:07d}.png")
+        grid.save(folder / f"{step:07d}.png")
+        for tracker in accelerator.trackers:
+            if tracker.name == "tensorboard":
+                tracker.log_images({"samples": np.asarray(grid.convert("RGB"))[None]}, step, dataformats="NHWC")
+            elif tracker.name == "wandb":
+                tracker.log_images({"samples": [grid]}, step)
 
-    unet = train(args, accelerator, unet, dataset, noise_scheduler, denoising_loss, draw_samples)
+    unet = train(args, accelerator, unet, dataset, collate, noise_scheduler, denoising_loss, draw_samples)
     if accelerator.is_main_process:
         save_whole(DDPMPipeline(unet, noise_scheduler), args.output_dir)
+        description = DESCRIPTION.format(name=args.hub_model_id or args.output_dir)
+        write_model_card(args, Path(__file__).name, argv, accelerator.num_processes, description)
+        if args.push_to_hub:
+            publish(args)
     accelerator.end_training()
 
 

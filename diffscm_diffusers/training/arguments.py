@@ -28,6 +28,13 @@ def positive_float(text: str) -> float:
     return value
 
 
+def non_negative_float(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"takes a number of at least 0, got {text}")
+    return value
+
+
 def rate(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1:
@@ -40,10 +47,9 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     data = parser.add_argument_group("data")
     data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
     data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder with one subfolder of images per class.")
+    data.add_argument("--train_data_dir", help="Folder of images; one subfolder per class makes them labelled.")
     data.add_argument("--train_split", default="train", help="Split to train on.")
     data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
-    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
     data.add_argument(
         "--streaming", action="store_true", help="Read the data set while training, without a copy on disk."
     )
@@ -65,7 +71,12 @@ def add_training_arguments(parser: argparse.ArgumentParser):
 
     diffusion = parser.add_argument_group("diffusion")
     diffusion.add_argument("--num_train_timesteps", type=positive_int, default=1000, help="Number of diffusion steps.")
-    diffusion.add_argument("--beta_schedule", default="linear", help="Noise schedule, as in DDPMScheduler.")
+    diffusion.add_argument(
+        "--beta_schedule",
+        choices=["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"],
+        default="linear",
+        help="Noise schedule, as in DDPMScheduler.",
+    )
 
     optimisation = parser.add_argument_group("optimisation")
     optimisation.add_argument("--train_batch_size", type=positive_int, default=128, help="Batch size per process.")
@@ -80,7 +91,7 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     optimisation.add_argument("--lr_warmup_steps", type=non_negative_int, default=500)
     optimisation.add_argument("--adam_beta1", type=rate, default=0.9)
     optimisation.add_argument("--adam_beta2", type=rate, default=0.999)
-    optimisation.add_argument("--adam_weight_decay", type=float, default=0.0)
+    optimisation.add_argument("--adam_weight_decay", type=non_negative_float, default=0.0)
     optimisation.add_argument("--adam_epsilon", type=positive_float, default=1e-8)
     optimisation.add_argument("--max_grad_norm", type=positive_float, default=1.0)
     optimisation.add_argument(
@@ -108,8 +119,11 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     output.add_argument(
         "--validation_steps", type=positive_int, default=1000, help="Optimizer steps between validations."
     )
-    output.add_argument("--report_to", default="tensorboard", help="Tracker, or `all`, as accelerate knows them.")
+    output.add_argument("--report_to", default="tensorboard", help="Tracker that accelerate knows, `all` or `none`.")
     output.add_argument("--logging_dir", default="logs", help="Folder of the logs inside `--output_dir`.")
-    output.add_argument("--push_to_hub", action="store_true", help="Publish the model when training ends.")
+    output.add_argument(
+        "--push_to_hub",
+        action="store_true",
+        help="Publish the model when training ends; log in with `hf auth login` before.",
+    )
     output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
-    output.add_argument("--hub_token", help="Token for the Hub. Default: the one of `hf auth login`.")

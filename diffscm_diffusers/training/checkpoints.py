@@ -13,14 +13,13 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 
 
-CHECKPOINT_NAME = re.compile(r"checkpoint-(\d+)")
 UNFINISHED_PREFIX = "unfinished-"
 
 
-def list_checkpoints(output_dir: str | Path) -> list[Path]:
-    """Returns the complete checkpoints in `output_dir`, oldest first."""
-    folders = [path for path in Path(output_dir).glob("checkpoint-*") if CHECKPOINT_NAME.fullmatch(path.name)]
-    return sorted(folders, key=lambda path: int(CHECKPOINT_NAME.fullmatch(path.name)[1]))
+def list_checkpoints(output_dir: str | Path) -> dict[int, Path]:
+    """Returns the complete checkpoints in `output_dir` by the step they were written at, oldest first."""
+    steps = [re.fullmatch(r"checkpoint-(\d+)", path.name) for path in Path(output_dir).glob("checkpoint-*")]
+    return {step: Path(output_dir, f"checkpoint-{step}") for step in sorted(int(match[1]) for match in steps if match)}
 
 
 def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path | None:
@@ -35,33 +34,21 @@ def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path
         `Path` or `None`: the checkpoint; `None` for `"latest"` where there is none yet.
 
     Raises:
-        ValueError: if the named folder is not a complete checkpoint.
+        ValueError: if the folder is not a complete checkpoint.
     """
     if resume_from_checkpoint == "latest":
         checkpoints = list_checkpoints(output_dir)
-        return checkpoints[-1] if checkpoints else None
-    folder = Path(resume_from_checkpoint)
+        if not checkpoints:
+            return None
+        folder = checkpoints[max(checkpoints)]
+    else:
+        folder = Path(resume_from_checkpoint)
     if not (folder / "progress.json").is_file():
         raise ValueError(
             "`--resume_from_checkpoint` takes `latest` or a folder written by this script, "
-            f"got {resume_from_checkpoint!r}, which has no `progress.json`."
+            f"got {resume_from_checkpoint!r}, but {str(folder)!r} has no `progress.json`."
         )
     return folder
-
-
-def remove_whole(folder: Path):
-    """Removes a folder so that an interruption never leaves half of it under its own name."""
-    doomed = folder.with_name(UNFINISHED_PREFIX + folder.name)
-    shutil.rmtree(doomed, ignore_errors=True)
-    os.replace(folder, doomed)
-    shutil.rmtree(doomed)
-
-
-def replace_whole(unfinished: Path, folder: Path):
-    """Gives a completely written folder its final name, in place of an older one."""
-    if folder.exists():
-        remove_whole(folder)
-    os.replace(unfinished, folder)
 
 
 def save_checkpoint(
@@ -70,7 +57,8 @@ def save_checkpoint(
     """
     Writes `checkpoint-<step>`: networks, optimizer, loss scale, random states, EMA and progress.
 
-    It is written beside its final name and renamed when complete; then the oldest checkpoints beyond `total_limit` go.
+    It is written under another name and renamed when complete; then the oldest checkpoints beyond `total_limit` go,
+    renamed before they are removed. So whatever is called `checkpoint-<step>` is complete at any moment.
 
     Args:
         accelerator (`Accelerator`): Holds the prepared model and optimizer.
@@ -82,7 +70,8 @@ def save_checkpoint(
     folder = Path(output_dir) / f"checkpoint-{progress['step']}"
     unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
     if accelerator.is_main_process:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for leftover in folder.parent.glob(f"{UNFINISHED_PREFIX}checkpoint-*"):
+            shutil.rmtree(leftover)
         unfinished.mkdir(parents=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(unfinished))
@@ -97,20 +86,30 @@ def save_checkpoint(
         (unfinished / "progress.json").write_text(json.dumps(progress, indent=2))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        replace_whole(unfinished, folder)
+        os.replace(unfinished, folder)
         if total_limit is not None:
-            for outdated in list_checkpoints(output_dir)[:-total_limit]:
-                remove_whole(outdated)
+            for outdated in list(list_checkpoints(output_dir).values())[:-total_limit]:
+                doomed = outdated.with_name(UNFINISHED_PREFIX + outdated.name)
+                os.replace(outdated, doomed)
+                shutil.rmtree(doomed)
     accelerator.wait_for_everyone()
 
 
 def load_checkpoint(accelerator: Accelerator, ema: EMAModel | None, folder: Path) -> dict:
-    """Restores what [`save_checkpoint`] wrote and returns `progress`."""
-    accelerator.load_state(str(folder))
+    """
+    Restores what [`save_checkpoint`] wrote and returns `progress`.
+
+    Raises:
+        ValueError: if one of the run and the checkpoint has an EMA and the other has not.
+    """
     progress = json.loads((folder / "progress.json").read_text())
     state = progress.pop("ema", None)
     if (state is None) != (ema is None):
-        raise ValueError(f"`--use_ema` must be as in the run that wrote {str(folder)!r}.")
+        raise ValueError(
+            f"`--use_ema` must be as in the run that wrote {str(folder)!r}, "
+            f"which had {'no' if state is None else 'an'} EMA."
+        )
+    accelerator.load_state(str(folder))
     if ema is not None:
         shadows = load_file(folder / "ema.safetensors")
         ema.load_state_dict({**state, "shadow_params": [shadows[str(i)] for i in range(len(shadows))]})

@@ -1,8 +1,9 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Labelled images from the Hub, a data set folder or an image folder, ready for training."""
+"""Images, with or without labels, from the Hub, a data set folder or an image folder, ready for training."""
 
 import os
+from argparse import Namespace
 
 import torch
 from datasets import ClassLabel, DatasetDict, Image, IterableDatasetDict, load_dataset
@@ -10,21 +11,22 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import ImageOps
 
 
-def load_image_dataset(args):
+def load_image_dataset(args: Namespace, label_column: str | None = None) -> DatasetDict | IterableDatasetDict:
     """
     Loads every split of the data set that the arguments name.
 
     Args:
         args (`argparse.Namespace`):
-            Parsed command line. `dataset_name` is a Hub name or a local data set folder; `train_data_dir` is a folder
-            with one subfolder of images per class. `dataset_config_name`, `cache_dir`, `streaming`, `train_split`,
-            `image_column` and `label_column` say how to read it.
+            See [`add_training_arguments`]. `dataset_name` is a Hub name or a local data set folder; `train_data_dir`
+            is a folder of images, with one subfolder per class if they are labelled.
+        label_column (`str`, *optional*): Column with the class labels. Without it no labels are needed.
 
     Returns:
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
 
     Raises:
-        ValueError: if no data set is named, if the split is missing, or if a column is missing or of another type.
+        ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, or if a column
+            is missing or of another type.
     """
     if (args.dataset_name is None) == (args.train_data_dir is None):
         raise ValueError(
@@ -32,46 +34,57 @@ def load_image_dataset(args):
             f"{args.dataset_name!r} and {args.train_data_dir!r}."
         )
     if args.train_data_dir is not None:
+        flag, source = "--train_data_dir", {"path": "imagefolder", "data_dir": args.train_data_dir}
         if not os.path.isdir(args.train_data_dir):
-            raise ValueError(
-                f"`--train_data_dir` takes a folder with one subfolder per class, got {args.train_data_dir!r}."
-            )
-        splits = load_dataset(
-            "imagefolder", data_dir=args.train_data_dir, cache_dir=args.cache_dir, streaming=args.streaming
-        )
+            raise ValueError(f"`--train_data_dir` takes a folder of images, got {args.train_data_dir!r}.")
     else:
-        splits = load_dataset(
-            args.dataset_name, args.dataset_config_name, cache_dir=args.cache_dir, streaming=args.streaming
+        flag, source = "--dataset_name", {"path": args.dataset_name, "name": args.dataset_config_name}
+    try:
+        splits = load_dataset(**source, cache_dir=args.cache_dir, streaming=args.streaming)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"`{flag}` {args.train_data_dir or args.dataset_name!r} holds no data set: {error}"
+        ) from error
+
+    if args.train_split not in splits:
+        raise ValueError(
+            f"`--train_split` names {args.train_split!r}, but the data set has the splits {sorted(splits)}."
         )
-    check_columns(splits, args.train_split, args.image_column, args.label_column)
-    return splits
-
-
-def check_columns(splits: DatasetDict | IterableDatasetDict, split: str, image_column: str, label_column: str):
-    if split not in splits:
-        raise ValueError(f"`--train_split` names {split!r}, but the data set has the splits {sorted(splits)}.")
-    features = splits[split].features
-    for flag, column, feature_type in (
-        ("--image_column", image_column, Image),
-        ("--label_column", label_column, ClassLabel),
-    ):
+    features = splits[args.train_split].features
+    if features is None:
+        raise ValueError("`--streaming` takes a data set that declares the types of its columns; this one does not.")
+    columns = [("--image_column", args.image_column, Image)]
+    if label_column is not None:
+        columns.append(("--label_column", label_column, ClassLabel))
+    for flag, column, feature_type in columns:
         if column not in features:
             raise ValueError(f"`{flag}` names {column!r}, but the data set has the columns {sorted(features)}.")
         if not isinstance(features[column], feature_type):
             raise ValueError(
                 f"`{flag}` takes a column of type {feature_type.__name__}, but {column!r} is {features[column]}."
             )
+    return splits
 
 
 class ImageCollator:
     """
-    Turns rows into one batch: `pixel_values` of shape `(batch, channels, height, width)` in [-1, 1] and `labels`.
+    Turns rows into one batch: `pixel_values` of shape `(batch, channels, height, width)` in [-1, 1] and, if a column
+    is named for them, `labels` of shape `(batch,)`.
 
-    Images are resized to fill `resolution`, then cropped at the centre; they become greyscale or RGB as `channels`
-    asks.
+    Images are resized to fill a square, then cropped at the centre; they become greyscale or RGB as `channels` asks.
+
+    Args:
+        resolution (`int`): Height and width of the batch.
+        channels (`int`): 1 (greyscale) or 3 (RGB).
+        image_column (`str`): Column with PIL images of 8 bits per channel.
+        label_column (`str`, *optional*): Column with class indices.
+
+    Raises:
+        ValueError: if `channels` is neither 1 nor 3, if an image has more than 8 bits per channel, or if an example
+            has no label.
     """
 
-    def __init__(self, resolution: int, channels: int, image_column: str, label_column: str):
+    def __init__(self, resolution: int, channels: int, image_column: str, label_column: str | None = None):
         if channels not in (1, 3):
             raise ValueError(f"`channels` takes 1 (greyscale) or 3 (RGB), got {channels}.")
         self.resolution = resolution
@@ -81,8 +94,17 @@ class ImageCollator:
         self.processor = VaeImageProcessor(do_resize=False)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        images = [row[self.image_column] for row in rows]
+        for image in images:
+            # Pillow would cut such values off at 255.
+            if image.mode.startswith(("I", "F")):
+                raise ValueError(
+                    f"`--image_column` takes images of 8 bits per channel, got one of mode {image.mode!r}: rescale it."
+                )
         size = (self.resolution, self.resolution)
-        images = [ImageOps.fit(row[self.image_column].convert(self.mode), size) for row in rows]
-        pixel_values = self.processor.preprocess(images)
-        labels = torch.tensor([row[self.label_column] for row in rows])
-        return {"pixel_values": pixel_values, "labels": labels}
+        batch = {"pixel_values": self.processor.preprocess([ImageOps.fit(i.convert(self.mode), size) for i in images])}
+        if self.label_column is not None:
+            batch["labels"] = torch.tensor([row[self.label_column] for row in rows])
+            if batch["labels"].min() < 0:
+                raise ValueError(f"`--label_column` {self.label_column!r} holds examples without a label (-1).")
+        return batch

@@ -12,17 +12,17 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, ProjectConfiguration, set_seed
-from datasets import IterableDataset
+from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from datasets import Dataset, IterableDataset
 from diffusers import DDPMScheduler, ModelMixin
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .checkpoints import find_checkpoint, load_checkpoint, save_checkpoint
+from .checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
 from .data import ImageCollator
-from .noise import draw_noise
+from .noise import draw_noise, seed_dropout
 
 
 logger = logging.getLogger(__name__)
@@ -39,17 +39,23 @@ def anticausal_loss(model, noisy_images, timesteps, noise, labels) -> torch.Tens
 
 
 def create_accelerator(args: Namespace) -> Accelerator:
-    """Makes the `Accelerator` that the arguments ask for and seeds every random generator."""
+    """Makes the `Accelerator` that the arguments ask for, starts its trackers and seeds every random generator."""
     accelerator = Accelerator(
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        # Batches are accumulated across the end of an epoch, so that every optimizer step sees as many images.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(
+            num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
+        ),
         mixed_precision=args.mixed_precision,
-        log_with=args.report_to,
+        log_with=None if args.report_to == "none" else args.report_to,
         project_config=ProjectConfiguration(args.output_dir, str(Path(args.output_dir, args.logging_dir))),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
     )
     logging.basicConfig(
         format="%(asctime)s %(name)s: %(message)s",
         level=logging.INFO if accelerator.is_main_process else logging.ERROR,
+    )
+    accelerator.init_trackers(
+        "diffscm-diffusers", config={name: value for name, value in vars(args).items() if value is not None}
     )
     set_seed(args.seed)
     return accelerator
@@ -59,7 +65,8 @@ def train(
     args: Namespace,
     accelerator: Accelerator,
     model: ModelMixin,
-    dataset,
+    dataset: Dataset | IterableDataset,
+    collate: ImageCollator,
     noise_scheduler: DDPMScheduler,
     loss_fn: Callable,
     validate: Callable[[ModelMixin, int], None],
@@ -75,31 +82,36 @@ def train(
         args (`argparse.Namespace`): See [`add_training_arguments`].
         accelerator (`Accelerator`): From [`create_accelerator`].
         model (`ModelMixin`): Called as `model(noisy_images, timesteps)`.
-        dataset (`datasets.Dataset` or `datasets.IterableDataset`): Rows with an image and a label.
+        dataset (`datasets.Dataset` or `datasets.IterableDataset`): The rows to train on.
+        collate (`ImageCollator`): Makes batches of the rows.
         noise_scheduler (`DDPMScheduler`): Adds the noise.
         loss_fn (`Callable`): `loss_fn(model, noisy_images, timesteps, noise, labels)` gives a scalar.
         validate (`Callable`):
             `validate(model, step)` is called on the main process every `args.validation_steps` steps, with the
-            averaged weights, and logs what it finds.
+            averaged weights and in evaluation mode, and logs what it finds.
 
     Returns:
         `ModelMixin`: the model without accelerate's wrappers, with EMA weights if `args.use_ema`.
+
+    Raises:
+        ValueError: if the steps, the batch size or the checkpoints in `args.output_dir` do not fit together.
+        FloatingPointError: if the loss or, without loss scaling, its gradient is not finite.
     """
+    if args.lr_scheduler != "constant" and args.lr_warmup_steps > args.max_train_steps:
+        raise ValueError(
+            f"`--lr_warmup_steps` takes at most `--max_train_steps`, {args.max_train_steps}, got "
+            f"{args.lr_warmup_steps}."
+        )
     streaming = isinstance(dataset, IterableDataset)
     if streaming:
         dataset = dataset.shuffle(seed=args.seed, buffer_size=args.shuffle_buffer_size)
-    elif len(dataset) < args.train_batch_size * accelerator.num_processes:
-        raise ValueError(
-            f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs as many "
-            f"images, but the data set has {len(dataset)}."
-        )
     dataloader = DataLoader(
         dataset,
         batch_size=args.train_batch_size,
         shuffle=not streaming,
         drop_last=True,
         num_workers=args.dataloader_num_workers,
-        collate_fn=ImageCollator(args.resolution, model.config.in_channels, args.image_column, args.label_column),
+        collate_fn=collate,
     )
     if args.gradient_checkpointing:
         model.enable_gradient_checkpointing()
@@ -140,6 +152,16 @@ def train(
             progress = load_checkpoint(accelerator, ema, folder)
             lr_scheduler.load_state_dict(progress.pop("lr_scheduler"))
             logger.info("Resuming from %s.", folder)
+    if progress["step"] > args.max_train_steps:
+        raise ValueError(
+            f"`--max_train_steps` {args.max_train_steps} is less than the checkpoint's {progress['step']}."
+        )
+    ahead = [step for step in list_checkpoints(args.output_dir) if step > progress["step"]]
+    if ahead:
+        raise ValueError(
+            f"`--output_dir` {args.output_dir!r} holds checkpoints of the steps {ahead}, but this run starts at step "
+            f"{progress['step']}. Use `--resume_from_checkpoint latest`, remove them, or take another folder."
+        )
 
     def averaged_weights():
         return swapped_weights(ema, model.parameters()) if ema is not None else contextlib.nullcontext()
@@ -156,7 +178,7 @@ def train(
         batches = skip_first_batches(dataloader, progress["batch"]) if progress["batch"] else dataloader
         batches.set_epoch(progress["epoch"])
         for batch in batches:
-            images, labels = batch["pixel_values"], batch["labels"]
+            images, labels = batch["pixel_values"], batch.get("labels")
             noise, timesteps = draw_noise(
                 images,
                 noise_scheduler.config.num_train_timesteps,
@@ -166,6 +188,7 @@ def train(
                 accelerator.num_processes,
             )
             noisy_images = noise_scheduler.add_noise(images, noise, timesteps)
+            seed_dropout(args.seed, progress["micro_step"], accelerator.process_index)
             with accelerator.accumulate(model):
                 with accelerator.autocast():
                     loss = loss_fn(network, noisy_images, timesteps, noise, labels)
@@ -187,14 +210,17 @@ def train(
             step = progress["step"]
             bar.update()
             logs = {"loss": loss.item(), "lr": lr_scheduler.get_last_lr()[0], "grad_norm": float(grad_norm)}
-            if not math.isfinite(logs["loss"]):
+            # Loss scaling finds its scale by overflows, and skips those steps.
+            if not math.isfinite(logs["loss"]) or (accelerator.scaler is None and not math.isfinite(grad_norm)):
                 raise FloatingPointError(
-                    f"The loss at step {step} is {logs['loss']}: try a lower `--learning_rate` or `--max_grad_norm`."
+                    f"At step {step} the loss is {logs['loss']} and its gradient's norm {logs['grad_norm']}: try a lower "
+                    "`--learning_rate` or `--max_grad_norm`."
                 )
             bar.set_postfix(logs)
             accelerator.log(logs, step=step)
             if step % args.validation_steps == 0 or step == args.max_train_steps:
                 if accelerator.is_main_process:
+                    model.eval()
                     with averaged_weights():
                         validate(accelerator.unwrap_model(model), step)
                     model.train()
@@ -205,6 +231,11 @@ def train(
             if step == args.max_train_steps:
                 break
         else:
+            if progress["batch"] == 0:
+                raise ValueError(
+                    f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs as "
+                    "many images at least, but the data set has fewer."
+                )
             progress["epoch"] += 1
             progress["batch"] = 0
     bar.close()

@@ -6,6 +6,11 @@ import numpy as np
 import torch
 
 
+def seed_dropout(seed: int, step: int, process_index: int = 0):
+    """Seeds torch's global generators, from which dropout draws, for one step of one process."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, step, 1 + process_index)).generate_state(1)[0]))
+
+
 def draw_noise(
     sample: torch.Tensor,
     num_train_timesteps: int,

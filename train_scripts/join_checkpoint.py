@@ -1,0 +1,65 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Joins a trained denoiser and a trained anti-causal predictor into one `DiffSCMCounterfactualPipeline` checkpoint.
+
+    python train_scripts/join_checkpoint.py --denoiser outputs/mnist-denoiser \
+        --classifier outputs/mnist-classifier --output_dir checkpoints/diffscm-mnist
+"""
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import DDPMPipeline
+
+from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
+from diffscm_diffusers.training.arguments import non_negative_float, positive_int
+from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--denoiser", required=True, help="Unconditional `DDPMPipeline`: a Hub name or a folder.")
+    parser.add_argument("--classifier", required=True, help="Anti-causal predictor: a Hub name or a folder.")
+    parser.add_argument("--output_dir", required=True, help="New folder for the joined checkpoint.")
+    parser.add_argument("--guidance_scale", type=non_negative_float, help="Default of calls that give none.")
+    parser.add_argument("--num_inference_steps", type=positive_int, help="Default of calls that give none.")
+    parser.add_argument(
+        "--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="Type of the saved weights."
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    folder = Path(args.output_dir)
+    if folder.exists():
+        raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
+    denoiser = DDPMPipeline.from_pretrained(args.denoiser)
+    num_train_timesteps = denoiser.scheduler.config.num_train_timesteps
+    if args.num_inference_steps is not None and args.num_inference_steps > num_train_timesteps:
+        raise ValueError(
+            f"`--num_inference_steps` takes at most the denoiser's {num_train_timesteps} training steps, got "
+            f"{args.num_inference_steps}."
+        )
+    defaults = {
+        "default_guidance_scale": args.guidance_scale,
+        "default_num_inference_steps": args.num_inference_steps,
+    }
+    pipeline = DiffSCMCounterfactualPipeline(
+        unet=denoiser.unet,
+        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier),
+        scheduler=denoiser.scheduler,
+        **{name: value for name, value in defaults.items() if value is not None},
+    )
+    unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
+    shutil.rmtree(unfinished, ignore_errors=True)
+    pipeline.to(getattr(torch, args.dtype)).save_pretrained(unfinished)
+    os.replace(unfinished, folder)
+
+
+if __name__ == "__main__":
+    main()
