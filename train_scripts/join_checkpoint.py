@@ -9,15 +9,43 @@ Joins a trained denoiser and a trained anti-causal predictor into one `DiffSCMCo
 
 import argparse
 import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline
+from huggingface_hub import ModelCard, ModelCardData
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.training.arguments import non_negative_float, positive_int
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+
+
+CARD = """---
+{metadata}
+---
+
+# {name}
+
+A diffusion causal model of images and their class (Diff-SCM,
+[Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)). It estimates counterfactuals: how would this
+image look, had its class been another?
+
+```python
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+
+pipe = DiffSCMCounterfactualPipeline.from_pretrained("{folder}")
+counterfactuals = pipe(factual, intervention={labels}).images
+```
+
+The classes are {classes}. Joined by
+
+```bash
+{command}
+```
+"""
 
 
 def parse_args(argv=None):
@@ -33,12 +61,32 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def write_model_card(args, pipeline: DiffSCMCounterfactualPipeline, argv: list[str], folder: Path):
+    """Writes a card with this command and, where the components have cards, how each was trained."""
+    labels = list(pipeline.classifier.id2label.values())
+    card = CARD.format(
+        metadata=ModelCardData(library_name="diffusers", tags=["diffscm-diffusers", "counterfactual"]).to_yaml(),
+        name=Path(args.output_dir).name,
+        folder=args.output_dir,
+        labels=labels[-1:],
+        classes=", ".join(f"`{label}`" for label in labels),
+        command=shlex.join(["python", f"train_scripts/{Path(__file__).name}", *argv]),
+    )
+    for title, component in (("Denoiser", args.denoiser), ("Anti-causal predictor", args.classifier)):
+        component_card = Path(component, "README.md")
+        if component_card.exists():
+            training = ModelCard.load(component_card).text.split("## Training\n", maxsplit=1)[-1]
+            card += f"\n## {title}\n{training}"
+    ModelCard(card).save(folder / "README.md")
+
+
 def main(argv=None):
     args = parse_args(argv)
     folder = Path(args.output_dir)
     if folder.exists():
         raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
-    denoiser = DDPMPipeline.from_pretrained(args.denoiser)
+    dtype = getattr(torch, args.dtype)
+    denoiser = DDPMPipeline.from_pretrained(args.denoiser, torch_dtype=dtype)
     num_train_timesteps = denoiser.scheduler.config.num_train_timesteps
     if args.num_inference_steps is not None and args.num_inference_steps > num_train_timesteps:
         raise ValueError(
@@ -51,13 +99,14 @@ def main(argv=None):
     }
     pipeline = DiffSCMCounterfactualPipeline(
         unet=denoiser.unet,
-        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier),
+        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier, torch_dtype=dtype),
         scheduler=denoiser.scheduler,
         **{name: value for name, value in defaults.items() if value is not None},
     )
     unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
     shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.to(getattr(torch, args.dtype)).save_pretrained(unfinished)
+    pipeline.save_pretrained(unfinished)
+    write_model_card(args, pipeline, sys.argv[1:] if argv is None else argv, unfinished)
     os.replace(unfinished, folder)
 
 

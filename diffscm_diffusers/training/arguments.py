@@ -124,6 +124,6 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     output.add_argument(
         "--push_to_hub",
         action="store_true",
-        help="Publish the model when training ends; log in with `hf auth login` before.",
+        help="Publish the model at the end, after `hf auth login`.",
     )
     output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")

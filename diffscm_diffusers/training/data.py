@@ -42,9 +42,8 @@ def load_image_dataset(args: Namespace, label_column: str | None = None) -> Data
     try:
         splits = load_dataset(**source, cache_dir=args.cache_dir, streaming=args.streaming)
     except FileNotFoundError as error:
-        raise ValueError(
-            f"`{flag}` {args.train_data_dir or args.dataset_name!r} holds no data set: {error}"
-        ) from error
+        name = args.train_data_dir or args.dataset_name
+        raise ValueError(f"`{flag}` takes a data set of images, got {name!r}: {error}") from error
 
     if args.train_split not in splits:
         raise ValueError(

@@ -54,6 +54,7 @@ def create_accelerator(args: Namespace) -> Accelerator:
         format="%(asctime)s %(name)s: %(message)s",
         level=logging.INFO if accelerator.is_main_process else logging.ERROR,
     )
+    logging.getLogger("accelerate").setLevel(logging.WARNING)
     accelerator.init_trackers(
         "diffscm-diffusers", config={name: value for name, value in vars(args).items() if value is not None}
     )
@@ -154,7 +155,7 @@ def train(
             logger.info("Resuming from %s.", folder)
     if progress["step"] > args.max_train_steps:
         raise ValueError(
-            f"`--max_train_steps` {args.max_train_steps} is less than the checkpoint's {progress['step']}."
+            f"`--max_train_steps` takes at least the checkpoint's step, {progress['step']}, got {args.max_train_steps}."
         )
     ahead = [step for step in list_checkpoints(args.output_dir) if step > progress["step"]]
     if ahead:
@@ -213,8 +214,8 @@ def train(
             # Loss scaling finds its scale by overflows, and skips those steps.
             if not math.isfinite(logs["loss"]) or (accelerator.scaler is None and not math.isfinite(grad_norm)):
                 raise FloatingPointError(
-                    f"At step {step} the loss is {logs['loss']} and its gradient's norm {logs['grad_norm']}: try a lower "
-                    "`--learning_rate` or `--max_grad_norm`."
+                    f"At step {step} the loss is {logs['loss']} and its gradient's norm {logs['grad_norm']}: "
+                    "try a lower `--learning_rate` or `--max_grad_norm`."
                 )
             bar.set_postfix(logs)
             accelerator.log(logs, step=step)
@@ -233,8 +234,8 @@ def train(
         else:
             if progress["batch"] == 0:
                 raise ValueError(
-                    f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs as "
-                    "many images at least, but the data set has fewer."
+                    f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs "
+                    "at least as many images, but the data set has fewer."
                 )
             progress["epoch"] += 1
             progress["batch"] = 0
