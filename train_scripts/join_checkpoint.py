@@ -37,7 +37,7 @@ image look, had its class been another?
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 
 pipe = DiffSCMCounterfactualPipeline.from_pretrained("{folder}")
-counterfactuals = pipe(factual, intervention={labels}).images
+counterfactuals = pipe(factual, intervention="{label}").images
 ```
 
 The classes are {classes}. Joined by
@@ -68,7 +68,7 @@ def write_model_card(args, pipeline: DiffSCMCounterfactualPipeline, argv: list[s
         metadata=ModelCardData(library_name="diffusers", tags=["diffscm-diffusers", "counterfactual"]).to_yaml(),
         name=Path(args.output_dir).name,
         folder=args.output_dir,
-        labels=labels[-1:],
+        label=labels[-1],
         classes=", ".join(f"`{label}`" for label in labels),
         command=shlex.join(["python", f"train_scripts/{Path(__file__).name}", *argv]),
     )

@@ -155,7 +155,7 @@ def train(
             logger.info("Resuming from %s.", folder)
     if progress["step"] > args.max_train_steps:
         raise ValueError(
-            f"`--max_train_steps` takes at least the checkpoint's step, {progress['step']}, got {args.max_train_steps}."
+            f"`--max_train_steps` {args.max_train_steps} is less than the step of the checkpoint, {progress['step']}."
         )
     ahead = [step for step in list_checkpoints(args.output_dir) if step > progress["step"]]
     if ahead:

@@ -1,0 +1,50 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory):
+    """Greyscale 8x8 noise: 30 images to train on and 6 to validate on, half of them `dark`, half `light`."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 15), ("test", 3)):
+        for label, low in (("dark", 0), ("light", 128)):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(count):
+                pixels = generator.integers(low, low + 128, (8, 8), dtype=np.uint8)
+                PIL.Image.fromarray(pixels).save(folder / split / label / f"{i:02d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def model_configs(tmp_path_factory):
+    """JSON files of tiny models by their kind; `dropout` draws from the global random generator in training."""
+    folder = tmp_path_factory.mktemp("configs")
+    shared = {
+        "sample_size": 8,
+        "in_channels": 1,
+        "block_out_channels": [8, 8],
+        "layers_per_block": 1,
+        "down_block_types": ["DownBlock2D", "DownBlock2D"],
+        "add_attention": False,
+        "norm_num_groups": 4,
+    }
+    unet = {**shared, "_class_name": "UNet2DModel", "out_channels": 1, "up_block_types": ["UpBlock2D", "UpBlock2D"]}
+    configs = {
+        "unet": unet,
+        "unet_dropout": {**unet, "dropout": 0.2},
+        "classifier_dropout": {**shared, "_class_name": "AntiCausalClassifier2DModel", "dropout": 0.2},
+    }
+    for name, config in configs.items():
+        (folder / f"{name}.json").write_text(json.dumps(config))
+    return {name: folder / f"{name}.json" for name in configs}
