@@ -41,7 +41,7 @@ def load_image_dataset(args: Namespace, label_column: str | None = None) -> Data
         flag, source = "--dataset_name", {"path": args.dataset_name, "name": args.dataset_config_name}
     try:
         splits = load_dataset(**source, cache_dir=args.cache_dir, streaming=args.streaming)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         name = args.train_data_dir or args.dataset_name
         raise ValueError(f"`{flag}` takes a data set of images, got {name!r}: {error}") from error
 

@@ -104,6 +104,13 @@ def train(
             f"{args.lr_warmup_steps}."
         )
     streaming = isinstance(dataset, IterableDataset)
+    needed = args.train_batch_size * accelerator.num_processes
+    available = sum(1 for _ in dataset.take(needed)) if streaming else len(dataset)
+    if available < needed:
+        raise ValueError(
+            f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) takes {needed} "
+            f"images at once, but the data set has {available}."
+        )
     if streaming:
         dataset = dataset.shuffle(seed=args.seed, buffer_size=args.shuffle_buffer_size)
     dataloader = DataLoader(
@@ -232,11 +239,6 @@ def train(
             if step == args.max_train_steps:
                 break
         else:
-            if progress["batch"] == 0:
-                raise ValueError(
-                    f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) needs "
-                    "at least as many images, but the data set has fewer."
-                )
             progress["epoch"] += 1
             progress["batch"] = 0
     bar.close()

@@ -25,6 +25,13 @@ def load_script(name: str):
     return module
 
 
+def to_argv(flags: dict) -> list[str]:
+    argv = []
+    for name, value in flags.items():
+        argv += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return argv
+
+
 def kill_at(target: str, when: int | str):
     """Patches `target` so that the process dies at call number `when`, or at a call with a path that holds `when`."""
     module, attribute = target.rsplit(".", 1)

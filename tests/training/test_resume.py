@@ -4,16 +4,16 @@ import shutil
 
 import pytest
 
-from .helpers import run_script
+from .helpers import run_script, to_argv
 
 
-# Seven batches of four images make an epoch, and two of them an optimizer step: eight steps cross two ends of epochs,
-# the first of them in the middle of a step.
+# Seven batches of four images make an epoch, and two batches an optimizer step: eight steps cross the end of the first
+# epoch in the middle of a step, and that of the second where a checkpoint is written.
 FLAGS = {
     "train_batch_size": 4,
     "gradient_accumulation_steps": 2,
     "max_train_steps": 8,
-    "checkpointing_steps": 2,
+    "checkpointing_steps": 1,
     "checkpoints_total_limit": 1,
     "validation_steps": 3,
     "lr_warmup_steps": 3,
@@ -25,13 +25,6 @@ FLAGS = {
 DIFFUSION_FLAGS = {**FLAGS, "validation_inference_steps": 2, "validation_grid_size": 1}
 CLASSIFIER_FLAGS = {**FLAGS, "num_validation_images": 4, "num_noise_levels": 2}
 STREAMING_FLAGS = {**DIFFUSION_FLAGS, "streaming": True, "shuffle_buffer_size": 10}
-
-
-def to_argv(flags: dict) -> list[str]:
-    argv = []
-    for name, value in flags.items():
-        argv += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-    return argv
 
 
 def final_weights(output_dir) -> dict[str, bytes]:
@@ -63,9 +56,9 @@ def runs(image_folder, cache_dir, model_configs, tmp_path_factory):
 @pytest.mark.parametrize(
     "deadly_call",
     [
-        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 3), id="before-the-first-checkpoint"),
+        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 2), id="before-the-first-checkpoint"),
         pytest.param(("diffscm_diffusers.training.loop.draw_noise", 10), id="inside-an-accumulated-step"),
-        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 16), id="in-the-last-step"),
+        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 15), id="after-the-end-of-an-epoch"),
         pytest.param(("diffscm_diffusers.training.checkpoints.save_file", "checkpoint-4"), id="writing-a-checkpoint"),
         pytest.param(("os.replace", "unfinished-checkpoint-4"), id="before-a-checkpoint-gets-its-name"),
         pytest.param(("shutil.rmtree", "unfinished-checkpoint-2"), id="removing-an-old-checkpoint"),
@@ -94,7 +87,8 @@ def test_classifier_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
 
 def test_streaming_run_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
     argv, expected = runs("train_diffusion", "unet_dropout", STREAMING_FLAGS, tmp_path)
-    run_script("train_diffusion", argv, ("diffscm_diffusers.training.loop.draw_noise", 12))
+    for count in (4, 12):  # in the first epoch, then at the end of the second
+        run_script("train_diffusion", argv, ("diffscm_diffusers.training.loop.draw_noise", count))
     run_script("train_diffusion", argv)
     assert final_weights(tmp_path) == expected
 
