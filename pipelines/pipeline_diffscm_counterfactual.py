@@ -145,38 +145,39 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if len(images) == 0:
             raise ValueError("`image` takes at least one image, got an empty list.")
         if all(isinstance(i, PIL.Image.Image) for i in images):
-            if len({i.size for i in images}) > 1:
-                raise ValueError(f"`image` takes images of one size, got {sorted({i.size for i in images})}.")
             if any(i.mode not in ("L", "RGB") for i in images):
                 raise ValueError(
                     "`image` takes PIL images of mode 'L' or 'RGB' (use `Image.convert`), got "
                     f"{sorted({i.mode for i in images})}."
                 )
             images = [np.asarray(i) for i in images]
-            if len({i.ndim for i in images}) > 1:
-                raise ValueError("`image` takes images of one mode, got both 'L' and 'RGB'.")
-            images = torch.from_numpy(np.stack(images))
-            images = images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2)
-        elif all(isinstance(i, (np.ndarray, torch.Tensor)) and type(i) is type(images[0]) for i in images):
-            if len({tuple(i.shape) for i in images}) > 1:
-                raise ValueError(f"`image` takes images of one shape, got {sorted({tuple(i.shape) for i in images})}.")
-            images = torch.stack([torch.as_tensor(i) for i in images])
-            # Without a list around it, a batch was wrapped in one above.
-            images = images.flatten(0, 1) if images.ndim == 5 else images
-            if isinstance(image[0] if isinstance(image, list) else image, np.ndarray):
-                images = images[:, None] if images.ndim == 3 else images.movedim(-1, 1)
-        else:
+        if not all(isinstance(i, (np.ndarray, torch.Tensor)) and type(i) is type(images[0]) for i in images):
             raise TypeError(
                 "`image` takes a PIL image, a NumPy array, a torch tensor or a list of one of them, got "
                 f"{sorted({type(i).__name__ for i in images})}."
             )
+        if len({tuple(i.shape) for i in images}) > 1:
+            raise ValueError(f"`image` takes images of one shape, got {sorted({tuple(i.shape) for i in images})}.")
 
         channels, height, width = self.image_shape
+        if isinstance(images[0], np.ndarray):
+            images = torch.from_numpy(np.stack(images))
+            # Greyscale arrays may come without an axis for the channel.
+            if images.ndim == 3 or (channels == 1 and tuple(images.shape[-2:]) == (height, width)):
+                images = images[..., None]
+            images = images.movedim(-1, -3)
+        else:
+            images = torch.stack(images)
+        # Without a list around it, a batch was wrapped in one above.
+        images = images.flatten(0, -4) if images.ndim > 4 else images
+
         if tuple(images.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"`image` takes images with {channels} channel(s) of {height} x {width} pixels, got a batch of shape "
                 f"{tuple(images.shape)} where (batch, {channels}, {height}, {width}) was expected."
             )
+        if len(images) == 0:
+            raise ValueError("`image` takes at least one image, got none.")
         if images.dtype == torch.uint8:
             images = images.float() / 255
         elif not images.is_floating_point():
@@ -198,14 +199,17 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             values = list(intervention) if isinstance(intervention, (list, tuple)) else [intervention]
         if len(values) == 0:
             raise ValueError("`intervention` takes at least one class, got none.")
-        label2id = {label: index for index, label in self.classifier.id2label.items()}
+        id2label = self.classifier.id2label
         targets = []
         for value in values:
             if isinstance(value, str):
-                if value not in label2id:
-                    known = ", ".join(map(repr, list(label2id)[:10])) + (", ..." if num_classes > 10 else "")
+                indices = [index for index, label in id2label.items() if label == value]
+                if len(indices) == 0:
+                    known = ", ".join(map(repr, list(id2label.values())[:10])) + (", ..." if num_classes > 10 else "")
                     raise ValueError(f"`intervention` takes the name of a class ({known}), got {value!r}.")
-                targets.append(label2id[value])
+                if len(indices) > 1:
+                    raise ValueError(f"`intervention` {value!r} names the classes {indices}: use the index of one.")
+                targets.append(indices[0])
             elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
                 if not 0 <= value < num_classes:
                     raise ValueError(f"`intervention` takes class indices from 0 to {num_classes - 1}, got {value}.")
@@ -387,11 +391,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_scale = self.config.default_guidance_scale
         if not torch.is_tensor(exogenous_noise):
             raise TypeError(f"`exogenous_noise` takes a tensor, got {type(exogenous_noise).__name__}.")
-        if tuple(exogenous_noise.shape[1:]) != self.image_shape:
+        if len(exogenous_noise) == 0 or tuple(exogenous_noise.shape[1:]) != self.image_shape:
             raise ValueError(
                 f"`exogenous_noise` takes the shape (num_factuals, {', '.join(map(str, self.image_shape))}), got "
                 f"{tuple(exogenous_noise.shape)}."
             )
+        if not exogenous_noise.isfinite().all():
+            raise ValueError("`exogenous_noise` takes finite values, got NaN or infinity.")
         targets = None if intervention is None else self.prepare_intervention(intervention)
         self.check_inputs(
             len(exogenous_noise),
@@ -450,7 +456,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self,
         intervention: int | str | list[int | str] | np.ndarray | torch.Tensor,
         num_images: int = 1,
-        generator: torch.Generator | list[torch.Generator] | None = None,
+        generator: torch.Generator | None = None,
         shared_noise: bool = False,
         **kwargs,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
@@ -461,7 +467,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Args:
             intervention (`int` or `str` or `list` or `torch.Tensor`): One class or several.
             num_images (`int`, *optional*, defaults to 1): Images per class. All of the first class come first.
-            generator (`torch.Generator` or `list[torch.Generator]`, *optional*): Makes the draw reproducible.
+            generator (`torch.Generator`, *optional*): Makes the draw, and those of `eta > 0`, reproducible.
             shared_noise (`bool`, *optional*, defaults to `False`):
                 Whether every class starts from the same noise, which shows the effect of the class alone (paper, Fig.
                 5), or from fresh noise.
@@ -479,7 +485,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         )
         if shared_noise:
             noise = noise.repeat(len(targets), 1, 1, 1)
-        return self.predict(noise, targets.repeat_interleave(num_images), **kwargs)
+        return self.predict(noise, targets.repeat_interleave(num_images), generator=generator, **kwargs)
 
     @torch.no_grad()
     @replace_example_docstring(EXAMPLE_DOC_STRING)
@@ -509,12 +515,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
                 The factual images: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` (or
-                `(height, width)` if greyscale), tensors `(channels, height, width)`, each alone, in a list or as a
-                batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255]. Size and channels are `unet`'s.
+                `(height, width)` if greyscale), tensors `(channels, height, width)`, each alone, in a list or, but
+                for PIL, as a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255]. Size and channels
+                are `unet`'s.
             intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
                 The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
-                Only a
-                reconstruction (`guidance_scale=0`) needs none.
+                Only a reconstruction (`guidance_scale=0`) needs none.
             guidance_scale (`float`, *optional*, defaults to `default_guidance_scale` of the checkpoint):
                 Weight `s` of the anti-causal predictor's gradient, at least 0. Higher values make the image show the
                 intervention more surely and the factual less (paper, App. I). With 0 the image is reconstructed and
