@@ -99,7 +99,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
     _skip_layerwise_casting_patterns = ["norm"]
 
     # float16 backward passes lose what is below 6e-8; a power of two moves the gradient up without rounding it.
-    _FLOAT16_GRADIENT_SCALE = 2.0**8
+    _GRADIENT_SCALE = 2.0**8
 
     @register_to_config
     def __init__(
@@ -298,12 +298,11 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             `tuple`: the gradient, like `sample` but in float32 whatever the weights' type, and `log p(y | x_t)`,
             float32 of shape `(batch,)`.
         """
-        scale = self._FLOAT16_GRADIENT_SCALE if self.dtype == torch.float16 else 1.0
         with torch.inference_mode(False), torch.enable_grad():
             # Tensors made under inference mode cannot enter autograd; their copies can.
             sample = sample.detach().clone().float().requires_grad_()
             timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
             logits = self(sample.to(self.dtype), timestep).logits.float()
             log_prob = F.log_softmax(logits, dim=-1).gather(1, class_labels.clone()[:, None]).squeeze(1)
-            (gradient,) = torch.autograd.grad(log_prob.sum() * scale, sample)
-        return gradient / scale, log_prob.detach()
+            (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
+        return gradient / self._GRADIENT_SCALE, log_prob.detach()

@@ -306,11 +306,15 @@ class TestLogProbGradient:
         assert (gradient - expected).norm() < 0.05 * expected.norm()
 
     @pytest.mark.parametrize("dtype", (torch.float32, torch.float16, torch.bfloat16))
-    def test_keeps_a_gradient_that_half_precision_would_lose(self, dtype):
+    @pytest.mark.parametrize("autocast", (False, True))
+    def test_keeps_a_gradient_that_half_precision_would_lose(self, dtype, autocast):
         # d log p(0) / dx = weight^3 p(1), about 1e-8, which float16 rounds to zero.
-        model = get_dummy_classifier(LinearClassifier).build(2.0**-9 * 1.375).to(dtype)
+        model = get_dummy_classifier(LinearClassifier).build(2.0**-9 * 1.375)
+        if not autocast:
+            model.to(dtype)
         sample, timestep, _ = get_dummy_inputs()
-        gradient, log_prob = model.log_prob_gradient(sample, timestep, torch.tensor([0, 1]))
+        with torch.autocast("cpu", dtype=dtype, enabled=autocast and dtype != torch.float32):
+            gradient, log_prob = model.log_prob_gradient(sample, timestep, torch.tensor([0, 1]))
         expected = 0.5 * (2.0**-9 * 1.375) ** 3 * torch.tensor([1.0, -1.0])
         assert expected.to(torch.float16).abs().max() == 0
         torch.testing.assert_close(gradient, expected[:, None, None, None].expand_as(sample), rtol=0.02, atol=0)
