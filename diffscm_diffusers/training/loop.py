@@ -182,7 +182,6 @@ def train(
     )
     model.train()
     while progress["step"] < args.max_train_steps:
-        dataloader.set_epoch(progress["epoch"])
         batches = skip_first_batches(dataloader, progress["batch"]) if progress["batch"] else dataloader
         batches.set_epoch(progress["epoch"])
         for batch in batches:

@@ -13,7 +13,9 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from diffscm_diffusers.training import loop
 from diffscm_diffusers.training.loop import anticausal_loss, denoising_loss, swapped_weights
+from diffscm_diffusers.training.noise import draw_noise
 
 from .helpers import load_script, run_script, start_script, to_argv
 
@@ -102,6 +104,23 @@ def test_ema_of_a_run_is_the_warmed_up_average_of_its_weights(flags):
     saved = UNet2DModel.from_pretrained(output_dir, subfolder="unet")
     for i, value in enumerate(saved.parameters()):
         assert torch.equal(value.data, averaged[str(i)])
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["map", "streaming"])
+def test_every_epoch_shows_all_images_once_in_another_order(flags, monkeypatch, streaming):
+    seen = []
+
+    def record(images, *args):
+        seen.extend(tuple(image.flatten().tolist()) for image in images)
+        return draw_noise(images, *args)
+
+    monkeypatch.setattr(loop, "draw_noise", record)
+    changes = {"train_batch_size": 10, "max_train_steps": 6, **({"streaming": True} if streaming else {})}
+    load_script("train_diffusion").main(to_argv({**flags, **changes}))
+    first, second = seen[:30], seen[30:]
+    assert len(set(first)) == 30
+    assert set(first) == set(second)
+    assert first != second
 
 
 def test_scalars_and_sample_grids_are_logged(flags):

@@ -87,7 +87,7 @@ def test_classifier_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
 
 def test_streaming_run_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
     argv, expected = runs("train_diffusion", "unet_dropout", STREAMING_FLAGS, tmp_path)
-    for count in (4, 12):  # in the first epoch, then at the end of the second
+    for count in (4, 13):  # in the first epoch, then right after the end of the second
         run_script("train_diffusion", argv, ("diffscm_diffusers.training.loop.draw_noise", count))
     run_script("train_diffusion", argv)
     assert final_weights(tmp_path) == expected
