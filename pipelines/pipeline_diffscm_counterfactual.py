@@ -259,7 +259,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 "than the next ones start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of "
                 f"steps that divides {self.scheduler.config.num_train_timesteps}."
             )
-        num_moves = int(num_inference_steps * strength)
+        num_moves = round(num_inference_steps * strength)
         if num_moves == 0:
             raise ValueError(
                 f"`strength` {strength} of `num_inference_steps` {num_inference_steps} is less than one step."
