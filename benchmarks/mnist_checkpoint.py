@@ -6,12 +6,11 @@ Measures an MNIST checkpoint on test digits: how well it reconstructs, and how o
     python benchmarks/mnist_checkpoint.py --checkpoint checkpoints/diffscm-mnist --output_dir outputs/mnist-benchmark
 
 The oracle is a plain convolutional network, trained here on clean digits of the training set only, at the first run.
-Writes `results.json` and a grid of counterfactuals, `counterfactuals.png`: factual above, counterfactual below.
+Writes `results.json` and, for each guidance scale, a grid with some factuals above their counterfactuals.
 """
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
@@ -26,9 +25,9 @@ from tqdm.auto import tqdm
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 
 
-def load_digits(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+def load_digits(dataset_name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns images in [0, 1], shape `(n, 1, 28, 28)`, and labels."""
-    rows = load_dataset(os.environ.get("DIFFSCM_MNIST", "ylecun/mnist"), split=split).with_format("torch")[:]
+    rows = load_dataset(dataset_name, split=split).with_format("torch")[:]
     images, labels = rows["image"], rows["label"]
     return torch.stack(list(images)).reshape(-1, 1, 28, 28).float() / 255, torch.as_tensor(labels)
 
@@ -53,10 +52,9 @@ def make_oracle() -> nn.Module:
     )
 
 
-def train_oracle(path: Path, epochs: int = 5) -> nn.Module:
+def train_oracle(images: torch.Tensor, labels: torch.Tensor, path: Path, epochs: int = 5) -> nn.Module:
     torch.manual_seed(0)
     oracle = make_oracle()
-    images, labels = load_digits("train")
     optimizer = torch.optim.Adam(oracle.parameters(), 1e-3)
     steps = epochs * (len(images) // 128)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
@@ -69,7 +67,6 @@ def train_oracle(path: Path, epochs: int = 5) -> nn.Module:
                 optimizer.step()
                 schedule.step()
                 bar.update()
-    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(oracle.state_dict(), path)
     return oracle
 
@@ -83,6 +80,7 @@ def draw_targets(labels: torch.Tensor, seed: int) -> torch.Tensor:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="checkpoints/diffscm-mnist")
+    parser.add_argument("--dataset_name", default="ylecun/mnist", help="MNIST: a Hub name or a local folder.")
     parser.add_argument("--output_dir", default="outputs/mnist-benchmark", type=Path)
     parser.add_argument("--oracle", type=Path, help="Default: `oracle.safetensors` in the output folder.")
     parser.add_argument("--first_sample", type=int, default=0, help="First test digit to use.")
@@ -91,23 +89,24 @@ def main():
     parser.add_argument("--num_inference_steps", type=int, help="Default: the checkpoint's.")
     parser.add_argument("--evaluate_at", choices=["source", "destination"], help="Default: the checkpoint's.")
     parser.add_argument("--reconstruction_samples", type=int, default=100)
-    parser.add_argument("--reconstruction_steps", type=int, nargs="*", default=[1000])
+    parser.add_argument("--reconstruction_steps", type=int, nargs="*", default=[1000], help="Empty: not measured.")
     parser.add_argument("--batch_size", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
+    args.output_dir.mkdir(parents=True, exist_ok=True)
 
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(args.checkpoint)
     if args.evaluate_at is not None:
         config = {**pipe.inverse_scheduler.config, "evaluate_at": args.evaluate_at}
         pipe.inverse_scheduler = type(pipe.inverse_scheduler).from_config(config)
     steps = args.num_inference_steps or pipe.config.default_num_inference_steps
-    images, labels = load_digits("test")
+    images, labels = load_digits(args.dataset_name, "test")
     oracle_path = args.oracle or args.output_dir / "oracle.safetensors"
     oracle = make_oracle()
     if oracle_path.exists():
         oracle.load_state_dict(load_file(oracle_path))
     else:
-        oracle = train_oracle(oracle_path)
+        oracle = train_oracle(*load_digits(args.dataset_name, "train"), oracle_path)
     oracle.eval()
     results = {"checkpoint": args.checkpoint, "reconstruction": {}, "counterfactuals": {}}
     with torch.no_grad():
@@ -145,7 +144,6 @@ def main():
             "mean_target_log_prob": output.log_probs.mean().item(),
             "prediction_seconds": seconds / len(factuals),
         }
-        print(guidance_scale, results["counterfactuals"][guidance_scale])
         shown = [pipe.image_processor.postprocess(2 * x[:20] - 1) for x in (factuals, output.images)]
         make_image_grid(shown[0] + shown[1], 2, 20, resize=56).save(
             args.output_dir / f"counterfactuals-{guidance_scale:g}.png"
