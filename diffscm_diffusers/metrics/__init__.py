@@ -1,0 +1,24 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Metrics of counterfactual images, in the style of torchmetrics: `pip install diffscm-diffusers[eval]`."""
+
+from .composition import Composition
+from .counterfactual_latent_divergence import CounterfactualLatentDivergence
+from .effectiveness import Effectiveness
+from .im1 import IM1
+from .im2 import IM2
+from .minimality import Minimality
+from .realism import Realism
+from .reversibility import Reversibility
+
+
+__all__ = [
+    "IM1",
+    "IM2",
+    "Composition",
+    "CounterfactualLatentDivergence",
+    "Effectiveness",
+    "Minimality",
+    "Realism",
+    "Reversibility",
+]

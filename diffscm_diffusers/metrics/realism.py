@@ -1,0 +1,72 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from typing import Any
+
+import torch
+from torch import nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+
+from .functional.checks import check_evaluation_mode, check_images
+
+
+class Realism(FrechetInceptionDistance):
+    r"""
+    Realism: the Fréchet distance between counterfactual and real images on the features of a given model. With the
+    features' means `m` and covariances `C`,
+
+    `|m_CF - m_real|_2^2 + tr(C_CF + C_real - 2 (C_CF C_real)^(1/2))`,
+
+    in [0, inf); lower is better. It rewards counterfactuals that, as a set, are distributed as real images are: there
+    is no result for a single sample, and copies of real images are as good as any.
+
+    This is [`torchmetrics.image.fid.FrechetInceptionDistance`] with other features than Inception's, so its values are
+    comparable for one feature extractor only, and they are not the "FID" of the literature. The distance falls with
+    the number of images: compare at equal numbers, and have many more images than features.
+
+    Source: [Heusel et al. (2017)](https://huggingface.co/papers/1706.08500), Eq. 6.
+
+    Args:
+        feature_extractor (`torch.nn.Module`):
+            Maps images in [0, 1] to features of shape `(batch, num_features)`; in evaluation mode.
+        image_shape (`tuple[int, int, int]`):
+            Channels, height and width of the images. One of them is tried at once, to count the features.
+        kwargs: Keyword arguments of [`torchmetrics.image.fid.FrechetInceptionDistance`], as `reset_real_features`.
+
+    Example:
+        >>> import torch
+        >>> from diffscm_diffusers.metrics import Realism
+        >>> metric = Realism(torch.nn.Flatten().eval(), image_shape=(1, 1, 1))
+        >>> metric.update(torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1), real=True)
+        >>> metric.update(torch.tensor([0.5, 1.0]).reshape(2, 1, 1, 1), real=False)
+        >>> metric.compute()  # equal variances, means 1 / 2 apart
+        tensor(0.2500)
+    """
+
+    def __init__(self, feature_extractor: nn.Module, image_shape: tuple[int, int, int], **kwargs: Any):
+        if not isinstance(feature_extractor, nn.Module):
+            raise TypeError(f"`feature_extractor` takes a `torch.nn.Module`, got {type(feature_extractor).__name__}.")
+        check_evaluation_mode("feature_extractor", feature_extractor)
+        with torch.no_grad():
+            super().__init__(feature=feature_extractor, normalize=True, input_img_size=image_shape, **kwargs)
+
+    def update(self, image: torch.Tensor, real: bool) -> None:
+        """
+        Adds a batch.
+
+        Args:
+            image (`torch.Tensor` of shape `(batch, channels, height, width)`): Images, floats in [0, 1].
+            real (`bool`): Whether these are real images (`True`) or counterfactuals (`False`).
+        """
+        check_images(image=image)
+        check_evaluation_mode("feature_extractor", self.inception)
+        super().update(image, real)
+
+    def compute(self) -> torch.Tensor:
+        """The Fréchet distance between the two sets, a scalar."""
+        counts = self.real_features_num_samples.item(), self.fake_features_num_samples.item()
+        if min(counts) < 2:
+            raise RuntimeError(
+                "`Realism` takes at least two real images and two counterfactuals, "
+                f"got {counts[0]} and {counts[1]}: call `update` first."
+            )
+        return super().compute()
