@@ -59,7 +59,6 @@ def main():
         noise.repeat_interleave(len(classes), dim=0),
         classes * len(factuals),
         num_inference_steps=args.num_inference_steps,
-        batch_size=20,  # small enough for a processor's cache
     )
     counterfactuals = [output.images[i : i + len(classes)] for i in range(0, len(output.images), len(classes))]
     probabilities = output.log_probs.exp().view(len(factuals), len(classes))
