@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from datasets import load_dataset
-from diffusers.utils import make_image_grid
+from diffusers.utils import make_image_grid, pt_to_pil
 from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
 
 
 def load_digits(dataset_name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,8 +97,9 @@ def main():
 
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(args.checkpoint)
     if args.evaluate_at is not None:
-        config = {**pipe.inverse_scheduler.config, "evaluate_at": args.evaluate_at}
-        pipe.inverse_scheduler = type(pipe.inverse_scheduler).from_config(config)
+        pipe.inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(
+            pipe.scheduler.config, evaluate_at=args.evaluate_at
+        )
     steps = args.num_inference_steps or pipe.config.default_num_inference_steps
     images, labels = load_digits(args.dataset_name, "test")
     oracle_path = args.oracle or args.output_dir / "oracle.safetensors"
@@ -144,8 +145,8 @@ def main():
             "mean_target_log_prob": output.log_probs.mean().item(),
             "prediction_seconds": seconds / len(factuals),
         }
-        shown = [pipe.image_processor.postprocess(2 * x[:20] - 1) for x in (factuals, output.images)]
-        make_image_grid(shown[0] + shown[1], 2, 20, resize=56).save(
+        shown = pt_to_pil(pipe.image_processor.normalize(torch.cat([factuals[:20], output.images[:20]])))
+        make_image_grid(shown, 2, len(shown) // 2, resize=56).save(
             args.output_dir / f"counterfactuals-{guidance_scale:g}.png"
         )
 

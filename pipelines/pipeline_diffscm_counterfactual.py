@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
-import torch.nn.functional as F
 from diffusers import DDIMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput, replace_example_docstring
@@ -221,6 +220,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 )
         return torch.tensor(targets, device=self._execution_device)
 
+    def split_batch(self, sample: torch.Tensor, batch_size: int | None) -> tuple[torch.Tensor, ...]:
+        """Splits a batch into parts that the networks see one after another."""
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+            raise ValueError(f"`batch_size` takes a whole number of at least 1, got {batch_size!r}.")
+        return sample.split(batch_size or len(sample))
+
     def prepare_timesteps(self, num_inference_steps: int | None, strength: float) -> int:
         """Sets both schedulers' timesteps and returns how many moves, counted from the image, `strength` takes."""
         if num_inference_steps is None:
@@ -272,7 +277,6 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         targets: torch.Tensor | None,
         guidance_scale: float,
         eta: float,
-        batch_size: int | None,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ):
@@ -287,8 +291,6 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             )
         if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
             raise ValueError(f"`eta` takes a number in [0, 1], got {eta!r}.")
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-            raise ValueError(f"`batch_size` takes a whole number of at least 1, got {batch_size!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
         if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
@@ -340,12 +342,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Returns:
             `torch.Tensor`: the exogenous noise, float32, shape `(num_factuals, channels, height, width)`.
         """
-        factual = self.prepare_image(image)
+        batches = self.split_batch(self.prepare_image(image), batch_size)
         num_moves = self.prepare_timesteps(num_inference_steps, strength)
-        self.check_inputs(len(factual), None, 0, 0, batch_size, "pt", [])
 
         timesteps = self.inverse_scheduler.timesteps[:num_moves].tolist()
-        batches = factual.split(batch_size or len(factual))
         exogenous_noise = []
         with self.progress_bar(total=len(batches) * num_moves) as progress_bar:
             progress_bar.set_description("Abduction")
@@ -404,7 +404,6 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             targets,
             guidance_scale,
             eta,
-            batch_size,
             output_type,
             callback_on_step_end_tensor_inputs,
         )
@@ -412,22 +411,18 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         exogenous_noise = exogenous_noise.to(device=self._execution_device, dtype=torch.float32)
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
-        samples = exogenous_noise.expand(num_images, *self.image_shape)
-        timesteps = self.scheduler.timesteps[-num_moves:].tolist()
+        batches = self.split_batch(exogenous_noise.expand(num_images, *self.image_shape), batch_size)
         guided = guidance_scale > 0
-        if guided:
-            targets = targets.expand(num_images)
+        target_batches = self.split_batch(targets.expand(num_images), batch_size) if guided else [None] * len(batches)
 
-        batch_size = batch_size or num_images
+        timesteps = self.scheduler.timesteps[-num_moves:].tolist()
         images, log_probs = [], []
-        with self.progress_bar(total=-(-num_images // batch_size) * num_moves) as progress_bar:
+        with self.progress_bar(total=len(batches) * num_moves) as progress_bar:
             progress_bar.set_description("Prediction")
-            for start in range(0, num_images, batch_size):
-                sample = samples[start : start + batch_size]
+            for sample, target in zip(batches, target_batches, strict=True):
                 for i, timestep in enumerate(timesteps):
                     prediction = self.predict_noise(sample, timestep)
                     if guided:
-                        target = targets[start : start + batch_size]
                         gradient, _ = self.classifier.log_prob_gradient(sample, timestep, target)
                         prediction = self.guide(prediction, gradient, timestep, guidance_scale)
                     sample = self.scheduler.step(
@@ -441,9 +436,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 sample = sample.clamp(-1, 1)  # the range of images: what `postprocess` will show
                 images.append(sample)
                 if guided:
-                    logits = self.classifier(sample.to(self.classifier.dtype), 0).logits.float()
-                    target = targets[start : start + batch_size]
-                    log_probs.append(F.log_softmax(logits, dim=-1).gather(1, target[:, None]).squeeze(1))
+                    log_probs.append(self.classifier.log_prob(sample, 0, target))
 
         self.maybe_free_model_hooks()
         images = self.image_processor.postprocess(torch.cat(images), output_type=output_type)
@@ -553,16 +546,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Returns:
             [`DiffSCMCounterfactualPipelineOutput`] or `tuple`: images, exogenous noise and log-probabilities.
         """
-        factual = self.prepare_image(image)
         targets = None if intervention is None else self.prepare_intervention(intervention)
         if guidance_scale is None:
             guidance_scale = self.config.default_guidance_scale
-        self.check_inputs(
-            len(factual), targets, guidance_scale, eta, batch_size, output_type, callback_on_step_end_tensor_inputs
-        )
-        exogenous_noise = self.abduct(
-            self.image_processor.denormalize(factual), num_inference_steps, strength, batch_size
-        )
+        num_factuals = len(self.prepare_image(image))
+        self.check_inputs(num_factuals, targets, guidance_scale, eta, output_type, callback_on_step_end_tensor_inputs)
+        exogenous_noise = self.abduct(image, num_inference_steps, strength, batch_size)
         return self.predict(
             exogenous_noise,
             targets,

@@ -1,15 +1,12 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-from typing import Any, Literal
-
 import torch
 
 from .functional.composition import composition
-from .functional.pixel_distance import check_norm
-from .per_sample_metric import PerSampleMetric
+from .pixel_distance_metric import PixelDistanceMetric
 
 
-class Composition(PerSampleMetric):
+class Composition(PixelDistanceMetric):
     r"""
     Composition: the distance between the factual and its counterfactual under the null intervention,
     `do(y = y_F)` or none at all, which should give the factual back,
@@ -34,14 +31,6 @@ class Composition(PerSampleMetric):
         >>> metric.compute()
         tensor(0.2500)
     """
-
-    higher_is_better = False
-    plot_upper_bound = 1.0
-
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
-        super().__init__(reduction, **kwargs)
-        check_norm(norm)
-        self.norm = norm
 
     def update(self, factual: torch.Tensor, reconstruction: torch.Tensor) -> None:
         """

@@ -1,15 +1,12 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-from typing import Any, Literal
-
 import torch
 
 from .functional.minimality import minimality
-from .functional.pixel_distance import check_norm
-from .per_sample_metric import PerSampleMetric
+from .pixel_distance_metric import PixelDistanceMetric
 
 
-class Minimality(PerSampleMetric):
+class Minimality(PixelDistanceMetric):
     r"""
     Minimality in pixels: the distance between factual and counterfactual,
 
@@ -33,14 +30,6 @@ class Minimality(PerSampleMetric):
         >>> metric.compute()
         tensor(0.2500)
     """
-
-    higher_is_better = False
-    plot_upper_bound = 1.0
-
-    def __init__(self, norm: Literal["l1", "l2"] = "l1", reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
-        super().__init__(reduction, **kwargs)
-        check_norm(norm)
-        self.norm = norm
 
     def update(self, factual: torch.Tensor, counterfactual: torch.Tensor) -> None:
         """

@@ -281,6 +281,24 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             return (logits,)
         return AntiCausalClassifier2DOutput(logits=logits)
 
+    def log_prob(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
+    ) -> torch.Tensor:
+        r"""
+        The log-probability of given classes, `log p(y | x_t)`.
+
+        Args:
+            sample (`torch.Tensor`):
+                Noisy images `x_t` of any floating type, shape `(batch, in_channels, sample_size, sample_size)`.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            class_labels (`torch.Tensor` of shape `(batch,)`): The class `y` of each image.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`: natural logarithms, float32 whatever the weights' type.
+        """
+        logits = self(sample.to(self.dtype), timestep).logits.float()
+        return F.log_softmax(logits, dim=-1).gather(1, class_labels[:, None]).squeeze(1)
+
     def log_prob_gradient(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -302,7 +320,6 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             # Tensors made under inference mode cannot enter autograd; their copies can.
             sample = sample.detach().clone().float().requires_grad_()
             timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
-            logits = self(sample.to(self.dtype), timestep).logits.float()
-            log_prob = F.log_softmax(logits, dim=-1).gather(1, class_labels.clone()[:, None]).squeeze(1)
+            log_prob = self.log_prob(sample, timestep, class_labels.clone())
             (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
         return gradient / self._GRADIENT_SCALE, log_prob.detach()
