@@ -5,7 +5,7 @@
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
-from .models import AntiCausalClassifier2DModel
+from .models import AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
 from .pipelines import DiffSCMCounterfactualPipeline
 from .schedulers import DiffSCMDDIMInverseScheduler
 from .version import __version__
@@ -21,6 +21,9 @@ __all__ = [
     "AntiCausalClassifier2DModel",
     "DiffSCMCounterfactualPipeline",
     "DiffSCMDDIMInverseScheduler",
+    "ImageAutoencoder",
+    "ImageClassifier",
+    "LatentVAE",
     "ModelMixin",
     "SchedulerMixin",
     "__version__",
