@@ -7,9 +7,11 @@ from .counterfactual_latent_divergence import CounterfactualLatentDivergence
 from .effectiveness import Effectiveness
 from .im1 import IM1
 from .im2 import IM2
+from .metric_models import MetricModels
 from .minimality import Minimality
 from .realism import Realism
 from .reversibility import Reversibility
+from .transformers_oracle import TransformersOracle
 
 
 __all__ = [
@@ -18,7 +20,9 @@ __all__ = [
     "Composition",
     "CounterfactualLatentDivergence",
     "Effectiveness",
+    "MetricModels",
     "Minimality",
     "Realism",
     "Reversibility",
+    "TransformersOracle",
 ]

@@ -1,0 +1,123 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
+from torch import nn
+
+from ..models import ImageAutoencoder, ImageClassifier, LatentVAE
+from .transformers_oracle import TransformersOracle
+
+
+class MetricModels(nn.Module):
+    r"""
+    The networks that the metrics of one data set need, in evaluation mode and without gradients for their weights. All
+    take images in [0, 1] of the same shape. `train_scripts/train_metric_models.py` trains them.
+
+    Args:
+        vae ([`LatentVAE`]): Its latents are what [`CounterfactualLatentDivergence`] compares.
+        autoencoder ([`ImageAutoencoder`]): Trained on all classes, for [`IM2`].
+        class_autoencoders (`torch.nn.ModuleList`):
+            At index `c` the [`ImageAutoencoder`] trained on class `c` only, for [`IM1`] and [`IM2`].
+        oracle ([`ImageClassifier`] or [`TransformersOracle`]): Says what class an image shows, for [`Effectiveness`].
+
+    Raises:
+        ValueError: if the models do not agree on the number of classes or on the shape of the images.
+
+    Example:
+
+    ```python
+    from diffscm_diffusers.metrics import IM2, MetricModels
+
+    models = MetricModels.from_pretrained("checkpoints/diffscm-mnist-metrics")
+    im2 = IM2(models.class_autoencoders, models.autoencoder)
+    mean, variance = models.vae.encode(image)
+    ```
+    """
+
+    def __init__(
+        self,
+        vae: LatentVAE,
+        autoencoder: ImageAutoencoder,
+        class_autoencoders: nn.ModuleList,
+        oracle: ImageClassifier | TransformersOracle,
+    ):
+        super().__init__()
+        if oracle.num_classes != len(class_autoencoders):
+            raise ValueError(
+                f"`oracle` takes a classifier of {len(class_autoencoders)} classes, as many as there are class "
+                f"autoencoders, got one of {oracle.num_classes}."
+            )
+        networks = {"vae": vae, "autoencoder": autoencoder, "oracle": oracle}
+        networks.update({f"class_autoencoders[{c}]": network for c, network in enumerate(class_autoencoders)})
+        # A transformers model resizes what it gets.
+        shapes = {
+            name: (network.config.in_channels, network.config.sample_size)
+            for name, network in networks.items()
+            if not isinstance(network, TransformersOracle)
+        }
+        if len(set(shapes.values())) > 1:
+            raise ValueError(f"The models must take the same images, got channels and sizes {shapes}.")
+        self.vae = vae
+        self.autoencoder = autoencoder
+        self.class_autoencoders = class_autoencoders
+        self.oracle = oracle
+        self.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_path: str | Path, oracle: str | Path | None = None, cache_dir: str | Path | None = None
+    ) -> "MetricModels":
+        """
+        Loads what `train_scripts/train_metric_models.py` wrote: the folders `vae`, `autoencoder`,
+        `class_autoencoders/0`, `class_autoencoders/1`, ... and `oracle`, with weights in safetensors only.
+
+        Args:
+            name_or_path (`str` or `Path`): A local folder or the name of a repository on the Hub.
+            oracle (`str` or `Path`, *optional*):
+                Name or folder of an image classifier of `transformers`, to be used in place of the folder `oracle`.
+                Its labels are the data set's classes, in the same order.
+            cache_dir (`str` or `Path`, *optional*): Where files from the Hub are kept.
+
+        Raises:
+            ValueError: if neither a folder nor a repository has that name, if a model is missing, or if the models do
+                not fit together.
+        """
+        folder = Path(name_or_path)
+        if not folder.is_dir():
+            patterns = [
+                f"{name}/{file}"
+                for name in ("vae", "autoencoder", "class_autoencoders/*", "oracle")
+                for file in ("config.json", "*.safetensors")
+            ]
+            try:
+                folder = Path(snapshot_download(str(name_or_path), allow_patterns=patterns, cache_dir=cache_dir))
+            except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
+                raise ValueError(
+                    f"`name_or_path` takes a folder or a repository with metric models, got {str(name_or_path)!r}: "
+                    f"{error}"
+                ) from error
+
+        num_classes = len(list(folder.glob("class_autoencoders/*/config.json")))
+        needed = ["vae", "autoencoder", *(f"class_autoencoders/{c}" for c in range(max(num_classes, 1)))]
+        if oracle is None:
+            needed.append("oracle")
+        missing = [name for name in needed if not (folder / name / "config.json").is_file()]
+        if missing:
+            raise ValueError(
+                f"`name_or_path` takes a folder or a repository with metric models, but {str(name_or_path)!r} lacks "
+                f"{missing}."
+            )
+
+        def load(model_class, subfolder):
+            return model_class.from_pretrained(folder, subfolder=subfolder, use_safetensors=True)
+
+        return cls(
+            vae=load(LatentVAE, "vae"),
+            autoencoder=load(ImageAutoencoder, "autoencoder"),
+            class_autoencoders=nn.ModuleList(
+                load(ImageAutoencoder, f"class_autoencoders/{c}") for c in range(num_classes)
+            ),
+            oracle=load(ImageClassifier, "oracle") if oracle is None else TransformersOracle(oracle, cache_dir),
+        )

@@ -1,0 +1,82 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from .functional.checks import check_images
+
+
+class TransformersOracle(nn.Module):
+    r"""
+    An image classifier of `transformers` as an oracle: it takes images in [0, 1] of any size and gives logits.
+
+    Whole images are resized to the size that the classifier's image processor names, greyscale images become RGB where
+    the classifier takes RGB, and values are normalised by the processor's mean and standard deviation. Nothing is
+    cropped away, even where the processor would: a change at the edge of an image counts as well.
+
+    Args:
+        name_or_path (`str` or `Path`): Name on the Hub or local folder of the classifier, weights in safetensors.
+        cache_dir (`str` or `Path`, *optional*): Where files from the Hub are kept.
+
+    Raises:
+        ImportError: if `transformers` is not installed.
+        ValueError: if the image processor names neither height and width nor a shortest edge.
+    """
+
+    def __init__(self, name_or_path: str | Path, cache_dir: str | Path | None = None):
+        super().__init__()
+        try:
+            from transformers import AutoImageProcessor, AutoModelForImageClassification
+        except ImportError as error:
+            raise ImportError(
+                "An oracle by name is an image classifier of `transformers`: `pip install transformers`."
+            ) from error
+        self.model = AutoModelForImageClassification.from_pretrained(
+            name_or_path, cache_dir=cache_dir, use_safetensors=True
+        ).eval()
+        processor = AutoImageProcessor.from_pretrained(name_or_path, cache_dir=cache_dir)
+        size = dict((processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size) or {})
+        self.size = (size.get("height") or size.get("shortest_edge"), size.get("width") or size.get("shortest_edge"))
+        if None in self.size:
+            raise ValueError(
+                f"`name_or_path` takes a classifier whose image processor names a height and a width or a shortest "
+                f"edge, got {str(name_or_path)!r} with {size}."
+            )
+        self.num_channels = getattr(self.model.config, "num_channels", 3)
+        mean, std = torch.zeros(self.num_channels), torch.ones(self.num_channels)
+        if processor.do_normalize:
+            mean, std = torch.tensor(processor.image_mean), torch.tensor(processor.image_std)
+        self.register_buffer("mean", mean.reshape(-1, 1, 1), persistent=False)
+        self.register_buffer("std", std.reshape(-1, 1, 1), persistent=False)
+
+    @property
+    def num_classes(self) -> int:
+        """`int`: the number of classes."""
+        return self.model.config.num_labels
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """`dict[int, str]`: the name of each class."""
+        return self.model.config.id2label
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            image (`torch.Tensor` of shape `(batch, channels, height, width)`): Images, floats in [0, 1].
+
+        Returns:
+            `torch.Tensor` of shape `(batch, num_classes)`: logits.
+
+        Raises:
+            ValueError: if images are out of [0, 1], or have channels that the classifier does not take.
+            TypeError: if images are not floats.
+        """
+        check_images(image=image)
+        if image.shape[1] not in (1, self.num_channels):
+            raise ValueError(f"`image` takes 1 or {self.num_channels} channels, got {image.shape[1]}.")
+        image = F.interpolate(image, self.size, mode="bilinear", antialias=True)
+        image = image.expand(-1, self.num_channels, -1, -1)
+        return self.model((image - self.mean) / self.std).logits
