@@ -26,14 +26,19 @@ class MetricModels(nn.Module):
         ValueError: if the models do not agree on the number of classes or on the shape of the images.
 
     Example:
-
-    ```python
-    from diffscm_diffusers.metrics import IM2, MetricModels
-
-    models = MetricModels.from_pretrained("checkpoints/diffscm-mnist-metrics")
-    im2 = IM2(models.class_autoencoders, models.autoencoder)
-    mean, variance = models.vae.encode(image)
-    ```
+        >>> import torch
+        >>> from diffscm_diffusers import ImageAutoencoder, ImageClassifier, LatentVAE
+        >>> from diffscm_diffusers.metrics import IM2, MetricModels
+        >>> models = MetricModels(  # or MetricModels.from_pretrained("checkpoints/diffscm-mnist-metrics")
+        ...     LatentVAE(8),
+        ...     ImageAutoencoder(8),
+        ...     torch.nn.ModuleList(ImageAutoencoder(8) for _ in range(10)),
+        ...     ImageClassifier(8),
+        ... )
+        >>> im2 = IM2(models.class_autoencoders, models.autoencoder)
+        >>> mean, variance = models.vae.encode(torch.ones(3, 1, 8, 8))
+        >>> mean.shape
+        torch.Size([3, 20])
     """
 
     def __init__(

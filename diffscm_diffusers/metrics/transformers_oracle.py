@@ -24,6 +24,11 @@ class TransformersOracle(nn.Module):
     Raises:
         ImportError: if `transformers` is not installed.
         ValueError: if the image processor names neither height and width nor a shortest edge.
+
+    Example:
+        >>> from diffscm_diffusers.metrics import Effectiveness, TransformersOracle
+        >>> oracle = TransformersOracle("google/vit-base-patch16-224")  # doctest: +SKIP
+        >>> effectiveness = Effectiveness(oracle)  # doctest: +SKIP
     """
 
     def __init__(self, name_or_path: str | Path, cache_dir: str | Path | None = None):
