@@ -215,7 +215,7 @@ def main(argv=None):
     image_shape = untrained.vae.config.sample_size, untrained.vae.config.in_channels
     collate = ImageCollator(*image_shape, args.image_column, args.label_column)
     images, labels = load_images(splits[args.train_split], collate, "Reading training images")
-    absent = sorted(set(range(len(names))) - set(labels.tolist()))
+    absent = [name for c, name in enumerate(names) if not (labels == c).any()]
     if absent:
         raise ValueError(f"`--train_split` {args.train_split!r} holds no image of the classes {absent}.")
 
