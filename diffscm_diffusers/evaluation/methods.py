@@ -1,0 +1,182 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The methods and controls that are compared, each as a function from pairs to images."""
+
+import hashlib
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import DiffusionPipeline
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
+
+from .controls import draw_references, find_nearest_references
+from .data import LabelledImages
+from .pairs import Pairs
+from .scores import Scorer
+
+
+METHODS = {"diffscm": "Diff-SCM", "van_looveren_klaise": "Van Looveren & Klaise", "schut": "Schut et al."}
+CONTROLS = {
+    "factual": "*the factual itself*",
+    "random_target_image": "*random real image of the target class*",
+    "nearest_in_pixels": "*nearest real image of the target class, in pixels*",
+    "nearest_in_latents": "*nearest real image of the target class, in latents*",
+}
+
+
+@dataclass
+class Method:
+    """
+    A method or control.
+
+    Args:
+        generate (`Callable`):
+            Maps the numbers of pairs, `(batch,)`, to images in [0, 1], `(batch, channels, height, width)`.
+        settings (`dict`): Everything that the images depend on.
+    """
+
+    generate: Callable[[torch.Tensor], torch.Tensor]
+    settings: dict
+
+
+def create_method(
+    name: str,
+    args: Namespace,
+    pipe: DiffSCMCounterfactualPipeline,
+    pairs: Pairs,
+    factuals: LabelledImages,
+    reference: LabelledImages,
+    scorer: Scorer,
+) -> Method:
+    """
+    Makes one of `METHODS` and `CONTROLS`.
+
+    Args:
+        name (`str`): Its name.
+        args (`argparse.Namespace`): See [`add_evaluation_arguments`]; also `guidance_scale` and `baselines`.
+        pipe (`DiffSCMCounterfactualPipeline`): From [`load_pipeline`].
+        pairs (`Pairs`): The pairs.
+        factuals (`LabelledImages`): Their factuals.
+        reference (`LabelledImages`): The real images that the controls show.
+        scorer (`Scorer`): Holds the latents.
+
+    Raises:
+        ValueError: if `args.baselines` is needed and doesn't hold the method.
+    """
+    settings = data_settings(args)
+    reference_settings = {**settings, "train_split": args.train_split}
+
+    if name == "diffscm":
+        guidance_scale = pipe.config.default_guidance_scale if args.guidance_scale is None else args.guidance_scale
+
+        def generate(index):
+            return pipe(
+                factuals.images(index),
+                pairs.intervention[index],
+                guidance_scale=guidance_scale,
+                num_inference_steps=args.num_inference_steps,
+                output_type="pt",
+            ).images
+
+        settings = {**settings, **pipeline_settings(args, pipe), "guidance_scale": guidance_scale}
+    elif name in METHODS:
+        baseline = load_baseline(name, args).to(pipe.device)
+
+        def generate(index):
+            return baseline(factuals.images(index), pairs.intervention[index], output_type="pt").images
+
+        settings = {**settings, "baselines": args.baselines, "weights": fingerprint(baseline)}
+    elif name == "factual":
+
+        def generate(index):
+            return factuals.images(index)
+
+    elif name == "random_target_image":
+
+        def generate(index):
+            return reference.images(draw_references(index, pairs.intervention[index], reference.classes, args.seed))
+
+        settings = reference_settings
+    elif name == "nearest_in_pixels":
+
+        def generate(index):
+            pixels = factuals.pixels[index].flatten(1), pairs.intervention[index], reference.pixels.flatten(1)
+            return reference.images(find_nearest_references(*pixels, reference.classes))
+
+        settings = reference_settings
+    elif name == "nearest_in_latents":
+
+        def generate(index):
+            latents = scorer.factual_mean[index], pairs.intervention[index], scorer.reference_mean
+            return reference.images(find_nearest_references(*latents, reference.classes))
+
+        vae = scorer.models.vae
+        settings = {**reference_settings, "metric_models": args.metric_models, "weights": fingerprint(vae)}
+    return Method(generate, settings)
+
+
+def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:
+    """Loads `--pretrained_model_name_or_path`, to abduct as `--evaluate_at` asks."""
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(
+        args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
+    )
+    if args.evaluate_at is not None:
+        pipe.inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(
+            pipe.inverse_scheduler.config, evaluate_at=args.evaluate_at
+        )
+    return pipe
+
+
+def load_baseline(name: str, args: Namespace) -> DiffusionPipeline:
+    """Loads a method from the folder that `train_baselines.py` wrote."""
+    from diffscm_diffusers import baselines
+
+    if args.baselines is None:
+        raise ValueError(f"`--baselines` is needed for the method {name!r}: the folder that train_baselines.py wrote.")
+    folder = Path(args.baselines, name)
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(
+            f"`--baselines` takes a folder that train_baselines.py wrote, but {str(folder)!r} holds none."
+        )
+    pipeline_class = {
+        "van_looveren_klaise": baselines.VanLooverenKlaisePipeline,
+        "schut": baselines.SchutPipeline,
+    }[name]
+    return pipeline_class.from_pretrained(folder, use_safetensors=True)
+
+
+def data_settings(args: Namespace) -> dict:
+    """What the pairs depend on."""
+    names = ("dataset_name", "dataset_config_name", "train_data_dir", "split", "image_column", "label_column", "seed")
+    return {name: getattr(args, name) for name in names}
+
+
+def pipeline_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> dict:
+    """What Diff-SCM's counterfactuals depend on, but for the guidance scale."""
+    return {
+        "pretrained_model_name_or_path": args.pretrained_model_name_or_path,
+        "weights": fingerprint(pipe),
+        "num_inference_steps": args.num_inference_steps or pipe.config.default_num_inference_steps,
+        "evaluate_at": pipe.inverse_scheduler.config.evaluate_at,
+    }
+
+
+def fingerprint(model: DiffusionPipeline | torch.nn.Module) -> str:
+    """A short hash of weights and configurations: a model that was trained again has another one."""
+    components = [model, *model.components.values()] if isinstance(model, DiffusionPipeline) else [model]
+    digest = hashlib.sha256()
+    for component in components:
+        # Names with an underscore are diffusers': its version, and where the component was loaded from. How a
+        # pipeline's defaults are set doesn't matter, as settings hold the values that were used.
+        config = {name: value for name, value in component.config.items() if not name.startswith(("_", "default_"))}
+        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+        if isinstance(component, torch.nn.Module):
+            for name, tensor in component.state_dict().items():
+                digest.update(name.encode())
+                digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

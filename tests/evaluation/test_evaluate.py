@@ -1,0 +1,190 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+import math
+import shutil
+import socket
+
+import pandas as pd
+import pytest
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.evaluation.chunks import read_chunks
+from diffscm_diffusers.metrics import MetricModels
+from tests.training.helpers import load_script, start_script, to_argv
+
+
+evaluate = load_script("evaluate")
+
+METHODS = ["diffscm", "factual", "random_target_image", "nearest_in_pixels", "nearest_in_latents"]
+
+
+def run(flags: dict, output_dir, methods=METHODS, **more):
+    evaluate.main([*to_argv({**flags, "output_dir": output_dir, **more}), "--methods", *methods])
+    return pd.read_csv(output_dir / "samples.csv")
+
+
+def chunk_times(output_dir) -> dict:
+    return {path.relative_to(output_dir): path.stat().st_mtime_ns for path in output_dir.rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder, cache_dir, checkpoint, metric_models, tmp_path_factory):
+    """A whole run."""
+    output_dir = tmp_path_factory.mktemp("evaluation")
+    flags = {
+        "train_data_dir": image_folder,
+        "cache_dir": cache_dir,
+        "pretrained_model_name_or_path": checkpoint,
+        "metric_models": metric_models,
+        "batch_size": 4,
+    }
+    return output_dir, run(flags, output_dir)
+
+
+def test_every_method_meets_the_same_pairs(finished):
+    _, samples = finished
+    assert samples["method"].unique().tolist() == METHODS
+    pairs = ["index", "row", "factual_class", "intervention", "cld_floor"]
+    first, *others = (rows[pairs].reset_index(drop=True) for _, rows in samples.groupby("method"))
+    assert first["index"].tolist() == list(range(12))
+    assert sorted(first["row"]) == list(range(12))
+    assert (first["factual_class"] != first["intervention"]).all()
+    for other in others:
+        pd.testing.assert_frame_equal(other, first)
+
+
+def test_controls_score_as_what_they_are(finished, metric_models):
+    output_dir, samples = finished
+    by_method = {name: rows.reset_index(drop=True) for name, rows in samples.groupby("method")}
+    factual = by_method["factual"]
+    assert (factual["l1"] == 0).all() and (factual["l2"] == 0).all()
+    assert factual["cld"].tolist() == pytest.approx([math.log(1 + math.e)] * 12, abs=1e-5)
+    assert (by_method["nearest_in_pixels"]["l2"] <= by_method["random_target_image"]["l2"] + 1e-6).all()
+    assert (samples["cld_excess"] >= -1e-6).all()
+
+    # The latents' distance is the least for the nearest in them.
+    vae = MetricModels.from_pretrained(metric_models).vae
+    means = {name: vae.encode(read_chunks(output_dir / "counterfactuals" / name)[0])[0] for name in METHODS}
+    distance = {name: (mean - means["factual"]).norm(dim=1) for name, mean in means.items()}
+    for name in ("random_target_image", "nearest_in_pixels"):
+        assert (distance["nearest_in_latents"] <= distance[name] + 1e-6).all()
+
+
+def test_scores_are_those_of_each_image_alone(finished, metric_models):
+    output_dir, samples = finished
+    models = MetricModels.from_pretrained(metric_models)
+    factual, counterfactual = (read_chunks(output_dir / "counterfactuals" / m)[0] for m in ("factual", "diffscm"))
+    rows = samples[samples["method"] == "diffscm"]
+    for i, row in enumerate(rows.itertuples()):
+        image = counterfactual[i : i + 1]
+        errors = [(image - models.class_autoencoders[c](image)).square().sum().item() for c in range(3)]
+        assert row.im1 == pytest.approx(errors[row.intervention] / (errors[row.factual_class] + 1e-7), rel=1e-3)
+        disagreement = models.class_autoencoders[row.intervention](image) - models.autoencoder(image)
+        assert row.im2 == pytest.approx(disagreement.square().sum().item() / image.sum().item(), rel=1e-3)
+        assert row.effectiveness == (models.oracle(image).argmax().item() == row.intervention)
+        assert row.l1 == pytest.approx((factual[i] - counterfactual[i]).abs().mean().item(), abs=1e-5)
+
+
+def test_summary_and_table_are_of_the_samples(finished):
+    output_dir, samples = finished
+    summary = json.loads((output_dir / "summary.json").read_text())
+    assert summary["num_pairs"] == 12
+    assert summary["methods"]["diffscm"]["settings"]["guidance_scale"] == 1.5
+    for name, rows in samples.groupby("method"):
+        for score in ("im1", "im2", "cld", "cld_excess", "effectiveness", "l1"):
+            assert summary["methods"][name]["scores"][score]["mean"] == pytest.approx(rows[score].mean(), rel=1e-4)
+        assert summary["methods"][name]["realism"] >= 0
+    table = (output_dir / "table.md").read_text().splitlines()
+    assert len(table) == 2 + len(METHODS)
+    assert table[2].startswith("| Diff-SCM | ")
+
+
+def test_a_restarted_run_does_only_what_is_missing(flags, tmp_path):
+    methods = ["diffscm", "random_target_image"]
+    samples = run(flags, tmp_path, methods)
+    before = chunk_times(tmp_path)
+    assert len(before) == 6
+    lost = tmp_path / "counterfactuals" / "diffscm" / "00004-00007.safetensors"
+    lost.unlink()
+
+    again = run(flags, tmp_path, methods)
+    after = chunk_times(tmp_path)
+    assert {path for path in before if before[path] != after[path]} == {lost.relative_to(tmp_path)}
+    assert after.keys() == before.keys()
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), samples.drop(columns="seconds"))
+
+
+def test_more_samples_keep_those_there_are(flags, tmp_path):
+    few = run(flags, tmp_path, ["diffscm", "factual"], max_samples=6)
+    before = chunk_times(tmp_path)
+    many = run(flags, tmp_path, ["diffscm", "factual"])
+    after = chunk_times(tmp_path)
+    assert all(after[path] == time for path, time in before.items())
+    assert len(many) == 24
+    pd.testing.assert_frame_equal(many[many["index"] < 6].reset_index(drop=True), few, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"guidance_scale": 2}, "guidance_scale` 1.5 there and 2.0 here"),
+        ({"num_inference_steps": 3}, "num_inference_steps` 2 there and 3 here"),
+        ({"evaluate_at": "source"}, "evaluate_at` 'destination' there and 'source' here"),
+        ({"seed": 1}, "seed` 0 there and 1 here"),
+        ({"split": "train"}, "split` 'test' there and 'train' here"),
+    ],
+)
+def test_other_settings_are_refused(flags, finished, change, named):
+    with pytest.raises(ValueError, match=named):
+        run(flags, finished[0], **change)
+
+
+def test_other_weights_are_refused(flags, checkpoint, tmp_path):
+    flags["pretrained_model_name_or_path"] = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    run(flags, tmp_path / "output", ["diffscm"])
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.unet.conv_out.bias.data += 1e-3
+    pipe.save_pretrained(flags["pretrained_model_name_or_path"])
+    with pytest.raises(ValueError, match="`weights` '.*' there and '.*' here"):
+        run(flags, tmp_path / "output", ["diffscm"])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_equal_one(flags, finished, tmp_path):
+    argv = [*to_argv({**flags, "output_dir": tmp_path}), "--methods", *METHODS]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    ranks = [start_script("evaluate", argv, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
+    for rank in ranks:
+        rank.join(timeout=100)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    samples = pd.read_csv(tmp_path / "samples.csv")
+    pd.testing.assert_frame_equal(samples.drop(columns="seconds"), finished[1].drop(columns="seconds"))
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (finished[0], tmp_path))
+    for name in METHODS:
+        assert two["methods"][name]["realism"] == pytest.approx(one["methods"][name]["realism"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "methods", "message"),
+    [
+        ({"split": "validation"}, METHODS, "`--split` takes a split .* 'validation'"),
+        ({}, ["schut"], "`--baselines` is needed for the method 'schut'"),
+        ({"baselines": "nowhere"}, ["van_looveren_klaise"], "`--baselines` .*nowhere/van_looveren_klaise"),
+        ({"metric_models": "nowhere"}, METHODS, "nowhere"),
+    ],
+)
+def test_bad_input(flags, tmp_path, change, methods, message):
+    with pytest.raises(ValueError, match=message):
+        run(flags, tmp_path, methods, **change)
+
+
+def test_unknown_method(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(flags, tmp_path, ["diff_scm"])
+    assert "invalid choice: 'diff_scm'" in capsys.readouterr().err

@@ -1,0 +1,116 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+import shutil
+from unittest import mock
+
+import pandas as pd
+import pytest
+import torch
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.evaluation.chunks import read_chunks
+from tests.training.helpers import load_script, to_argv
+
+
+search_guidance_scale = load_script("search_guidance_scale")
+
+
+def run(flags: dict, output_dir, scales, **more):
+    flags = {
+        "split": "test",
+        "train_split": "train",
+        "min_effectiveness": 0,
+        **flags,
+        "output_dir": output_dir,
+        **more,
+    }
+    search_guidance_scale.main([*to_argv(flags), "--scales", *map(str, scales)])
+    return json.loads((output_dir / "search.json").read_text())
+
+
+def summarize(cld: float, effectiveness: float) -> dict:
+    return {"cld": {"mean": cld}, "effectiveness": {"mean": effectiveness}}
+
+
+def test_chosen_is_the_lowest_cld_that_is_effective_enough():
+    summaries = {1: summarize(0.9, 0.5), 3: summarize(1.1, 0.99), 5: summarize(1.0, 0.995), 8: summarize(1.2, 1.0)}
+    choose_scale = search_guidance_scale.choose_scale
+    assert choose_scale(summaries, 0.99) == 5
+    assert choose_scale(summaries, 0.4) == 1
+    assert choose_scale(summaries, 0.999) == 8
+    assert choose_scale({1: summaries[1]}, 0.99) is None
+
+
+def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, checkpoint, tmp_path):
+    abduct = DiffSCMCounterfactualPipeline.abduct
+    with mock.patch.object(DiffSCMCounterfactualPipeline, "abduct", autospec=True, side_effect=abduct) as counted:
+        search = run(flags, tmp_path, [0, 3, 1.5])
+    assert counted.call_count == 3  # chunks of 4 of 12 factuals
+    assert [scale["guidance_scale"] for scale in search["scales"]] == [0, 1.5, 3]
+
+    samples = pd.read_csv(tmp_path / "search.csv")
+    assert {"guidance_scale", "index", "cld", "cld_floor", "effectiveness", "l1", "im1", "im2"} <= set(samples)
+    assert len(samples) == 3 * 12
+    assert samples[samples["guidance_scale"] == 3]["cld"].mean() == pytest.approx(
+        search["scales"][2]["cld"]["mean"], rel=1e-4
+    )
+
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    _, factuals, _ = search_guidance_scale.load_pairs_and_images(
+        search_guidance_scale.parse_args(
+            to_argv({**flags, "output_dir": tmp_path, "split": "test", "train_split": "train"})
+        ),
+        3,
+        (1, 8, 8),
+        False,
+    )
+    intervention = torch.tensor(samples["intervention"][:12].to_numpy())
+    for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
+        expected = pipe(factuals.images(slice(None)), intervention, guidance_scale=scale, output_type="pt").images
+        torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
+
+
+def test_a_further_scale_keeps_the_others(flags, tmp_path):
+    run(flags, tmp_path, [0, 3])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    search = run(flags, tmp_path, [0, 1, 3])
+    assert len(search["scales"]) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(list(tmp_path.rglob("*.safetensors"))) == len(before) + 3
+    with pytest.raises(ValueError, match="evaluate_at` 'destination' there and 'source' here"):
+        run(flags, tmp_path, [3], evaluate_at="source")
+
+
+def test_the_winner_becomes_the_default(flags, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    flags["pretrained_model_name_or_path"] = folder
+    search = run(flags, tmp_path / "search", [2, 4], update_checkpoint=True)
+    assert search["chosen"] in (2, 4)
+    before, after = (json.loads((f / "model_index.json").read_text()) for f in (checkpoint, folder))
+    assert after == {**before, "default_guidance_scale": search["chosen"]}
+    assert DiffSCMCounterfactualPipeline.from_pretrained(folder).config.default_guidance_scale == search["chosen"]
+    # The new default is no other setting: what has been computed still counts.
+    assert run(flags, tmp_path / "search", [2, 4]) == search
+
+
+def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    flags["pretrained_model_name_or_path"] = folder
+    with pytest.raises(ValueError, match="None of the scales reaches `--min_effectiveness` 2"):
+        run(flags, tmp_path / "search", [0, 1], min_effectiveness=2, update_checkpoint=True)
+    assert json.loads((tmp_path / "search" / "search.json").read_text())["chosen"] is None
+    assert (folder / "model_index.json").read_text() == (checkpoint / "model_index.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained_model_name_or_path": "someone/diffscm"}, "takes a local folder"),
+        ({"num_inference_steps": 3}, "leave out `--num_inference_steps`"),
+        ({"evaluate_at": "source"}, "leave out .* `--evaluate_at`"),
+    ],
+)
+def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        run({**flags, **change}, tmp_path, [1], update_checkpoint=True)
