@@ -187,7 +187,7 @@ def main(argv=None):
             f"{str(output_dir / 'search.json')!r} has what they reach."
         )
     if accelerator.is_main_process:
-        print(f"Chosen: {chosen:g}, the {RULE}, {args.min_effectiveness:g}.")
+        print(f"Chosen: {chosen:g}, the {RULE} ({args.min_effectiveness:g}).")
         if args.update_checkpoint:
             update_checkpoint(args.pretrained_model_name_or_path, chosen)
     accelerator.end_training()

@@ -86,6 +86,7 @@ def create_method(
         settings = {**settings, **pipeline_settings(args, pipe), "guidance_scale": guidance_scale}
     elif name in METHODS:
         baseline = load_baseline(name, args).to(pipe.device)
+        baseline.set_progress_bar_config(leave=False, disable=not scorer.accelerator.is_main_process)
 
         def generate(index):
             return baseline(factuals.images(index), pairs.intervention[index], output_type="pt").images
