@@ -5,6 +5,7 @@
 from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
+from .baselines import ClassPrototypes, MLPEnsemble
 from .models import AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
 from .pipelines import DiffSCMCounterfactualPipeline
 from .schedulers import DiffSCMDDIMInverseScheduler
@@ -19,11 +20,13 @@ LOADABLE_CLASSES["diffscm_diffusers"] = {
 
 __all__ = [
     "AntiCausalClassifier2DModel",
+    "ClassPrototypes",
     "DiffSCMCounterfactualPipeline",
     "DiffSCMDDIMInverseScheduler",
     "ImageAutoencoder",
     "ImageClassifier",
     "LatentVAE",
+    "MLPEnsemble",
     "ModelMixin",
     "SchedulerMixin",
     "__version__",

@@ -1,0 +1,49 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+
+
+class ClassPrototypes(ModelMixin, ConfigMixin):
+    r"""
+    The prototype of each class by which [Van Looveren & Klaise (2021)](https://huggingface.co/papers/1907.02584) guide
+    their search: the mean encoding of the class' training images. Zero until [`~ClassPrototypes.fit`].
+
+    Parameters:
+        num_classes (`int`): Number of classes.
+        encoding_shape (`tuple[int]`): Shape of one encoding.
+    """
+
+    @register_to_config
+    def __init__(self, num_classes: int, encoding_shape: tuple[int, ...]):
+        super().__init__()
+        self.register_buffer("encodings", torch.zeros(num_classes, *encoding_shape))
+
+    def fit(self, encodings: torch.Tensor, labels: torch.Tensor):
+        """
+        Takes the mean encoding of each class.
+
+        Args:
+            encodings (`torch.Tensor` of shape `(num_images, *encoding_shape)`): Encodings of the training images.
+            labels (`torch.Tensor` of shape `(num_images,)`): The class of each.
+
+        Raises:
+            ValueError: if a class has no image.
+        """
+        counts = labels.bincount(minlength=len(self.encodings))
+        if not counts.all():
+            missing = (counts == 0).nonzero().flatten().tolist()
+            raise ValueError(f"`labels` takes at least one image of each class, got none of {missing}.")
+        sums = torch.zeros_like(self.encodings).index_add_(0, labels, encodings)
+        self.encodings = sums / counts.view(-1, *[1] * (encodings.ndim - 1))
+
+    def forward(self, labels: torch.Tensor) -> torch.Tensor:
+        """
+        Args:
+            labels (`torch.Tensor` of shape `(batch,)`): Class indices.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, *encoding_shape)`: the prototype of each.
+        """
+        return self.encodings[labels]

@@ -1,0 +1,116 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+
+class BatchedLinear(nn.Module):
+    """
+    As many linear layers as there are members, each with its own input, in one matrix product.
+
+    Args:
+        num_members (`int`): Number of layers.
+        in_features (`int`): Length of the input vectors.
+        out_features (`int`): Length of the output vectors.
+    """
+
+    def __init__(self, num_members: int, in_features: int, out_features: int):
+        super().__init__()
+        bound = in_features**-0.5  # that of `nn.Linear`
+        self.weight = nn.Parameter(torch.empty(num_members, in_features, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_members, 1, out_features).uniform_(-bound, bound))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return torch.baddbmm(self.bias, hidden_states, self.weight)
+
+
+class BatchedBatchNorm(nn.BatchNorm1d):
+    """Batch normalisation of `(members, batch, features)`: statistics of each feature of each member."""
+
+    def __init__(self, num_members: int, num_features: int):
+        super().__init__(num_members * num_features)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        num_members, batch, num_features = hidden_states.shape
+        hidden_states = hidden_states.transpose(0, 1).reshape(batch, num_members * num_features)
+        return super().forward(hidden_states).view(batch, num_members, num_features).transpose(0, 1)
+
+
+class MLPEnsemble(ModelMixin, ConfigMixin):
+    r"""
+    The ensemble of multi-layer perceptrons with whose uncertainty [Schut et al.
+    (2021)](https://huggingface.co/papers/2103.08951) find counterfactuals. Each hidden layer is linear, then ReLU,
+    then batch normalisation.
+
+    Parameters:
+        sample_size (`int`, *optional*, defaults to 28): Height and width of the images.
+        in_channels (`int`, *optional*, defaults to 1): Number of channels of the images.
+        num_classes (`int`, *optional*, defaults to 10): Number of classes.
+        id2label (`dict[int, str]`, *optional*):
+            Names of the classes. Keys become strings in the saved configuration, as JSON has no others.
+        num_members (`int`, *optional*, defaults to 30): Number of networks.
+        hidden_features (`tuple[int]`, *optional*, defaults to `(200, 200)`): Width of each hidden layer.
+
+    Raises:
+        ValueError: if `id2label` does not name `num_classes` classes.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int = 28,
+        in_channels: int = 1,
+        num_classes: int = 10,
+        id2label: dict[int, str] | None = None,
+        num_members: int = 30,
+        hidden_features: tuple[int, ...] = (200, 200),
+    ):
+        super().__init__()
+        if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
+            raise ValueError(
+                f"`id2label` takes a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
+            )
+        layers = []
+        in_features = in_channels * sample_size**2
+        for out_features in hidden_features:
+            layers += [
+                BatchedLinear(num_members, in_features, out_features),
+                nn.ReLU(),
+                BatchedBatchNorm(num_members, out_features),
+            ]
+            in_features = out_features
+        layers.append(BatchedLinear(num_members, in_features, num_classes))
+        self.layers = nn.Sequential(*layers)
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """`dict[int, str]`: the name of each class; its number where the configuration names none."""
+        if self.config.id2label is None:
+            return {i: str(i) for i in range(self.config.num_classes)}
+        return {int(i): label for i, label in sorted(self.config.id2label.items(), key=lambda item: int(item[0]))}
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        r"""
+        Args:
+            image (`torch.Tensor`):
+                Images in [0, 1]: `(batch, in_channels, sample_size, sample_size)`, which every member sees, or
+                `(num_members, batch, in_channels, sample_size, sample_size)`, to each member its own.
+
+        Returns:
+            `torch.Tensor` of shape `(num_members, batch, num_classes)`: each member's logits.
+
+        Raises:
+            ValueError: if the images have another shape.
+        """
+        shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
+        if image.ndim < 4 or image.shape[-3:] != shape or image.shape[:-4] not in ((), (self.config.num_members,)):
+            dimensions = ", ".join(map(str, shape))
+            raise ValueError(
+                f"`image` takes shape (batch, {dimensions}) or ({self.config.num_members}, batch, {dimensions}), got "
+                f"{tuple(image.shape)}."
+            )
+        if image.ndim == 4:
+            image = image.expand(self.config.num_members, *image.shape)
+        return self.layers(image.flatten(2))

@@ -1,0 +1,152 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What both baselines share: how they are called, saved and refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+
+from .helpers import get_dummy_image, get_schut_pipe, get_van_looveren_klaise_pipe
+
+
+@pytest.fixture(params=(get_van_looveren_klaise_pipe, get_schut_pipe), ids=("van_looveren_klaise", "schut"))
+def pipe(request):
+    return request.param()
+
+
+class TestCall:
+    def test_reaches_the_target(self, pipe):
+        output = pipe(get_dummy_image(5), [0, 1, 2, 1, 0], output_type="pt")
+        assert output.images.shape == (5, 1, 8, 8) and output.images.dtype == torch.float32
+        assert output.images.min() >= 0 and output.images.max() <= 1
+        assert output.succeeded.dtype == torch.bool and output.succeeded.sum() >= 3
+        assert output.num_iterations.dtype == torch.int64 and output.num_iterations.shape == (5,)
+        logits = pipe.classifier(output.images)
+        predictions = logits.view(-1, 5, 3).softmax(dim=-1).mean(dim=0).argmax(dim=-1)
+        assert torch.equal(predictions == torch.tensor([0, 1, 2, 1, 0]), output.succeeded)
+
+    def test_no_image_depends_on_its_batch(self, pipe):
+        images, targets = get_dummy_image(6), [0, 1, 2, 1, 0, 2]
+        whole = pipe(images, targets, output_type="pt")
+        assert whole.succeeded.sum() >= 3
+        chunks = pipe(images, targets, batch_size=4, output_type="pt")
+        backwards = pipe(images.flip(0), targets[::-1], output_type="pt")
+        for i, target in enumerate(targets):
+            alone = pipe(images[i], target, output_type="pt")
+            for image, succeeded, num_iterations in (
+                (whole.images[i], whole.succeeded[i], whole.num_iterations[i]),
+                (chunks.images[i], chunks.succeeded[i], chunks.num_iterations[i]),
+                (backwards.images[5 - i], backwards.succeeded[5 - i], backwards.num_iterations[5 - i]),
+            ):
+                torch.testing.assert_close(image, alone.images[0], rtol=0, atol=1e-5)
+                assert succeeded == alone.succeeded[0] and num_iterations == alone.num_iterations[0]
+
+    @pytest.mark.parametrize("training", (True, False))
+    def test_networks_do_not_train(self, pipe, training):
+        for component in pipe.components.values():
+            component.train(training)
+        pipe = type(pipe)(**pipe.components, **{k: v for k, v in pipe.config.items() if not isinstance(v, tuple)})
+        assert not any(component.training for component in pipe.components.values())
+
+    def test_one_image_many_targets(self, pipe):
+        output = pipe(get_dummy_image(), ["two", 0], output_type="pt")
+        for target, image in zip((2, 0), output.images, strict=True):
+            torch.testing.assert_close(pipe(get_dummy_image(), target, output_type="pt").images[0], image)
+
+    def test_many_images_one_target(self, pipe):
+        output = pipe(get_dummy_image(3), "two", output_type="pt")
+        torch.testing.assert_close(output.images, pipe(get_dummy_image(3), [2, 2, 2], output_type="pt").images)
+
+    def test_output_types(self, pipe):
+        tensor = pipe(get_dummy_image(2), 1, output_type="pt").images
+        array = pipe(get_dummy_image(2), 1, output_type="np").images
+        pictures = pipe(get_dummy_image(2), 1).images
+        images, succeeded, num_iterations = pipe(get_dummy_image(2), 1, output_type="pt", return_dict=False)
+        assert torch.equal(images, tensor) and len(succeeded) == len(num_iterations) == 2
+        np.testing.assert_array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(np.asarray(pictures[1]), (array[1, :, :, 0] * 255).round().astype("uint8"))
+
+    def test_factual_pixels(self, pipe):
+        """Pixels in [0, 255] and in [0, 1] are the same image."""
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+        expected = pipe(torch.from_numpy(pixels)[None].float() / 255, 1, output_type="pt").images
+        for image in (pixels, PIL.Image.fromarray(pixels), [pixels / 255]):
+            torch.testing.assert_close(pipe(image, 1, output_type="pt").images, expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize("context", (torch.no_grad, torch.inference_mode, torch.enable_grad))
+    def test_gradient_modes(self, pipe, context):
+        expected = pipe(get_dummy_image(2), [0, 1], output_type="pt").images
+        with context():
+            images = pipe(get_dummy_image(2), [0, 1], output_type="pt").images
+        assert torch.equal(images, expected) and not images.requires_grad
+        assert all(parameter.grad is None for parameter in pipe.classifier.parameters())
+
+    def test_progress_bar(self, pipe, capsys):
+        pipe.set_progress_bar_config(disable=False)
+        pipe(get_dummy_image(3), 1, batch_size=2)
+        assert "3/3" in capsys.readouterr().err
+
+
+FRESH_PROCESS = """
+import sys
+
+import torch
+
+from diffscm_diffusers import baselines
+
+pipe = getattr(baselines, sys.argv[1]).from_pretrained(".")
+torch.save(pipe(torch.load("image.pt", weights_only=True), ["two", 1], output_type="pt").images, "images.pt")
+"""
+
+
+def test_fresh_process(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    torch.save(get_dummy_image(), tmp_path / "image.pt")
+    process = subprocess.run(
+        [sys.executable, "-c", FRESH_PROCESS, type(pipe).__name__], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    expected = pipe(get_dummy_image(), ["two", 1], output_type="pt").images
+    torch.testing.assert_close(torch.load(tmp_path / "images.pt", weights_only=True), expected, rtol=0, atol=1e-5)
+
+
+def test_settings_are_saved_and_overridden(pipe, tmp_path):
+    pipe.register_to_config(max_iterations=7)
+    pipe.save_pretrained(tmp_path)
+    assert type(pipe).from_pretrained(tmp_path).config.max_iterations == 7
+    assert type(pipe).from_pretrained(tmp_path, max_iterations=3).config.max_iterations == 3
+
+
+class TestErrors:
+    """Each names its argument, and is raised before any network runs."""
+
+    @pytest.mark.parametrize(
+        "name, kwargs",
+        (
+            ("image", {"image": []}),
+            ("image", {"image": "digit.png"}),
+            ("image", {"image": PIL.Image.new("RGB", (8, 8))}),
+            ("image", {"image": torch.rand(1, 1, 8, 9)}),
+            ("image", {"image": torch.full((1, 8, 8), 1.1)}),
+            ("image", {"image": torch.full((1, 8, 8), -0.1)}),
+            ("image", {"image": torch.full((1, 8, 8), float("nan"))}),
+            ("intervention", {"intervention": None}),
+            ("intervention", {"intervention": []}),
+            ("intervention", {"intervention": 3}),
+            ("intervention", {"intervention": -1}),
+            ("intervention", {"intervention": "three"}),
+            ("intervention", {"intervention": 1.0}),
+            ("intervention", {"image": torch.rand(3, 1, 8, 8), "intervention": [0, 1]}),
+            ("batch_size", {"batch_size": 0}),
+            ("batch_size", {"batch_size": 1.5}),
+            ("output_type", {"output_type": "latent"}),
+        ),
+    )
+    def test_bad_argument(self, pipe, name, kwargs):
+        pipe.classifier.register_forward_pre_hook(lambda *inputs: pytest.fail("a network ran"))
+        with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+            pipe(**{"image": get_dummy_image(), "intervention": 1, **kwargs})
