@@ -1,0 +1,25 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The paper's figures, each drawn by one function. It needs the extra `eval`."""
+
+from .difference import draw_difference
+from .latents import draw_latents
+from .methods import draw_methods
+from .one_noise import draw_one_noise
+from .scale_search import draw_scale_search
+from .scales import draw_scales
+from .style import STYLE, save_figure
+from .targets import draw_targets
+
+
+__all__ = [
+    "STYLE",
+    "draw_difference",
+    "draw_latents",
+    "draw_methods",
+    "draw_one_noise",
+    "draw_scale_search",
+    "draw_scales",
+    "draw_targets",
+    "save_figure",
+]

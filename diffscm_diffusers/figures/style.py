@@ -1,0 +1,43 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What all figures have in common: one typography, one palette, two files."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+
+# Okabe and Ito's colours, which stay apart with any colour vision.
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+GREY = "#808080"
+
+# Sizes are for a column of 6.5 inches, in print or in a README. To be used as `with matplotlib.rc_context(STYLE):`.
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same figure everywhere
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 9,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.4,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "image.composite_image": False,  # pixels of images in a PDF stay what they are
+    "savefig.dpi": 200,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.05,
+    "pdf.fonttype": 42,  # text stays text
+}
+
+
+def save_figure(figure: Figure, folder: str | Path, name: str):
+    """Writes `<name>.png` and `<name>.pdf`."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    figure.savefig(Path(folder, f"{name}.png"))
+    # Without the time, the same figure is the same file.
+    figure.savefig(Path(folder, f"{name}.pdf"), metadata={"CreationDate": None})
