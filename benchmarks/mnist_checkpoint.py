@@ -5,8 +5,9 @@ Measures an MNIST checkpoint on test digits: how well it reconstructs, and how o
 
     python benchmarks/mnist_checkpoint.py --checkpoint checkpoints/diffscm-mnist --output_dir outputs/mnist-benchmark
 
-The oracle is a plain convolutional network, trained here on clean digits of the training set only, at the first run.
-Writes `results.json` and, for each guidance scale, a grid with some factuals above their counterfactuals.
+The oracle is a plain convolutional network that `train_scripts/train_metric_models.py` trains on clean digits of the
+training set only. Writes `results.json` and, for each guidance scale, a grid with some factuals above their
+counterfactuals.
 """
 
 import argparse
@@ -15,14 +16,10 @@ import time
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from datasets import load_dataset
 from diffusers.utils import make_image_grid, pt_to_pil
-from safetensors.torch import load_file, save_file
-from torch import nn
-from tqdm.auto import tqdm
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler, ImageClassifier
 
 
 def load_digits(dataset_name: str, split: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,45 +27,6 @@ def load_digits(dataset_name: str, split: str) -> tuple[torch.Tensor, torch.Tens
     rows = load_dataset(dataset_name, split=split).with_format("torch")[:]
     images, labels = rows["image"], rows["label"]
     return torch.stack(list(images)).reshape(-1, 1, 28, 28).float() / 255, torch.as_tensor(labels)
-
-
-def make_oracle() -> nn.Module:
-    """A network without time, residuals or group normalisation: unlike the anti-causal predictor that guides."""
-    return nn.Sequential(
-        nn.Conv2d(1, 32, 5, padding=2),
-        nn.BatchNorm2d(32),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1),
-        nn.BatchNorm2d(64),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(0.4),
-        nn.Linear(64 * 7 * 7, 128),
-        nn.ReLU(),
-        nn.Dropout(0.4),
-        nn.Linear(128, 10),
-    )
-
-
-def train_oracle(images: torch.Tensor, labels: torch.Tensor, path: Path, epochs: int = 5) -> nn.Module:
-    torch.manual_seed(0)
-    oracle = make_oracle()
-    optimizer = torch.optim.Adam(oracle.parameters(), 1e-3)
-    steps = epochs * (len(images) // 128)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps)
-    with tqdm(total=steps, desc="Oracle") as bar:
-        for _ in range(epochs):
-            for rows in torch.randperm(len(images))[: 128 * (len(images) // 128)].split(128):
-                loss = F.cross_entropy(oracle(images[rows]), labels[rows])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                bar.update()
-    save_file(oracle.state_dict(), path)
-    return oracle
 
 
 def draw_targets(labels: torch.Tensor, seed: int) -> torch.Tensor:
@@ -82,7 +40,7 @@ def main():
     parser.add_argument("--checkpoint", default="checkpoints/diffscm-mnist")
     parser.add_argument("--dataset_name", default="ylecun/mnist", help="MNIST: a Hub name or a local folder.")
     parser.add_argument("--output_dir", default="outputs/mnist-benchmark", type=Path)
-    parser.add_argument("--oracle", type=Path, help="Default: `oracle.safetensors` in the output folder.")
+    parser.add_argument("--oracle", default="checkpoints/diffscm-mnist-metrics/oracle", help="An `ImageClassifier`.")
     parser.add_argument("--first_sample", type=int, default=0, help="First test digit to use.")
     parser.add_argument("--num_samples", type=int, default=1000)
     parser.add_argument("--guidance_scale", type=float, nargs="*", help="Default: the checkpoint's.")
@@ -102,13 +60,7 @@ def main():
         )
     steps = args.num_inference_steps or pipe.config.default_num_inference_steps
     images, labels = load_digits(args.dataset_name, "test")
-    oracle_path = args.oracle or args.output_dir / "oracle.safetensors"
-    oracle = make_oracle()
-    if oracle_path.exists():
-        oracle.load_state_dict(load_file(oracle_path))
-    else:
-        oracle = train_oracle(*load_digits(args.dataset_name, "train"), oracle_path)
-    oracle.eval()
+    oracle = ImageClassifier.from_pretrained(args.oracle)
     results = {"checkpoint": args.checkpoint, "reconstruction": {}, "counterfactuals": {}}
     with torch.no_grad():
         predictions = torch.cat([oracle(batch).argmax(1) for batch in images.split(1000)])
