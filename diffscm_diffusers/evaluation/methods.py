@@ -13,6 +13,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
+from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
 
 from .controls import draw_references, find_nearest_references
 from .data import LabelledImages
@@ -135,8 +136,6 @@ def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:
 
 def load_baseline(name: str, args: Namespace) -> DiffusionPipeline:
     """Loads a method from the folder that `train_baselines.py` wrote."""
-    from diffscm_diffusers import baselines
-
     if args.baselines is None:
         raise ValueError(f"`--baselines` is needed for the method {name!r}: the folder that train_baselines.py wrote.")
     folder = Path(args.baselines, name)
@@ -144,10 +143,7 @@ def load_baseline(name: str, args: Namespace) -> DiffusionPipeline:
         raise ValueError(
             f"`--baselines` takes a folder that train_baselines.py wrote, but {str(folder)!r} holds none."
         )
-    pipeline_class = {
-        "van_looveren_klaise": baselines.VanLooverenKlaisePipeline,
-        "schut": baselines.SchutPipeline,
-    }[name]
+    pipeline_class = VanLooverenKlaisePipeline if name == "van_looveren_klaise" else SchutPipeline
     return pipeline_class.from_pretrained(folder, use_safetensors=True)
 
 

@@ -169,6 +169,7 @@ class Scorer:
     @cached_property
     @torch.no_grad()
     def realism_metric(self) -> Realism:
+        """Has seen the reference images, and keeps them when it is reset."""
         metric = Realism(LatentMean(self.models.vae).eval(), self.factuals.pixels.shape[1:], reset_real_features=False)
         metric.to(self.accelerator.device)
         batches = self.share(torch.arange(len(self.reference)).split(self.batch_size))
@@ -179,8 +180,9 @@ class Scorer:
     @torch.no_grad()
     def realism(self, counterfactual: torch.Tensor) -> float:
         """The Fréchet distance of one method's images from the reference images, on the means of their latents."""
+        metric = self.realism_metric
         for index in self.progress_bar(self.batches, "Realism"):
-            self.realism_metric.update(counterfactual[index].to(self.accelerator.device), real=False)
-        distance = self.realism_metric.compute().item()
-        self.realism_metric.reset()
+            metric.update(counterfactual[index].to(self.accelerator.device), real=False)
+        distance = metric.compute().item()
+        metric.reset()
         return distance

@@ -64,7 +64,7 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def metric_models(tmp_path_factory):
-    """Untrained metric models, but for an oracle that tells the brightnesses apart."""
+    """Untrained metric models."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("metrics")
     LatentVAE(8, latent_dim=3, block_out_channels=(4,), hidden_features=8).save_pretrained(folder / "vae")

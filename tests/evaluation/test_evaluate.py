@@ -7,10 +7,13 @@ import socket
 
 import pandas as pd
 import pytest
+import torch
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.evaluation.chunks import read_chunks
 from diffscm_diffusers.metrics import MetricModels
+from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier
 from tests.training.helpers import load_script, start_script, to_argv
 
 
@@ -98,6 +101,36 @@ def test_summary_and_table_are_of_the_samples(finished):
     table = (output_dir / "table.md").read_text().splitlines()
     assert len(table) == 2 + len(METHODS)
     assert table[2].startswith("| Diff-SCM | ")
+
+
+def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
+    torch.manual_seed(0)
+    classifier = ImageClassifier(8, num_classes=3, block_out_channels=(4, 4), hidden_features=8)
+    autoencoder = ImageAutoencoder(8, encoder_layers=(2, "pool", 1), decoder_layers=("up", 2))
+    prototypes = ClassPrototypes(3, encoding_shape=(1, 4, 4))
+    baselines = {
+        "schut": SchutPipeline(MLPEnsemble(8, num_classes=3, num_members=2, hidden_features=(8,)), max_iterations=3),
+        "van_looveren_klaise": VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, max_iterations=3),
+    }
+    for name, baseline in baselines.items():
+        baseline.save_pretrained(tmp_path / "baselines" / name)
+
+    flags["baselines"] = tmp_path / "baselines"
+    samples = run(flags, tmp_path / "output", ["factual", *baselines])
+    pairs = ["row", "factual_class", "intervention"]
+    for name, baseline in baselines.items():
+        assert samples[samples["method"] == name][pairs].values.tolist() == finished[1][pairs][:12].values.tolist()
+        factual, counterfactual = (
+            read_chunks(tmp_path / "output" / "counterfactuals" / method)[0] for method in ("factual", name)
+        )
+        intervention = torch.tensor(samples["intervention"][:12].to_numpy())
+        torch.testing.assert_close(counterfactual, baseline(factual, intervention, output_type="pt").images)
+
+    flags["baselines"] = tmp_path / "again"
+    baselines["schut"].register_to_config(step_size=0.5)
+    baselines["schut"].save_pretrained(tmp_path / "again" / "schut")
+    with pytest.raises(ValueError, match="`weights` '.*' there and '.*' here"):
+        run(flags, tmp_path / "output", ["schut"])
 
 
 def test_a_restarted_run_does_only_what_is_missing(flags, tmp_path):
