@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
 import os
+import shutil
 from pathlib import Path
 from unittest import mock
 
@@ -115,6 +116,16 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
             assert torch.equal(value, expected[name][key]), (name, key)
     files = [sorted(path.relative_to(folder) for path in folder.rglob("*")) for folder in (tmp_path, trained)]
     assert files[0] == files[1]
+
+
+def test_settings_change_without_training(trained, tiny_flags, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99999
+    train({**tiny_flags, "output_dir": tmp_path, "settings": "published"})
+    assert capsys.readouterr().out.count("is already there") == 3
+    assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99
+    config = VanLooverenKlaisePipeline.from_pretrained(tmp_path / "van_looveren_klaise").config
+    assert (config.c_steps, config.max_iterations, config.kappa) == (2, 1000, 0)
 
 
 def test_seed_decides_the_weights(trained, tiny_flags, tmp_path):
