@@ -4,7 +4,7 @@
 Draws the paper's figures, each as PNG and PDF.
 
     python train_scripts/make_figures.py --dataset_name ylecun/mnist \
-        --pretrained_model_name_or_path checkpoints/diffscm-mnist --metric_models outputs/mnist-metrics \
+        --pretrained_model_name_or_path checkpoints/diffscm-mnist --metric_models checkpoints/diffscm-mnist-metrics \
         --evaluation outputs/evaluation --search outputs/search --output_dir outputs/figures
 
 | figure | shows | needs |
