@@ -31,8 +31,8 @@ from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
-# "tuned" is chosen on MNIST as Diff-SCM's guidance scale is: on validation images, the lowest CLD of all settings
-# tried whose effectiveness is at least 99 % (docs/results.md has them). "published" is the pipelines' defaults.
+# "tuned" is chosen on MNIST's validation images, as Diff-SCM's guidance scale is: for a low CLD at an effectiveness of
+# at least 99 %, but before IM1 and IM2 grow (docs/results.md). "published" is the pipelines' defaults.
 SETTINGS = {
     "published": {"van_looveren_klaise": {}, "schut": {}},
     "tuned": {
