@@ -79,8 +79,7 @@ def parse_args(argv=None):
         "--scales",
         type=non_negative_float,
         nargs="+",
-        default=[0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0],
-        help="Guidance scales of the figure `scales`.",
+        help="Guidance scales of the figure `scales`. Default: 0, and from 1/16 to 4 times the checkpoint's.",
     )
     models.add_argument(
         "--metric_models",
@@ -200,6 +199,9 @@ def main(argv=None):
     pipe.set_progress_bar_config(leave=False)
     names = list(pipe.classifier.id2label.values())
     classes = list(range(len(names)))[:NUM_ROWS]
+    scales = args.scales
+    if scales is None:
+        scales = [factor * pipe.config.default_guidance_scale for factor in (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)]
     settings = {"num_inference_steps": args.num_inference_steps, "batch_size": args.batch_size}
 
     # Everything is read before anything is computed.
@@ -240,7 +242,7 @@ def main(argv=None):
             elif name == "targets":
                 figure = figures.draw_targets(pipe, factual, pairs.factual_class, classes, **settings)
             elif name == "scales":
-                figure = figures.draw_scales(pipe, factual, pairs.intervention, args.scales, **settings)
+                figure = figures.draw_scales(pipe, factual, pairs.intervention, scales, **settings)
             elif name == "difference":
                 figure = figures.draw_difference(
                     images["factual"],

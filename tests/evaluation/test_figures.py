@@ -166,6 +166,16 @@ def test_scales_are_columns(pipe):
         np.testing.assert_allclose(shown[:, column], output.images[:, 0], atol=1e-5)
 
 
+def test_scales_are_around_the_checkpoints_or_as_asked(flags, tmp_path):
+    with mock.patch.object(figures, "draw_scales", wraps=figures.draw_scales) as draw:
+        run(flags, tmp_path, "scales")
+        run(flags, tmp_path, "scales", scales=0.7)
+    default, asked = (call.args[3] for call in draw.call_args_list)
+    assert default[0] == 0 and default == sorted(default)
+    assert 1.5 in default and default[-1] > 1.5  # the checkpoint's is 1.5
+    assert asked == [0.7]
+
+
 def test_scale_search_marks_floor_requirement_and_choice(search):
     content = json.loads((search / "search.json").read_text())
     panels = figures.draw_scale_search(content).axes
