@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from datasets import Dataset
 from diffusers import ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from tqdm.auto import tqdm
@@ -26,7 +25,7 @@ from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipel
 from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier
 from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.training.components import save_whole
-from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
+from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -99,16 +98,6 @@ def parse_args(argv=None):
     )
     parser.add_argument("--output_dir", required=True, help="Where the two methods are written.")
     return parser.parse_args(argv)
-
-
-def load_images(dataset: Dataset, collate: ImageCollator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decodes a whole split into images in [0, 1] and labels."""
-    batches = [
-        collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
-        for i in tqdm(range(0, len(dataset), 1000), desc="Reading images")
-    ]
-    images = torch.cat([batch["pixel_values"] for batch in batches]) / 2 + 0.5
-    return images, torch.cat([batch["labels"] for batch in batches])
 
 
 def classification_loss(classifier, images, labels) -> torch.Tensor:
@@ -224,7 +213,8 @@ def main(argv=None):
     ).config
 
     size, channels = classifier_config.sample_size, classifier_config.in_channels
-    images, labels = load_images(dataset, ImageCollator(size, channels, args.image_column, args.label_column))
+    collate = ImageCollator(size, channels, args.image_column, args.label_column)
+    images, labels = decode_images(dataset, collate, "Reading images")
     train_data = images[:num_train_images], labels[:num_train_images]
     validation_data = images[num_train_images:], labels[num_train_images:]
 

@@ -22,7 +22,6 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from datasets import Dataset
 from diffusers.optimization import get_scheduler
 from tqdm.auto import tqdm
 
@@ -30,7 +29,7 @@ from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
-from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
+from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -72,16 +71,6 @@ def parse_args(argv=None):
     parser.add_argument("--output_dir", required=True, help="Where the models and `metrics.json` are written.")
     parser.set_defaults(streaming=False)
     return parser.parse_args(argv)
-
-
-def load_images(dataset: Dataset, collate: ImageCollator, description: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Decodes a whole split into images in [0, 1] and labels."""
-    batches = [
-        collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
-        for i in tqdm(range(0, len(dataset), 1000), desc=description)
-    ]
-    images = torch.cat([batch["pixel_values"] for batch in batches]) / 2 + 0.5
-    return images, torch.cat([batch["labels"] for batch in batches])
 
 
 def classification_loss(model, images, labels) -> torch.Tensor:
@@ -214,7 +203,7 @@ def main(argv=None):
 
     image_shape = untrained.vae.config.sample_size, untrained.vae.config.in_channels
     collate = ImageCollator(*image_shape, args.image_column, args.label_column)
-    images, labels = load_images(splits[args.train_split], collate, "Reading training images")
+    images, labels = decode_images(splits[args.train_split], collate, "Reading training images")
     absent = [name for c, name in enumerate(names) if not (labels == c).any()]
     if absent:
         raise ValueError(f"`--train_split` {args.train_split!r} holds no image of the classes {absent}.")
@@ -237,7 +226,7 @@ def main(argv=None):
         )
 
     models = MetricModels.from_pretrained(args.output_dir).to(accelerator.device)
-    validation_data = load_images(splits[args.validation_split], collate, "Reading validation images")
+    validation_data = decode_images(splits[args.validation_split], collate, "Reading validation images")
     results = json.dumps(measure(models, *validation_data, args.seed), indent=2)
     Path(args.output_dir, "metrics.json").write_text(results + "\n")
     print(results)

@@ -6,9 +6,10 @@ import os
 from argparse import Namespace
 
 import torch
-from datasets import ClassLabel, DatasetDict, Image, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict, load_dataset
 from diffusers.image_processor import VaeImageProcessor
 from PIL import ImageOps
+from tqdm.auto import tqdm
 
 
 def load_image_dataset(args: Namespace, label_column: str | None = None) -> DatasetDict | IterableDatasetDict:
@@ -107,3 +108,23 @@ class ImageCollator:
             if batch["labels"].min() < 0:
                 raise ValueError(f"`--label_column` {self.label_column!r} holds examples without a label (-1).")
         return batch
+
+
+def decode_images(dataset: Dataset, collate: ImageCollator, description: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Decodes a whole split, for sets that fit into memory.
+
+    Args:
+        dataset (`datasets.Dataset`): The split.
+        collate (`ImageCollator`): Made with a `label_column`.
+        description (`str`): What the progress bar says.
+
+    Returns:
+        `tuple`: images in [0, 1], `(num_images, channels, height, width)`, and labels, `(num_images,)`.
+    """
+    batches = [
+        collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
+        for i in tqdm(range(0, len(dataset), 1000), desc=description)
+    ]
+    images = torch.cat([batch["pixel_values"] for batch in batches]) / 2 + 0.5
+    return images, torch.cat([batch["labels"] for batch in batches])
