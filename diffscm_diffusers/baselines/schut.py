@@ -64,7 +64,8 @@ class SchutPipeline(BaselinePipeline):
         with torch.inference_mode(False), torch.enable_grad():
             # Tensors made under inference mode cannot enter autograd; their copies can.
             sample, target = sample.clone().requires_grad_(), target.clone()
-            logits = self.classifier(sample)
+            # In float32 little is left of `1 - p` once the ensemble is sure, and ties between pixels go either way.
+            logits = self.classifier(sample).double()
             loss = F.cross_entropy(logits.mean(dim=0), target, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, sample)
         probabilities = logits.detach().softmax(dim=-1).mean(dim=0)

@@ -30,6 +30,10 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
     Images are in [0, 1] here, in [-0.5, 0.5] in the paper. The loss is the same, given an autoencoder and a classifier
     that were trained on images in [0, 1].
 
+    No image depends on the others in its batch. But where the learning rate is so high that the iteration oscillates,
+    as the paper's does on MNIST at first, rounding errors grow, and with them the small differences between the sums
+    that a processor takes for batches of one size and of another.
+
     This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
     implemented for all pipelines (downloading, saving, running on a particular device, etc.).
 

@@ -75,6 +75,14 @@ class TestSearch:
         output = pipe(image(1.0, 0.0, 0.0, 0.0), 1, output_type="pt")
         assert not output.succeeded
 
+    def test_saliency_of_a_sure_ensemble(self):
+        # At a probability of 1 - 1e-9, which float32 rounds to 1, the first pixel still matters more than the second.
+        pipe = get_linear_pipe([[3.0, 0.0, 0.0, 0.0]], confidence=1 - 1e-12, max_iterations=1)
+        pipe.classifier.layers[0].weight.data[0, :, 0] = torch.tensor([0.0, -2.0, 0.0, 0.0])
+        pipe.classifier.layers[0].bias.data[..., 1] = 18.0
+        output = pipe(image(0.5, 0.5, 0.5, 0.5), 1, output_type="pt")
+        torch.testing.assert_close(output.images, image(0.7, 0.5, 0.5, 0.5))
+
     def test_sure_images_are_left_alone(self):
         pipe = get_linear_pipe([[50.0, 0.0, 0.0, 0.0]])
         output = pipe(torch.cat([image(1.0, 0.3, 0.2, 0.1), image(0.0, 0.3, 0.2, 0.1)]), 1, output_type="pt")
