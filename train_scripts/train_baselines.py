@@ -86,7 +86,7 @@ def parse_args(argv=None):
     optimisation.add_argument("--classifier_epochs", type=positive_int, default=3)
     optimisation.add_argument("--autoencoder_epochs", type=positive_int, default=4)
     optimisation.add_argument(
-        "--ensemble_epochs", type=positive_int, default=12, help="The authors' 100 gain nothing that could be seen."
+        "--ensemble_epochs", type=positive_int, default=12, help="Of the ensemble; its authors took 100."
     )
     optimisation.add_argument(
         "--adversarial_step", type=positive_float, default=0.15, help="Step of the ensemble's adversarial training."
