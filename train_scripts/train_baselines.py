@@ -30,8 +30,8 @@ from diffscm_diffusers.training.data import ImageCollator, decode_images, load_i
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 
-# "tuned" is chosen on MNIST's validation images, as Diff-SCM's guidance scale is: for a low CLD at an effectiveness of
-# at least 99 %, but before IM1 and IM2 grow (docs/results.md). "published" is the pipelines' defaults.
+# "tuned" is chosen by hand on MNIST's validation images, for a low CLD at an effectiveness of at least 99 %; stronger
+# settings have been found since (docs/results.md). "published" is the pipelines' defaults.
 SETTINGS = {
     "published": {"van_looveren_klaise": {}, "schut": {}},
     "tuned": {
