@@ -120,7 +120,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
 
 def test_settings_change_without_training(trained, tiny_flags, tmp_path, capsys):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99999
+    assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.999999
     train({**tiny_flags, "output_dir": tmp_path, "settings": "published"})
     assert capsys.readouterr().out.count("is already there") == 3
     assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99
