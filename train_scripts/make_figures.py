@@ -37,7 +37,12 @@ from diffscm_diffusers.evaluation.chunks import read_chunks
 from diffscm_diffusers.evaluation.data import LabelledImages, load_splits, read_images
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.evaluation.pairs import Pairs, draw_pairs
-from diffscm_diffusers.training.arguments import non_negative_float, non_negative_int, positive_int
+from diffscm_diffusers.training.arguments import (
+    add_labelled_data_arguments,
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+)
 
 
 FIGURES = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
@@ -53,18 +58,11 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="What to draw. Default: all.")
 
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
-    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder of images, `train/` and `test/` with a subfolder per class.")
+    data = add_labelled_data_arguments(parser)
     data.add_argument("--split", default="test", help="Split of the factuals, or a slice of one.")
     data.add_argument("--train_split", default="train", help="Split of the real images, or a slice of one.")
-    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
-    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
-    data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
     data.add_argument("--evaluation", type=Path, help="Folder that `evaluate.py` wrote.")
     data.add_argument("--search", type=Path, help="Folder that `search_guidance_scale.py` wrote.")
-    parser.set_defaults(streaming=False)  # `load_splits` asks
 
     models = parser.add_argument_group("models")
     models.add_argument(

@@ -23,7 +23,12 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier
-from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.training.arguments import (
+    add_labelled_data_arguments,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.training.components import save_whole
 from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
@@ -50,11 +55,7 @@ SETTINGS = {
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.set_defaults(streaming=False)
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
-    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder of images with one subfolder per class.")
+    data = add_labelled_data_arguments(parser)
     data.add_argument("--train_split", default="train", help="Split to train on.")
     data.add_argument(
         "--num_validation_images",
@@ -62,9 +63,6 @@ def parse_args(argv=None):
         default=5000,
         help="The last images of the split, left for validation: no network is trained on them.",
     )
-    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
-    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
-    data.add_argument("--cache_dir", help="Where data sets are cached.")
 
     models = parser.add_argument_group("models")
     for flag, file in (

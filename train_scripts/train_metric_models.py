@@ -27,7 +27,12 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier, LatentVAE
-from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.training.arguments import (
+    add_labelled_data_arguments,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
@@ -37,15 +42,9 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
-    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder of images with one subfolder per class.")
+    data = add_labelled_data_arguments(parser)
     data.add_argument("--train_split", default="train", help="Split to train on.")
     data.add_argument("--validation_split", default="test", help="Split on which the trained models are measured.")
-    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
-    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
-    data.add_argument("--cache_dir", help="Where data sets are cached.")
 
     models = parser.add_argument_group("models")
     for name in ("oracle", "vae", "autoencoder", "class_autoencoder"):
@@ -69,7 +68,6 @@ def parse_args(argv=None):
         "--seed", type=non_negative_int, default=0, help="Seed of weights, data order and noise."
     )
     parser.add_argument("--output_dir", required=True, help="Where the models and `metrics.json` are written.")
-    parser.set_defaults(streaming=False)
     return parser.parse_args(argv)
 
 

@@ -4,23 +4,16 @@
 
 import argparse
 
-from diffscm_diffusers.training.arguments import non_negative_int, positive_int
+from diffscm_diffusers.training.arguments import add_labelled_data_arguments, non_negative_int, positive_int
 
 
 def add_evaluation_arguments(parser: argparse.ArgumentParser):
     """Adds data, model and output flags to a script's parser."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
-    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder of images, `train/` and `test/` with a subfolder per class.")
+    data = add_labelled_data_arguments(parser)
     data.add_argument("--split", help="Split of the factuals; slices as `train[55000:]` are taken too.")
     data.add_argument("--train_split", help="Split of the real images to compare with, or a slice of one.")
-    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
-    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
-    data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
     data.add_argument("--max_samples", type=positive_int, help="How many pairs of factual and target.")
     data.add_argument("--seed", type=non_negative_int, default=0, help="Seed of pairs, random images and intervals.")
-    parser.set_defaults(streaming=False)  # `load_image_dataset` asks
 
     models = parser.add_argument_group("models")
     models.add_argument(

@@ -127,3 +127,19 @@ def add_training_arguments(parser: argparse.ArgumentParser):
         help="Publish the model at the end, after `hf auth login`.",
     )
     output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+
+
+def add_labelled_data_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """
+    Adds the data flags of scripts that decode a labelled data set into memory, and returns their group for further
+    ones. `load_image_dataset` takes what they parse to, together with a `train_split`.
+    """
+    parser.set_defaults(streaming=False)
+    data = parser.add_argument_group("data")
+    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
+    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
+    data.add_argument("--train_data_dir", help="Folder of images: a folder per split, in it a subfolder per class.")
+    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
+    data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
+    data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
+    return data
