@@ -85,10 +85,16 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         norm_eps (`float`, *optional*, defaults to 1e-5): Added to the variance in the normalisations.
         resnet_time_scale_shift (`str`, *optional*, defaults to `"scale_shift"`):
             How time enters the residual layers: `"scale_shift"`, adaptive group normalisation, or `"default"`, a sum.
+        time_proj_dim (`int`, *optional*):
+            Length of the sinusoidal embedding of time, a quarter of the learned one's. Default: the first entry of
+            `block_out_channels`.
         freq_shift (`int`, *optional*, defaults to 0): Shift of the frequencies of the time embedding.
         flip_sin_to_cos (`bool`, *optional*, defaults to `True`): Order of sine and cosine in the time embedding.
         dropout (`float`, *optional*, defaults to 0.0): Dropout in the residual layers.
-        pooling (`str`, *optional*, defaults to `"average"`): `"average"` or `"attention"` ([`AttentionPool2D`]).
+        pooling (`str`, *optional*, defaults to `"average"`):
+            What the head reads. `"average"`: the mean of the last feature map over positions; `"attention"`: its
+            [`AttentionPool2D`]; `"spatial"`: the means of every layer's feature map, through two linear layers with a
+            ReLU between them; `"spatial_v2"`: the same with a group normalisation and a SiLU.
 
     Raises:
         ValueError: if `pooling` is unknown, if `id2label` does not name `num_classes` classes, or if the lengths of
@@ -118,6 +124,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         attn_norm_num_groups: int | None = None,
         norm_eps: float = 1e-5,
         resnet_time_scale_shift: str = "scale_shift",
+        time_proj_dim: int | None = None,
         freq_shift: int = 0,
         flip_sin_to_cos: bool = True,
         dropout: float = 0.0,
@@ -133,13 +140,14 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"`id2label` takes a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
             )
-        if pooling not in ("average", "attention"):
-            raise ValueError(f"`pooling` takes 'average' or 'attention', got {pooling!r}.")
+        if pooling not in ("average", "attention", "spatial", "spatial_v2"):
+            raise ValueError(f"`pooling` takes 'average', 'attention', 'spatial' or 'spatial_v2', got {pooling!r}.")
 
-        time_embed_dim = block_out_channels[0] * 4
+        time_proj_dim = time_proj_dim or block_out_channels[0]
+        time_embed_dim = time_proj_dim * 4
         self.conv_in = nn.Conv2d(in_channels, block_out_channels[0], kernel_size=3, padding=1)
-        self.time_proj = Timesteps(block_out_channels[0], flip_sin_to_cos, freq_shift)
-        self.time_embedding = TimestepEmbedding(block_out_channels[0], time_embed_dim)
+        self.time_proj = Timesteps(time_proj_dim, flip_sin_to_cos, freq_shift)
+        self.time_embedding = TimestepEmbedding(time_proj_dim, time_embed_dim)
 
         self.down_blocks = nn.ModuleList()
         output_channel = block_out_channels[0]
@@ -176,9 +184,12 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             attn_groups=attn_norm_num_groups,
             add_attention=add_attention,
         )
-        self.conv_norm_out = nn.GroupNorm(norm_num_groups, output_channel, eps=norm_eps)
-        self.conv_act = nn.SiLU()
-        if pooling == "attention":
+        if pooling in ("average", "attention"):
+            self.conv_norm_out = nn.GroupNorm(norm_num_groups, output_channel, eps=norm_eps)
+            self.conv_act = nn.SiLU()
+        if pooling == "average":
+            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(output_channel, num_classes))
+        elif pooling == "attention":
             spatial_size = sample_size
             for down_block_type in down_block_types[:-1]:
                 # A strided convolution rounds an odd size up, every other way of downsampling rounds it down.
@@ -189,7 +200,13 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             head_dim = attention_head_dim if attention_head_dim is not None else output_channel
             self.pool = AttentionPool2D(spatial_size, output_channel, head_dim, num_classes)
         else:
-            self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(output_channel, num_classes))
+            # The input convolution, each level's layers, the downsampling between two levels, the middle block.
+            num_features = block_out_channels[0] + layers_per_block * sum(block_out_channels)
+            num_features += sum(block_out_channels[:-1]) + output_channel
+            hidden = (
+                [nn.ReLU()] if pooling == "spatial" else [nn.GroupNorm(norm_num_groups, 2048, norm_eps), nn.SiLU()]
+            )
+            self.pool = nn.Sequential(nn.Linear(num_features, 2048), *hidden, nn.Linear(2048, num_classes))
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -209,7 +226,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             unet ([`UNet2DModel`]): The denoiser. It must have sinusoidal time embeddings and a middle block.
             num_classes (`int`): Number of values the cause can take.
             id2label (`dict[int, str]`, *optional*): Names of the classes.
-            pooling (`str`, *optional*, defaults to `"average"`): `"average"` or `"attention"`.
+            pooling (`str`, *optional*, defaults to `"average"`): See [`AntiCausalClassifier2DModel`].
 
         Raises:
             ValueError: if the denoiser's encoder has parts that the classifier has not.
@@ -269,13 +286,22 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
 
         skip_sample = sample
         sample = self.conv_in(sample)
+        feature_means = [sample.mean(dim=(2, 3))]
         for down_block in self.down_blocks:
             if hasattr(down_block, "skip_conv"):
-                sample, _, skip_sample = down_block(hidden_states=sample, temb=emb, skip_sample=skip_sample)
+                sample, output_states, skip_sample = down_block(
+                    hidden_states=sample, temb=emb, skip_sample=skip_sample
+                )
             else:
-                sample, _ = down_block(hidden_states=sample, temb=emb)
+                sample, output_states = down_block(hidden_states=sample, temb=emb)
+            feature_means.extend(state.mean(dim=(2, 3)) for state in output_states)
         sample = self.mid_block(sample, emb)
-        logits = self.pool(self.conv_act(self.conv_norm_out(sample)))
+        feature_means.append(sample.mean(dim=(2, 3)))
+
+        if self.config.pooling in ("average", "attention"):
+            logits = self.pool(self.conv_act(self.conv_norm_out(sample)))
+        else:
+            logits = self.pool(torch.cat(feature_means, dim=1))
 
         if not return_dict:
             return (logits,)

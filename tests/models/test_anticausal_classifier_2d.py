@@ -12,6 +12,7 @@ from diffscm_diffusers import AntiCausalClassifier2DModel
 from diffscm_diffusers.models.anticausal_classifier_2d import AntiCausalClassifier2DOutput, AttentionPool2D
 
 
+POOLINGS = ("average", "attention", "spatial", "spatial_v2")
 CONFIGS = Path(__file__).resolve().parents[2] / "train_scripts" / "configs"
 # Those that a UNet2DModel runs with; the two with a skip connection from the image take RGB only.
 BLOCK_TYPES = (
@@ -60,7 +61,7 @@ def get_dummy_inputs(batch=2, size=8, channels=1):
 
 
 class TestForward:
-    @pytest.mark.parametrize("pooling", ("average", "attention"))
+    @pytest.mark.parametrize("pooling", POOLINGS)
     def test_one_logit_per_class(self, pooling):
         model = get_dummy_classifier(pooling=pooling)
         sample, timestep, _ = get_dummy_inputs()
@@ -90,6 +91,28 @@ class TestForward:
         sample, timestep, _ = get_dummy_inputs(size=size, channels=3)
         assert model(sample, timestep).logits.shape == (2, 3)
 
+    @pytest.mark.parametrize("block_type", BLOCK_TYPES)
+    @pytest.mark.parametrize("layers_per_block", (1, 2))
+    def test_spatial_pooling_reads_the_mean_of_every_layer(self, block_type, layers_per_block):
+        model = get_dummy_classifier(
+            in_channels=3,
+            down_block_types=(block_type,) * 2,
+            block_out_channels=(32, 64),
+            layers_per_block=layers_per_block,
+            pooling="spatial",
+        )
+        sample, timestep, _ = get_dummy_inputs(channels=3)
+        maps, features = [], []
+        for layer in (model.conv_in, model.mid_block):
+            layer.register_forward_hook(lambda module, inputs, output: maps.append(output))
+        for block in model.down_blocks:
+            block.register_forward_hook(lambda module, inputs, output: maps.extend(output[1]))
+        model.pool.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
+        model(sample, timestep)
+        # The image's convolution, the layers of two levels, the way down between them, the middle block.
+        assert [x.shape[1] for x in maps] == [32] + [32] * (layers_per_block + 1) + [64] * (layers_per_block + 1)
+        torch.testing.assert_close(features[0], torch.cat([x.flatten(2).mean(dim=2) for x in maps], dim=1))
+
     def test_other_settings(self):
         sample, timestep, _ = get_dummy_inputs()
         for config in (
@@ -98,10 +121,11 @@ class TestForward:
             {"attention_head_dim": None},
             {"attn_norm_num_groups": 4},
             {"layers_per_block": 2, "dropout": 0.1},
+            {"time_proj_dim": 20},
         ):
             assert get_dummy_classifier(**config)(sample, timestep).logits.shape == (2, 3)
 
-    @pytest.mark.parametrize("pooling", ("average", "attention"))
+    @pytest.mark.parametrize("pooling", POOLINGS)
     def test_gradient_checkpointing_changes_no_gradient(self, pooling):
         sample, timestep, labels = get_dummy_inputs()
         gradients = []
@@ -225,7 +249,7 @@ class TestFromUnet:
 
 
 class TestSaving:
-    @pytest.mark.parametrize("pooling", ("average", "attention"))
+    @pytest.mark.parametrize("pooling", POOLINGS)
     def test_round_trip(self, tmp_path, pooling):
         model = get_dummy_classifier(pooling=pooling, id2label={2: "two", 0: "zero", 1: "one"})
         model.save_pretrained(tmp_path)
@@ -256,7 +280,7 @@ class LinearClassifier(AntiCausalClassifier2DModel):
 
 
 class TestLogProbGradient:
-    @pytest.mark.parametrize("pooling", ("average", "attention"))
+    @pytest.mark.parametrize("pooling", POOLINGS)
     def test_is_the_finite_difference(self, pooling):
         model = get_dummy_classifier(pooling=pooling)
         sample, timestep, labels = get_dummy_inputs()
@@ -325,7 +349,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         "config, message",
         (
-            ({"pooling": "max"}, "`pooling` takes 'average' or 'attention', got 'max'"),
+            ({"pooling": "max"}, "`pooling` takes 'average', 'attention', 'spatial' or 'spatial_v2', got 'max'"),
             ({"id2label": {0: "zero"}}, "`id2label` takes a name for each class from 0 to 2"),
             ({"id2label": {1: "one", 2: "two", 3: "three"}}, "`id2label` takes a name for each class from 0 to 2"),
             ({"block_out_channels": (8,)}, "`down_block_types` and `block_out_channels`.* 2 and 1"),
