@@ -170,14 +170,11 @@ def convert_weights(
         if name in weights and strip(weights[name].shape) != strip(shape)
     ]
     if missing or surplus or misshapen:
-        raise ValueError(
-            "The weights are not those of the network that the flags describe: use the flags it was trained with.\n"
-            + "\n".join(
-                f"{len(found)} {title}: {', '.join(found)}"
-                for title, found in (("missing", missing), ("surplus", surplus), ("of another shape", misshapen))
-                if found
-            )
-        )
+        lines = [f"The weights are not those of the {type(model).__name__} that the flags describe:"]
+        for title, found in (("missing", missing), ("surplus", surplus), ("of another shape", misshapen)):
+            if found:
+                lines += [f"{len(found)} {title}:", *(f"  {name}" for name in found)]
+        raise ValueError("\n".join([*lines, "Use the flags that the network was trained with."]))
     return converted
 
 

@@ -200,6 +200,7 @@ def run(adm: ADM, weights: dict[str, torch.Tensor], x, timesteps, class_labels=N
         return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
     def halve(x):
+        x = x[..., : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2]
         return (x[..., ::2, ::2] + x[..., 1::2, ::2] + x[..., ::2, 1::2] + x[..., 1::2, 1::2]) / 4
 
     def apply(name, layers, h):

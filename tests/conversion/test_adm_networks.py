@@ -29,12 +29,31 @@ DENOISERS = {
     "time as a sum": ADM(use_scale_shift_norm=False, resblock_updown=False),
     "time as a sum, residual resolution": ADM(use_scale_shift_norm=False),
     "fixed sigma, greyscale, middle attention only": ADM(learn_sigma=False, in_channels=1, attention_resolutions=()),
+    "Diff-SCM's for MNIST": ADM(
+        image_size=28,
+        in_channels=1,
+        channel_mult=(1, 2, 2),
+        attention_resolutions=(),
+        num_heads=1,
+        num_head_channels=-1,
+        resblock_updown=False,
+        learn_sigma=False,
+    ),
     "three levels": ADM(channel_mult=(1, 2, 2), attention_resolutions=(8,), num_res_blocks=2),
 }
 CLASSIFIERS = {
     "256x256": ADM(pool="attention", num_classes=7),
     "512x512": ADM(
         pool="attention", num_classes=7, num_channels=64, channel_mult=(0.5, 1), attention_resolutions=(8,)
+    ),
+    "Diff-SCM's for MNIST": ADM(
+        pool="attention",
+        num_classes=10,
+        image_size=28,
+        in_channels=1,
+        channel_mult=(1, 2, 4, 4),
+        attention_resolutions=(),
+        num_head_channels=64,
     ),
     "adaptive": ADM(pool="adaptive", num_classes=7, num_res_blocks=2),
     "spatial": ADM(pool="spatial", num_classes=7, num_res_blocks=2, channel_mult=(1, 2, 2)),
