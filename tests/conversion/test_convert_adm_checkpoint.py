@@ -146,6 +146,51 @@ class TestConversion:
         folder = convert(flags, model_path=tmp_path / "wide.pt", num_channels=64, channel_mult="0.5,1")
         assert_is_the_denoiser(DiffSCMCounterfactualPipeline.from_pretrained(folder).unet, adm)
 
+    def test_diffscms_own_checkpoints(self, tmp_path):
+        denoiser = ADM(
+            image_size=28,
+            in_channels=1,
+            channel_mult=(1, 2, 2),
+            attention_resolutions=(),
+            num_heads=1,
+            num_head_channels=-1,
+            resblock_updown=False,
+            learn_sigma=False,
+        )
+        classifier = ADM(
+            pool="attention",
+            num_classes=10,
+            image_size=28,
+            in_channels=1,
+            channel_mult=(1, 2, 4, 4),
+            attention_resolutions=(),
+            num_head_channels=64,
+        )
+        torch.save(random_weights(denoiser), tmp_path / "score.pt")
+        torch.save(random_weights(classifier), tmp_path / "classifier.pt")
+        flags = {
+            "image_size": 28,
+            "num_channels": 32,
+            "num_res_blocks": 1,
+            "channel_mult": "1,2,2",
+            "attention_resolutions": "",
+            "num_heads": 1,
+            "diffusion_steps": 100,
+            "classifier_width": 32,
+            "classifier_depth": 1,
+            "classifier_channel_mult": "1,2,4,4",
+            "classifier_attention_resolutions": "",
+            "model_path": tmp_path / "score.pt",
+            "classifier_path": tmp_path / "classifier.pt",
+            "output_dir": tmp_path / "new" / "converted",
+        }
+        pipe = DiffSCMCounterfactualPipeline.from_pretrained(convert(flags))
+        assert pipe.classifier.id2label == {i: str(i) for i in range(10)}
+        assert pipe.scheduler.betas[-1] == pytest.approx(10 * 0.02)
+        pipe.set_progress_bar_config(disable=True)
+        output = pipe(torch.rand(1, 28, 28), ["3", "7"], num_inference_steps=2, output_type="pt")
+        assert output.images.shape == (2, 1, 28, 28) and output.images.isfinite().all()
+
     @pytest.mark.parametrize("file", ("old.pt", "weights.safetensors", "double.pt"))
     def test_other_file_formats(self, flags, tmp_path, file):
         weights = random_weights(DENOISER)
