@@ -93,9 +93,10 @@ def main(argv=None):
             args.pretrained_model_name_or_path,
             revision=args.revision,
             variant=args.variant,
+            dtype=getattr(torch, args.dtype),
             cache_dir=args.cache_dir,
             use_safetensors=True,
-        ).to(accelerator.device, getattr(torch, args.dtype))
+        ).to(accelerator.device)
         splits = load_image_dataset(argparse.Namespace(**vars(args), train_split=args.split), args.label_column)
     pipe.set_progress_bar_config(disable=True)
     dataset = splits[args.split]
