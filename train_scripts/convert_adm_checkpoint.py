@@ -130,7 +130,7 @@ def load_denoiser(args) -> UNet2DModel:
         model = model_class(**config)
     weights = convert_weights(weights, model, denoiser_names(model.config), args.use_new_attention_order)
     model.load_state_dict(weights, assign=True)
-    return model.eval()
+    return model
 
 
 def load_classifier(args) -> AntiCausalClassifier2DModel:
@@ -162,7 +162,7 @@ def load_classifier(args) -> AntiCausalClassifier2DModel:
     # guided-diffusion's classifiers have the legacy order whatever the denoiser's.
     weights = convert_weights(weights, model, classifier_names(model.config), use_new_attention_order=False)
     model.load_state_dict(weights, assign=True)
-    return model.eval()
+    return model
 
 
 def load_checkpoint(args) -> tuple[ModelMixin | DiffusionPipeline, DDPMScheduler]:
