@@ -16,36 +16,12 @@ from pathlib import Path
 
 import torch
 from diffusers import DDPMPipeline
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.training.arguments import non_negative_float, positive_int
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
-
-
-CARD = """---
-{metadata}
----
-
-# {name}
-
-A diffusion causal model of images and their class (Diff-SCM,
-[Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)). It estimates counterfactuals: how would this
-image look, had its class been another?
-
-```python
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
-
-pipe = DiffSCMCounterfactualPipeline.from_pretrained("{folder}")
-counterfactuals = pipe(factual, intervention="{label}").images
-```
-
-The classes are {classes}. Joined by
-
-```bash
-{command}
-```
-"""
+from diffscm_diffusers.training.model_card import make_model_card, read_section
 
 
 def parse_args(argv=None):
@@ -63,21 +39,14 @@ def parse_args(argv=None):
 
 def write_model_card(args, pipeline: DiffSCMCounterfactualPipeline, argv: list[str], folder: Path):
     """Writes a card with this command and, where the components have cards, how each was trained."""
-    labels = list(pipeline.classifier.id2label.values())
-    card = CARD.format(
-        metadata=ModelCardData(library_name="diffusers", tags=["diffscm-diffusers", "counterfactual"]).to_yaml(),
-        name=Path(args.output_dir).name,
-        folder=args.output_dir,
-        label=labels[-1],
-        classes=", ".join(f"`{label}`" for label in labels),
-        command=shlex.join(["python", f"train_scripts/{Path(__file__).name}", *argv]),
-    )
+    command = shlex.join(["python", f"train_scripts/{Path(__file__).name}", *argv])
+    training = f"Joined by\n\n```bash\n{command}\n```\n"
     for title, component in (("Denoiser", args.denoiser), ("Anti-causal predictor", args.classifier)):
         component_card = Path(component, "README.md")
         if component_card.exists():
-            training = ModelCard.load(component_card).text.split("## Training\n", maxsplit=1)[-1]
-            card += f"\n## {title}\n{training}"
-    ModelCard(card).save(folder / "README.md")
+            section = read_section(ModelCard.load(component_card).text, "Training")
+            training += f"\n### {title}\n\n{section}\n"
+    make_model_card(pipeline, args.output_dir, training=training).save(folder / "README.md")
 
 
 def main(argv=None):

@@ -7,15 +7,60 @@ import platform
 import shlex
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from .checkpoints import UNFINISHED_PREFIX
 
 
 LIBRARIES = ("diffscm-diffusers", "torch", "diffusers", "accelerate", "datasets")
+
+
+@contextmanager
+def explain_hub_errors(repo_id: str) -> Iterator[None]:
+    """
+    Says what to do about the errors of the Hub that a user can do something about; others pass unchanged.
+
+    Args:
+        repo_id (`str`): The repository that the block publishes to, as the user named it.
+
+    Raises:
+        PermissionError: if the Hub does not know the token (401), or the token may not write there (403).
+        FileNotFoundError: if the repository does not exist (404).
+        ConnectionError: if the Hub cannot be reached.
+    """
+    try:
+        yield
+    except OfflineModeIsEnabled as error:
+        raise ConnectionError(f"{repo_id!r} cannot be published offline: unset `HF_HUB_OFFLINE`.") from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status == 401:
+            raise PermissionError(
+                f"{repo_id!r} cannot be published: the Hub takes no token of yours, or not this one. Log in with "
+                "`hf auth login`, or set `HF_TOKEN` to a token with write access "
+                "(https://huggingface.co/settings/tokens)."
+            ) from error
+        if status == 403:
+            raise PermissionError(
+                f"{repo_id!r} cannot be published: your token may not write there. Publish under your own name, or "
+                "with a token that has write access to this one."
+            ) from error
+        if status == 404:
+            raise FileNotFoundError(
+                f"{repo_id!r} cannot be published: the Hub has no such repository, or hides it from your token."
+            ) from error
+        raise
+    except (HTTPError, ConnectionError) as error:
+        raise ConnectionError(
+            f"{repo_id!r} cannot be published: the Hub cannot be reached ({error}). Check the network and "
+            "`HF_ENDPOINT`, then publish again; what is on this disk is complete."
+        ) from error
 
 
 def create_repository(args: Namespace):
@@ -25,7 +70,8 @@ def create_repository(args: Namespace):
     `args.hub_model_id` becomes its full name; by default that of the output folder.
     """
     name = args.hub_model_id or Path(args.output_dir).resolve().name
-    args.hub_model_id = HfApi().create_repo(name, exist_ok=True).repo_id
+    with explain_hub_errors(name):
+        args.hub_model_id = HfApi().create_repo(name, exist_ok=True).repo_id
 
 
 def write_model_card(args: Namespace, script: str, argv: list[str] | None, num_processes: int, description: str):
@@ -73,9 +119,10 @@ with Python {platform.python_version()}, {versions}.
 
 def publish(args: Namespace):
     """Uploads the output folder, without checkpoints and logs, to the repository `args.hub_model_id`."""
-    HfApi().upload_folder(
-        repo_id=args.hub_model_id,
-        folder_path=args.output_dir,
-        commit_message="Publish the trained model",
-        ignore_patterns=["checkpoint-*", f"{UNFINISHED_PREFIX}*", f"{args.logging_dir}/*"],
-    )
+    with explain_hub_errors(args.hub_model_id):
+        HfApi().upload_folder(
+            repo_id=args.hub_model_id,
+            folder_path=args.output_dir,
+            commit_message="Publish the trained model",
+            ignore_patterns=["checkpoint-*", f"{UNFINISHED_PREFIX}*", f"{args.logging_dir}/*"],
+        )
