@@ -17,14 +17,15 @@ import argparse
 from pathlib import Path
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
 from diffscm_diffusers.training.components import create_model, save_whole
 from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
-from diffscm_diffusers.training.loop import anticausal_loss, create_accelerator, train
+from diffscm_diffusers.training.dry_run import print_dry_run
+from diffscm_diffusers.training.loop import anticausal_loss, check_run, create_accelerator, train
 from diffscm_diffusers.training.noise import draw_noise
 from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
 
@@ -46,11 +47,31 @@ Together with a denoiser (`train_scripts/join_checkpoint.py`) it estimates count
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser)
+    parser.add_argument("--from_unet", help="Denoiser, a `DDPMPipeline`, whose encoder the classifier starts from.")
     parser.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
     parser.add_argument("--validation_split", default="test", help="Split on which accuracy is measured.")
     parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
     parser.add_argument("--num_noise_levels", type=positive_int, default=10, help="Bands of diffusion time to report.")
     return parser.parse_args(argv)
+
+
+def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
+    """Makes a classifier of the named classes; its encoder is a denoiser's if the arguments name one."""
+    id2label = {str(i): name for i, name in enumerate(names)}
+    if args.from_unet is None:
+        return create_model(AntiCausalClassifier2DModel, args, num_classes=len(names), id2label=id2label)
+    if args.pretrained_model_name_or_path is not None or args.model_config_name_or_path is not None:
+        raise ValueError(
+            "`--from_unet` is the whole source of the model: leave out `--pretrained_model_name_or_path` and "
+            "`--model_config_name_or_path`."
+        )
+    unet = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir).unet
+    if args.resolution not in (unet.config.sample_size, None):
+        raise ValueError(
+            f"`--resolution` is the denoiser's, {unet.config.sample_size}, with `--from_unet`; got {args.resolution}."
+        )
+    args.resolution = unet.config.sample_size
+    return AntiCausalClassifier2DModel.from_unet(unet, len(names), id2label)
 
 
 @torch.no_grad()
@@ -74,7 +95,7 @@ def accuracy_by_noise_level(model, batches, noise_scheduler, num_noise_levels: i
 def main(argv=None):
     args = parse_args(argv)
     accelerator = create_accelerator(args)
-    if args.push_to_hub and accelerator.is_main_process:
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         create_repository(args)
     splits = load_image_dataset(args, args.label_column)
     if args.validation_split not in splits:
@@ -82,12 +103,14 @@ def main(argv=None):
             f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."
         )
     names = splits[args.train_split].features[args.label_column].names
-    model = create_model(
-        AntiCausalClassifier2DModel, args, num_classes=len(names), id2label={str(i): n for i, n in enumerate(names)}
-    )
+    model = create_classifier(args, names)
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
 
     collate = ImageCollator(args.resolution, model.config.in_channels, args.image_column, args.label_column)
+    if args.dry_run:
+        check_run(args, accelerator, splits[args.train_split])
+        print_dry_run(args, accelerator, model, splits[args.train_split], collate)
+        return
     # Shuffled because image folders are sorted by class.
     rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
     batches = [collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size)]

@@ -23,7 +23,8 @@ from diffusers.utils import make_image_grid
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
 from diffscm_diffusers.training.components import create_model, save_whole
 from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
-from diffscm_diffusers.training.loop import create_accelerator, denoising_loss, train
+from diffscm_diffusers.training.dry_run import print_dry_run
+from diffscm_diffusers.training.loop import check_run, create_accelerator, denoising_loss, train
 from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
 
 
@@ -52,7 +53,7 @@ def parse_args(argv=None):
 def main(argv=None):
     args = parse_args(argv)
     accelerator = create_accelerator(args)
-    if args.push_to_hub and accelerator.is_main_process:
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         create_repository(args)
     dataset = load_image_dataset(args)[args.train_split]
     unet = create_model(UNet2DModel, args)
@@ -63,6 +64,10 @@ def main(argv=None):
         )
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
     collate = ImageCollator(args.resolution, unet.config.in_channels, args.image_column)
+    if args.dry_run:
+        check_run(args, accelerator, dataset)
+        print_dry_run(args, accelerator, unet, dataset, collate)
+        return
 
     def draw_samples(unet, step):
         pipeline = DDIMPipeline(unet, DDIMScheduler.from_config(noise_scheduler.config))

@@ -56,6 +56,9 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     data.add_argument(
         "--shuffle_buffer_size", type=positive_int, default=10000, help="Rows shuffled at once when streaming."
     )
+    data.add_argument(
+        "--cache_images", action="store_true", help="Decode the data set once, into memory, a byte per value."
+    )
     data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
     data.add_argument("--resolution", type=positive_int, help="Height and width of the images. Default: the model's.")
     data.add_argument("--dataloader_num_workers", type=non_negative_int, default=0, help="Processes that read data.")
@@ -67,7 +70,7 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     model.add_argument("--pretrained_model_name_or_path", help="Model to go on from: a Hub name or a local folder.")
     model.add_argument("--subfolder", help="Folder of the model inside `--pretrained_model_name_or_path`.")
     model.add_argument("--gradient_checkpointing", action="store_true", help="Trade computation for memory.")
-    model.add_argument("--torch_compile", action="store_true", help="Compile the network before training.")
+    model.add_argument("--torch_compile", action="store_true", help="Compile the network, with inductor.")
 
     diffusion = parser.add_argument_group("diffusion")
     diffusion.add_argument("--num_train_timesteps", type=positive_int, default=1000, help="Number of diffusion steps.")
@@ -118,6 +121,12 @@ def add_training_arguments(parser: argparse.ArgumentParser):
     output.add_argument("--resume_from_checkpoint", help="`latest`, or a checkpoint's folder.")
     output.add_argument(
         "--validation_steps", type=positive_int, default=1000, help="Optimizer steps between validations."
+    )
+    output.add_argument(
+        "--logging_steps", type=positive_int, default=10, help="Optimizer steps between entries of the log."
+    )
+    output.add_argument(
+        "--dry_run", action="store_true", help="Print sizes and the first batch's shape, and neither train nor write."
     )
     output.add_argument("--report_to", default="tensorboard", help="Tracker that accelerate knows, `all` or `none`.")
     output.add_argument("--logging_dir", default="logs", help="Folder of the logs inside `--output_dir`.")

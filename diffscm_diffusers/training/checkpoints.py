@@ -75,9 +75,9 @@ def save_checkpoint(
         unfinished.mkdir(parents=True)
     accelerator.wait_for_everyone()
     accelerator.save_state(str(unfinished))
+    state = ema.state_dict() if ema is not None else None
     if accelerator.is_main_process:
-        if ema is not None:
-            state = ema.state_dict()
+        if state is not None:
             save_file(
                 {str(i): shadow.contiguous() for i, shadow in enumerate(state.pop("shadow_params"))},
                 unfinished / "ema.safetensors",

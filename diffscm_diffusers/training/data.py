@@ -110,6 +110,35 @@ class ImageCollator:
         return batch
 
 
+class DecodedImages(torch.utils.data.Dataset):
+    """
+    A whole split in memory, decoded once. A list of indices gives the batch that `collate` makes of those rows, bit
+    for bit, from eight bits a value.
+
+    Args:
+        dataset (`datasets.Dataset`): The split.
+        collate (`ImageCollator`): Makes batches of rows.
+    """
+
+    def __init__(self, dataset: Dataset, collate: ImageCollator):
+        images, labels = [], []
+        for i in tqdm(range(0, len(dataset), 1000), desc="Decoding"):
+            batch = collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
+            images.append(((batch["pixel_values"] / 2 + 0.5) * 255).round().to(torch.uint8))
+            labels.append(batch.get("labels"))
+        self.images = torch.cat(images)
+        self.labels = torch.cat(labels) if collate.label_column is not None else None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        batch = {"pixel_values": 2 * (self.images[indices].float() / 255) - 1}
+        if self.labels is not None:
+            batch["labels"] = self.labels[indices]
+        return batch
+
+
 def decode_images(dataset: Dataset, collate: ImageCollator, description: str) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Decodes a whole split, for sets that fit into memory.

@@ -12,7 +12,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator, skip_first_batches
-from accelerate.utils import DataLoaderConfiguration, GradientAccumulationPlugin, ProjectConfiguration, set_seed
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedType,
+    DynamoBackend,
+    GradientAccumulationPlugin,
+    ProjectConfiguration,
+    TorchDynamoPlugin,
+    gather_object,
+    set_seed,
+)
 from datasets import Dataset, IterableDataset
 from diffusers import DDPMScheduler, ModelMixin
 from diffusers.optimization import get_scheduler
@@ -20,9 +29,11 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .averaging import ShardedEMAModel
 from .checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from .data import ImageCollator
+from .data import DecodedImages, ImageCollator
 from .noise import draw_noise, seed_dropout
+from .streaming import StreamLoader
 
 
 logger = logging.getLogger(__name__)
@@ -39,17 +50,32 @@ def anticausal_loss(model, noisy_images, timesteps, noise, labels) -> torch.Tens
 
 
 def create_accelerator(args: Namespace) -> Accelerator:
-    """Makes the `Accelerator` that the arguments ask for, starts its trackers and seeds every random generator."""
+    """
+    Makes the `Accelerator` that the arguments ask for, starts its trackers and seeds every random generator.
+
+    Raises:
+        ValueError: if accelerate's configuration asks for DeepSpeed or for the first version of FSDP.
+    """
     accelerator = Accelerator(
         # Batches are accumulated across the end of an epoch, so that every optimizer step sees as many images.
         gradient_accumulation_plugin=GradientAccumulationPlugin(
             num_steps=args.gradient_accumulation_steps, sync_with_dataloader=False
         ),
         mixed_precision=args.mixed_precision,
-        log_with=None if args.report_to == "none" else args.report_to,
+        log_with=None if args.report_to == "none" or args.dry_run else args.report_to,
         project_config=ProjectConfiguration(args.output_dir, str(Path(args.output_dir, args.logging_dir))),
         dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True, data_seed=args.seed),
+        # `train` compiles the network, outside of what checkpoints hold.
+        dynamo_backend=DynamoBackend.NO,
     )
+    if accelerator.distributed_type == DistributedType.DEEPSPEED or (
+        accelerator.distributed_type == DistributedType.FSDP and not accelerator.is_fsdp2
+    ):
+        # They keep half-precision or flattened weights, of which there is no float32 average.
+        raise ValueError(
+            "accelerate's configuration takes FSDP of version 2 for sharded weights, `fsdp_version: 2`; got version 1 "
+            "or DeepSpeed."
+        )
     logging.basicConfig(
         format="%(asctime)s %(name)s: %(message)s",
         level=logging.INFO if accelerator.is_main_process else logging.ERROR,
@@ -60,6 +86,25 @@ def create_accelerator(args: Namespace) -> Accelerator:
     )
     set_seed(args.seed)
     return accelerator
+
+
+def check_run(args: Namespace, accelerator: Accelerator, dataset: Dataset | IterableDataset):
+    """Raises a `ValueError` if the steps, the batch size and the data do not fit together."""
+    if args.lr_scheduler != "constant" and args.lr_warmup_steps > args.max_train_steps:
+        raise ValueError(
+            f"`--lr_warmup_steps` takes at most `--max_train_steps`, {args.max_train_steps}, got "
+            f"{args.lr_warmup_steps}."
+        )
+    streaming = isinstance(dataset, IterableDataset)
+    if streaming and args.cache_images:
+        raise ValueError("`--cache_images` takes a data set that is not streamed: leave out one of the two flags.")
+    needed = args.train_batch_size * accelerator.num_processes
+    available = sum(1 for _ in dataset.take(needed)) if streaming else len(dataset)
+    if available < needed:
+        raise ValueError(
+            f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) takes {needed} "
+            f"images at once, but the data set has {available}."
+        )
 
 
 def train(
@@ -92,54 +137,25 @@ def train(
             averaged weights and in evaluation mode, and logs what it finds.
 
     Returns:
-        `ModelMixin`: the model without accelerate's wrappers, with EMA weights if `args.use_ema`.
+        `ModelMixin`: the model without accelerate's wrappers, with EMA weights if `args.use_ema`. Where it was
+        sharded, it is whole on the main process only.
 
     Raises:
         ValueError: if the steps, the batch size or the checkpoints in `args.output_dir` do not fit together.
         FloatingPointError: if the loss or, without loss scaling, its gradient is not finite.
     """
-    if args.lr_scheduler != "constant" and args.lr_warmup_steps > args.max_train_steps:
-        raise ValueError(
-            f"`--lr_warmup_steps` takes at most `--max_train_steps`, {args.max_train_steps}, got "
-            f"{args.lr_warmup_steps}."
-        )
+    check_run(args, accelerator, dataset)
     streaming = isinstance(dataset, IterableDataset)
-    needed = args.train_batch_size * accelerator.num_processes
-    available = sum(1 for _ in dataset.take(needed)) if streaming else len(dataset)
-    if available < needed:
-        raise ValueError(
-            f"`--train_batch_size` {args.train_batch_size} on {accelerator.num_processes} process(es) takes {needed} "
-            f"images at once, but the data set has {available}."
-        )
-    if streaming:
-        dataset = dataset.shuffle(seed=args.seed, buffer_size=args.shuffle_buffer_size)
-    dataloader = DataLoader(
-        dataset,
-        batch_size=args.train_batch_size,
-        shuffle=not streaming,
-        drop_last=True,
-        num_workers=args.dataloader_num_workers,
-        collate_fn=collate,
-    )
     if args.gradient_checkpointing:
         model.enable_gradient_checkpointing()
-    ema = None
-    if args.use_ema:
-        ema = EMAModel(
-            model.parameters(),
-            decay=args.ema_max_decay,
-            use_ema_warmup=True,
-            inv_gamma=args.ema_inv_gamma,
-            power=args.ema_power,
-            foreach=True,
-        )
-        ema.to(accelerator.device)
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=args.learning_rate,
         betas=(args.adam_beta1, args.adam_beta2),
         weight_decay=args.adam_weight_decay,
         eps=args.adam_epsilon,
+        # With loss scaling the fused step would skip overflows inside, where accelerate and the schedule can't see it.
+        fused=accelerator.scaler is None,
     )
     # Not prepared by accelerate, which would step it once per process: the schedule counts optimizer steps.
     lr_scheduler = get_scheduler(
@@ -148,10 +164,46 @@ def train(
         num_warmup_steps=args.lr_warmup_steps,
         num_training_steps=args.max_train_steps,
     )
-    model, optimizer, dataloader = accelerator.prepare(model, optimizer, dataloader)
-    network = torch.compile(model) if args.torch_compile else model
+    model_class, config = type(model), model.config
+    model, optimizer = accelerator.prepare(model, optimizer)
+    ema = None
+    if args.use_ema:
+        ema = ShardedEMAModel(
+            model.parameters(),
+            decay=args.ema_max_decay,
+            use_ema_warmup=True,
+            inv_gamma=args.ema_inv_gamma,
+            power=args.ema_power,
+            foreach=True,
+        )
+    compilation = TorchDynamoPlugin()
+    if args.torch_compile and compilation.backend == DynamoBackend.NO:
+        compilation.backend = DynamoBackend.INDUCTOR
+    network = torch.compile(model, **compilation.to_kwargs()) if compilation.backend != DynamoBackend.NO else model
+
+    if streaming:
+        loader = StreamLoader(
+            accelerator,
+            dataset,
+            collate,
+            args.train_batch_size,
+            args.shuffle_buffer_size,
+            args.seed,
+            args.dataloader_num_workers,
+        )
+    else:
+        loader = DataLoader(
+            DecodedImages(dataset, collate) if args.cache_images else dataset,
+            batch_size=args.train_batch_size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=args.dataloader_num_workers,
+            collate_fn=torch.utils.data.default_convert if args.cache_images else collate,
+        )
+        loader = accelerator.prepare(loader)
 
     progress = {"step": 0, "epoch": 0, "batch": 0, "micro_step": 0}
+    position = None
     if args.resume_from_checkpoint:
         folder = find_checkpoint(args.output_dir, args.resume_from_checkpoint)
         if folder is None:
@@ -159,6 +211,10 @@ def train(
         else:
             progress = load_checkpoint(accelerator, ema, folder)
             lr_scheduler.load_state_dict(progress.pop("lr_scheduler"))
+            if streaming != ("stream" in progress):
+                raise ValueError(f"`--streaming` must be as in the run that wrote {str(folder)!r}.")
+            if streaming:
+                position = loader.take_up(progress.pop("stream"))
             logger.info("Resuming from %s.", folder)
     if progress["step"] > args.max_train_steps:
         raise ValueError(
@@ -182,8 +238,11 @@ def train(
     )
     model.train()
     while progress["step"] < args.max_train_steps:
-        batches = skip_first_batches(dataloader, progress["batch"]) if progress["batch"] else dataloader
-        batches.set_epoch(progress["epoch"])
+        if streaming:
+            batches, position = loader.load_epoch(progress["epoch"], position), None
+        else:
+            batches = skip_first_batches(loader, progress["batch"]) if progress["batch"] else loader
+            batches.set_epoch(progress["epoch"])
         for batch in batches:
             images, labels = batch["pixel_values"], batch.get("labels")
             noise, timesteps = draw_noise(
@@ -216,26 +275,36 @@ def train(
             progress["step"] += 1
             step = progress["step"]
             bar.update()
-            logs = {"loss": loss.item(), "lr": lr_scheduler.get_last_lr()[0], "grad_norm": float(grad_norm)}
-            # Loss scaling finds its scale by overflows, and skips those steps.
-            if not math.isfinite(logs["loss"]) or (accelerator.scaler is None and not math.isfinite(grad_norm)):
-                raise FloatingPointError(
-                    f"At step {step} the loss is {logs['loss']} and its gradient's norm {logs['grad_norm']}: "
-                    "try a lower `--learning_rate` or `--max_grad_norm`."
-                )
-            bar.set_postfix(logs)
-            accelerator.log(logs, step=step)
-            if step % args.validation_steps == 0 or step == args.max_train_steps:
-                if accelerator.is_main_process:
-                    model.eval()
-                    with averaged_weights():
-                        validate(accelerator.unwrap_model(model), step)
-                    model.train()
+            is_last = step == args.max_train_steps
+            is_validated = step % args.validation_steps == 0 or is_last
+            is_kept = step % args.checkpointing_steps == 0 or is_last
+            # Between these steps nothing waits for the device.
+            if step % args.logging_steps == 0 or is_validated or is_kept:
+                logs = {"loss": loss.item(), "lr": lr_scheduler.get_last_lr()[0], "grad_norm": float(grad_norm)}
+                # Loss scaling finds its scale by overflows, and skips those steps.
+                if not math.isfinite(logs["loss"]) or (
+                    accelerator.scaler is None and not math.isfinite(logs["grad_norm"])
+                ):
+                    raise FloatingPointError(
+                        f"At step {step} the loss is {logs['loss']} and its gradient's norm {logs['grad_norm']}: "
+                        "try a lower `--learning_rate` or `--max_grad_norm`."
+                    )
+                bar.set_postfix(logs, refresh=False)
+                accelerator.log(logs, step=step)
+            if is_validated:
+                with averaged_weights():
+                    whole = whole_model(accelerator, model, model_class, config)
+                    if accelerator.is_main_process:
+                        whole.eval()
+                        validate(whole, step)
+                model.train()
                 accelerator.wait_for_everyone()
-            if step % args.checkpointing_steps == 0 or step == args.max_train_steps:
-                position = {**progress, "lr_scheduler": lr_scheduler.state_dict()}
-                save_checkpoint(accelerator, ema, args.output_dir, position, args.checkpoints_total_limit)
-            if step == args.max_train_steps:
+            if is_kept:
+                state = {**progress, "lr_scheduler": lr_scheduler.state_dict()}
+                if streaming:
+                    state["stream"] = loader.state(gather_object([loader.position]))
+                save_checkpoint(accelerator, ema, args.output_dir, state, args.checkpoints_total_limit)
+            if is_last:
                 break
         else:
             progress["epoch"] += 1
@@ -243,7 +312,22 @@ def train(
     bar.close()
     if ema is not None:
         ema.copy_to(model.parameters())
-    return accelerator.unwrap_model(model)
+    return whole_model(accelerator, model, model_class, config)
+
+
+def whole_model(accelerator: Accelerator, model: torch.nn.Module, model_class: type[ModelMixin], config) -> ModelMixin:
+    """
+    Returns the model without accelerate's wrappers: itself or, on the main process where its weights are sharded, a
+    copy of them all.
+    """
+    if accelerator.distributed_type != DistributedType.FSDP:
+        return accelerator.unwrap_model(model)
+    weights = accelerator.get_state_dict(model)
+    if not accelerator.is_main_process:
+        return accelerator.unwrap_model(model)
+    whole = model_class.from_config(config)
+    whole.load_state_dict(weights)
+    return whole.to(accelerator.device)
 
 
 @contextlib.contextmanager

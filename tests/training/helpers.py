@@ -6,6 +6,7 @@ import importlib.util
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from unittest import mock
@@ -16,6 +17,12 @@ TRAIN_SCRIPTS = Path(__file__).resolve().parents[2] / "train_scripts"
 # The fork server imports the libraries once, before any thread or random state exists; each run is a fork of it.
 multiprocessing_context = multiprocessing.get_context("forkserver")
 multiprocessing_context.set_forkserver_preload(["diffscm_diffusers.training.loop", "diffscm_diffusers"])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
 
 
 def load_script(name: str):

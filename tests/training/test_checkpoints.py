@@ -113,5 +113,7 @@ def test_run_does_not_start_behind_the_checkpoints_of_its_folder(image_folder, c
         main(to_argv({**flags, "resume_from_checkpoint": tmp_path / "checkpoint-1"}))
     with pytest.raises(ValueError, match="`--max_train_steps` 1 is less than the step of the checkpoint, 2"):
         main(to_argv({**flags, "resume_from_checkpoint": "latest", "max_train_steps": 1}))
+    with pytest.raises(ValueError, match="`--streaming` must be as in the run that wrote .*checkpoint-2"):
+        main(to_argv({**flags, "resume_from_checkpoint": "latest", "streaming": True}))
     main(to_argv({**flags, "resume_from_checkpoint": "latest", "max_train_steps": 3}))
     assert list(list_checkpoints(tmp_path)) == [1, 2, 3]

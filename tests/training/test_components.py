@@ -73,3 +73,23 @@ def test_model_is_saved_beside_other_files_and_over_an_older_one(model_configs, 
     loaded = DDPMPipeline.from_pretrained(tmp_path).unet
     assert all((a == b).all() for a, b in zip(unet.parameters(), loaded.parameters(), strict=True))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-1", "model_index.json", "scheduler", "unet"]
+
+
+def test_classifier_starts_from_the_encoder_of_a_denoiser(model_configs, tmp_path):
+    unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    script = load_script("train_classifier")
+
+    def create(**flags):
+        args = script.parse_args(to_argv({"from_unet": tmp_path, "output_dir": "unused", **flags}))
+        return script.create_classifier(args, ["dark", "light"]), args
+
+    classifier, args = create()
+    assert classifier.id2label == {0: "dark", 1: "light"}
+    assert args.resolution == 8
+    for name, value in classifier.down_blocks.state_dict().items():
+        assert (value == unet.down_blocks.state_dict()[name]).all()
+    with pytest.raises(ValueError, match="`--resolution` is the denoiser's, 8, with `--from_unet`; got 16"):
+        create(resolution=16)
+    with pytest.raises(ValueError, match="`--from_unet` is the whole source of the model"):
+        create(model_config_name_or_path=model_configs["classifier_dropout"])

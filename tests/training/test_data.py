@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 
-from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
+from diffscm_diffusers.training.data import DecodedImages, ImageCollator, load_image_dataset
 
 
 MNIST = Path(os.environ.get("DIFFSCM_TEST_MNIST", Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"))
@@ -102,6 +102,19 @@ def test_data_set_that_does_not_fit_is_refused(arguments, parquet_folder, change
 def test_empty_image_folder_is_refused(arguments, tmp_path):
     with pytest.raises(ValueError, match="`--train_data_dir` takes a data set of images"):
         load_image_dataset(arguments(train_data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("label_column", [None, "label"])
+def test_images_in_memory_are_those_of_the_collator(arguments, image_folder, label_column):
+    dataset = load_image_dataset(arguments(train_data_dir=str(image_folder)), label_column)["train"]
+    collate = ImageCollator(6, 1, "image", label_column)
+    decoded = DecodedImages(dataset, collate)
+    assert len(decoded) == 30
+    assert decoded.images.dtype == torch.uint8
+    rows = [7, 29, 7, 0]
+    batch, expected = decoded.__getitems__(rows), collate([dataset[i] for i in rows])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], expected[name]) for name in batch)
 
 
 def collate(image: PIL.Image.Image, resolution: int, channels: int) -> torch.Tensor:

@@ -123,8 +123,20 @@ def test_every_epoch_shows_all_images_once_in_another_order(flags, monkeypatch, 
     assert first != second
 
 
+def test_images_in_memory_train_the_same_weights(flags):
+    main = load_script("train_diffusion").main
+    main(to_argv({**flags, "output_dir": flags["output_dir"] / "plain"}))
+    main(to_argv({**flags, "output_dir": flags["output_dir"] / "cached", "cache_images": True}))
+    plain, cached = (
+        load_file(flags["output_dir"] / n / "checkpoint-2/model.safetensors") for n in ("plain", "cached")
+    )
+    assert all(torch.equal(plain[name], cached[name]) for name in plain)
+
+
 def test_scalars_and_sample_grids_are_logged(flags):
-    load_script("train_diffusion").main(to_argv({**flags, "report_to": "tensorboard", "validation_steps": 1}))
+    load_script("train_diffusion").main(
+        to_argv({**flags, "report_to": "tensorboard", "validation_steps": 1, "logging_steps": 1})
+    )
     events = EventAccumulator(str(flags["output_dir"] / "logs" / "diffscm-diffusers"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss")] == [1, 2]
@@ -175,7 +187,7 @@ def test_data_that_is_not_finite_stops_the_run_before_a_checkpoint(flags, monkey
     monkeypatch.setattr(
         script, "denoising_loss", lambda model, x, t, noise, labels: model(x, t).sample.mean() * np.nan
     )
-    with pytest.raises(FloatingPointError, match="step 1 the loss is nan"):
+    with pytest.raises(FloatingPointError, match="step 2 the loss is nan"):
         script.main(to_argv(flags))
     assert not list(flags["output_dir"].glob("checkpoint-*"))
 
@@ -188,6 +200,7 @@ def test_data_that_is_not_finite_stops_the_run_before_a_checkpoint(flags, monkey
             {"train_batch_size": 31},
             r"`--train_batch_size` 31 on 1 process\(es\) takes 31 images .* the data set has 30",
         ),
+        ({"cache_images": True, "streaming": True}, "`--cache_images` takes a data set that is not streamed"),
         ({"train_batch_size": 31, "streaming": True}, "`--train_batch_size` 31 .* the data set has 30"),
     ],
 )

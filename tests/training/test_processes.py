@@ -1,18 +1,23 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-import socket
+import json
 
+import PIL.Image
 import pytest
 import torch
+from datasets import Dataset, Features, Image
 from safetensors.torch import load_file
 
-from .helpers import run_script, start_script, to_argv
+from .helpers import free_port, run_script, start_script, to_argv
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
+def run_two_processes(argv: list[str], **environment: str):
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    shared |= environment
+    ranks = [start_script("train_diffusion", argv, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
+    for rank in ranks:
+        rank.join(timeout=100)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "streaming"])
@@ -37,12 +42,7 @@ def test_two_processes_equal_one(image_folder, cache_dir, model_configs, tmp_pat
     }
     run_script("train_diffusion", to_argv({**flags, "train_batch_size": 8, "output_dir": tmp_path / "one"}))
 
-    argv = to_argv({**flags, "train_batch_size": 4, "output_dir": tmp_path / "two"})
-    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
-    ranks = [start_script("train_diffusion", argv, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
-    for rank in ranks:
-        rank.join(timeout=100)
-    assert [rank.exitcode for rank in ranks] == [0, 0]
+    run_two_processes(to_argv({**flags, "train_batch_size": 4, "output_dir": tmp_path / "two"}))
 
     for weights in ("model.safetensors", "ema.safetensors"):
         one, two = (load_file(tmp_path / run / "checkpoint-4" / weights) for run in ("one", "two"))
@@ -52,3 +52,77 @@ def test_two_processes_equal_one(image_folder, cache_dir, model_configs, tmp_pat
     # That says nothing unless training moves the weights by far more than the tolerance.
     first, last = (load_file(tmp_path / "one" / f"checkpoint-{step}" / "model.safetensors") for step in (1, 4))
     assert max((last[name] - first[name]).abs().max() for name in first) > 1e-2
+
+
+def test_processes_with_uneven_shards_end_their_epochs_together_and_resume(cache_dir, model_configs, tmp_path):
+    """Files of 9 and 20 images, one for each process: an epoch is two batches of four on both of them."""
+    data = tmp_path / "data"
+    data.mkdir()
+    for i, count in enumerate((9, 20)):
+        rows = {"image": [PIL.Image.new("L", (8, 8), 8 * shade) for shade in range(count)]}
+        Dataset.from_dict(rows, Features({"image": Image()})).to_parquet(data / f"train-{i:05d}-of-00002.parquet")
+    flags = {
+        "dataset_name": data,
+        "cache_dir": cache_dir,
+        "model_config_name_or_path": model_configs["unet"],
+        "streaming": True,
+        "shuffle_buffer_size": 5,
+        "train_batch_size": 4,
+        "lr_warmup_steps": 0,
+        "checkpointing_steps": 3,
+        "validation_steps": 100,
+        "validation_grid_size": 1,
+        "validation_inference_steps": 1,
+        "report_to": "none",
+        "resume_from_checkpoint": "latest",
+    }
+    run_two_processes(to_argv({**flags, "max_train_steps": 5, "output_dir": tmp_path / "whole"}))
+    run_two_processes(to_argv({**flags, "max_train_steps": 3, "output_dir": tmp_path / "parts"}))
+    progress = json.loads((tmp_path / "parts" / "checkpoint-3" / "progress.json").read_text())
+    assert (progress["epoch"], progress["batch"]) == (1, 1)
+    assert len(progress["stream"]["positions"]) == 2
+    run_two_processes(to_argv({**flags, "max_train_steps": 5, "output_dir": tmp_path / "parts"}))
+    whole, parts = (load_file(tmp_path / run / "checkpoint-5" / "model.safetensors") for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="accelerate shards weights (FSDP) on two or more GPUs only")
+def test_sharded_run_equals_one_process_and_resumes(image_folder, cache_dir, model_configs, tmp_path):
+    flags = {
+        "train_data_dir": image_folder,
+        "cache_dir": cache_dir,
+        "model_config_name_or_path": model_configs["unet"],
+        "learning_rate": 100,
+        "adam_epsilon": 1000,
+        "lr_warmup_steps": 0,
+        "use_ema": True,
+        "checkpointing_steps": 2,
+        "validation_grid_size": 1,
+        "validation_inference_steps": 1,
+        "report_to": "none",
+        "resume_from_checkpoint": "latest",
+    }
+    gpu = {"ACCELERATE_USE_CPU": "false"}
+    one = start_script(
+        "train_diffusion",
+        to_argv({**flags, "train_batch_size": 8, "max_train_steps": 4, "output_dir": tmp_path / "one"}),
+        CUDA_VISIBLE_DEVICES="0",
+        **gpu,
+    )
+    one.join(timeout=100)
+    assert one.exitcode == 0
+    fsdp = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_TRANSFORMER_CLS_TO_WRAP": "ResnetBlock2D",
+        "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
+    }
+    for steps in (2, 4):
+        argv = to_argv({**flags, "train_batch_size": 4, "max_train_steps": steps, "output_dir": tmp_path / "sharded"})
+        run_two_processes(argv, **gpu, **fsdp)
+    for name in ("checkpoint-4/ema.safetensors", "unet/diffusion_pytorch_model.safetensors"):
+        whole, sharded = (load_file(tmp_path / run / name) for run in ("one", "sharded"))
+        assert whole.keys() == sharded.keys()
+        for key in whole:
+            torch.testing.assert_close(sharded[key], whole[key], rtol=1e-4, atol=1e-5)
