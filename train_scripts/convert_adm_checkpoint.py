@@ -206,6 +206,11 @@ def check_args(args):
         raise ValueError(
             f"`--num_head_channels` takes a positive number, or -1 for none, got {args.num_head_channels}."
         )
+    if args.num_inference_steps is not None and args.num_inference_steps > args.diffusion_steps:
+        raise ValueError(
+            f"`--num_inference_steps` takes at most the `--diffusion_steps`, {args.diffusion_steps}, got "
+            f"{args.num_inference_steps}."
+        )
     if Path(args.output_dir).exists():
         raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
 

@@ -340,6 +340,9 @@ class TestBadInput:
     def test_no_channels_per_head(self, flags):
         assert_refused(flags, "`--num_head_channels` takes a positive number, or -1", num_head_channels=0)
 
+    def test_more_inference_than_diffusion_steps(self, flags):
+        assert_refused(flags, "`--num_inference_steps` takes at most .* 1000, got 1001", num_inference_steps=1001)
+
     def test_no_room_on_the_disk(self, flags, monkeypatch):
         usage = namedtuple("usage", "total used free")
         for free, use_fp16 in ((5_000_000, "False"), (6_000_000, "True")):
