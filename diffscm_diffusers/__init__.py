@@ -6,9 +6,9 @@ from diffusers import ModelMixin, SchedulerMixin
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 
 from .baselines import ClassPrototypes, MLPEnsemble
-from .models import AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
+from .models import ADMUNet2DModel, AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
 from .pipelines import DiffSCMCounterfactualPipeline
-from .schedulers import DiffSCMDDIMInverseScheduler
+from .schedulers import DiffSCMBELMScheduler, DiffSCMDDIMInverseScheduler
 from .version import __version__
 
 
@@ -19,8 +19,10 @@ LOADABLE_CLASSES["diffscm_diffusers"] = {
 }
 
 __all__ = [
+    "ADMUNet2DModel",
     "AntiCausalClassifier2DModel",
     "ClassPrototypes",
+    "DiffSCMBELMScheduler",
     "DiffSCMCounterfactualPipeline",
     "DiffSCMDDIMInverseScheduler",
     "ImageAutoencoder",

@@ -1,5 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -29,6 +31,28 @@ EXAMPLE_DOC_STRING = """
 
 
 @dataclass
+class DiffSCMAbductionOutput(BaseOutput):
+    """
+    The output of [`DiffSCMCounterfactualPipeline.abduct`].
+
+    Args:
+        exogenous_noise (`torch.Tensor`):
+            The noise, one per factual image, float32, shape `(num_factuals, channels, height, width)`. With
+            [`DiffSCMBELMScheduler`], whose way down starts from two samples, `(num_factuals, 2, channels, height,
+            width)`.
+        residual (`torch.Tensor`, *optional*):
+            The largest residual among the image's moves, shape `(num_factuals,)`: mean absolute difference of noisy
+            images in [-1, 1]. `None` unless abduction is implicit.
+        num_evaluations (`torch.Tensor`):
+            How often the denoiser was evaluated for each image, int64, shape `(num_factuals,)`.
+    """
+
+    exogenous_noise: torch.Tensor
+    residual: torch.Tensor | None
+    num_evaluations: torch.Tensor
+
+
+@dataclass
 class DiffSCMCounterfactualPipelineOutput(BaseOutput):
     """
     The output of [`DiffSCMCounterfactualPipeline`].
@@ -38,16 +62,19 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
             The predicted images: PIL, an array `(batch, height, width, channels)` or a tensor
             `(batch, channels, height, width)`, the last two in [0, 1].
         exogenous_noise (`torch.Tensor`):
-            The noise that the images were predicted from, float32, one per factual image (not per target), shape
-            `(num_factuals, channels, height, width)`.
+            The noise that the images were predicted from, float32, one per factual image (not per target); see
+            [`DiffSCMAbductionOutput`].
         log_probs (`torch.Tensor`, *optional*):
             `log p(y_cf | x)` of each predicted image under the anti-causal predictor at its lowest noise level,
             natural logarithm, shape `(batch,)`. `None` where the predictor did not run (`guidance_scale=0`).
+        abduction ([`DiffSCMAbductionOutput`], *optional*):
+            How abduction went. `None` where the images were predicted from given noise.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
     exogenous_noise: torch.Tensor
     log_probs: torch.Tensor | None
+    abduction: DiffSCMAbductionOutput | None = None
 
 
 class DiffSCMCounterfactualPipeline(DiffusionPipeline):
@@ -71,22 +98,27 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         scheduler ([`SchedulerMixin`]):
             The noise schedule that `unet` was trained with. It is converted to a [`DDIMScheduler`] without
             `clip_sample` and `thresholding`: where the predicted image is clipped, the map from noise to image cannot
-            be inverted.
-        inverse_scheduler ([`DiffSCMDDIMInverseScheduler`], *optional*):
+            be inverted. A [`DiffSCMBELMScheduler`], whose moves are inverted exactly at no further cost, is kept.
+        inverse_scheduler ([`DiffSCMDDIMInverseScheduler`] or [`DiffSCMBELMScheduler`], *optional*):
             Runs `scheduler`'s moves upwards. By default it is made from `scheduler`'s configuration.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
             The `guidance_scale` of calls that give none.
         default_num_inference_steps (`int`, *optional*, defaults to 100):
             The `num_inference_steps` of calls that give none.
+        presets (`dict[str, dict]`, *optional*):
+            Named settings for `preset`: values of `num_inference_steps`, `guidance_scale`, `guidance_interval` and
+            `abduction`.
 
     Raises:
         ValueError: if `unet` and `classifier` take images of another size or number of channels, if `unet` is
-            class-conditional, or if `inverse_scheduler` does not match `scheduler`.
+            class-conditional, if `inverse_scheduler` does not match `scheduler`, or if `presets` holds other
+            arguments.
     """
 
     model_cpu_offload_seq = "unet"
     _optional_components = ["inverse_scheduler"]
     _callback_tensor_inputs = ["sample"]
+    _preset_arguments = ("num_inference_steps", "guidance_scale", "guidance_interval", "abduction")
 
     def __init__(
         self,
@@ -96,16 +128,21 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         inverse_scheduler: SchedulerMixin | None = None,
         default_guidance_scale: float = 1.0,
         default_num_inference_steps: int = 100,
+        presets: dict[str, dict] | None = None,
     ):
         super().__init__()
 
-        # make sure scheduler can always be converted to an invertible DDIM
-        scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
-        if inverse_scheduler is None:
-            # Imported here only: a saved pipeline brings its inverse scheduler with it.
-            from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
+        if hasattr(scheduler.config, "reverse"):  # DiffSCMBELMScheduler walks either way
+            if inverse_scheduler is None:
+                inverse_scheduler = scheduler.from_config(scheduler.config, reverse=True)
+        else:
+            # make sure scheduler can always be converted to an invertible DDIM
+            scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
+            if inverse_scheduler is None:
+                # Imported here only: a saved pipeline brings its inverse scheduler with it.
+                from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
 
-            inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(scheduler.config)
+                inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(scheduler.config)
 
         if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
             raise ValueError(
@@ -123,12 +160,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     f"`classifier` takes the images of `unet`, whose `{name}` is {unet.config[name]}, got one whose "
                     f"`{name}` is {classifier.config[name]}."
                 )
+        for name, settings in (presets or {}).items():
+            if not set(settings) <= set(self._preset_arguments):
+                raise ValueError(
+                    f"`presets` takes values of {', '.join(self._preset_arguments)}, got {list(settings)} for "
+                    f"{name!r}."
+                )
 
         self.register_modules(
             unet=unet, classifier=classifier, scheduler=scheduler, inverse_scheduler=inverse_scheduler
         )
         self.register_to_config(
-            default_guidance_scale=default_guidance_scale, default_num_inference_steps=default_num_inference_steps
+            default_guidance_scale=default_guidance_scale,
+            default_num_inference_steps=default_num_inference_steps,
+            presets=presets or {},
         )
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
@@ -203,6 +248,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         for value in values:
             if isinstance(value, str):
                 indices = [index for index, label in id2label.items() if label == value]
+                # ImageNet's labels list synonyms: "tabby, tabby cat".
+                indices = indices or [index for index, label in id2label.items() if value in label.split(", ")]
                 if len(indices) == 0:
                     known = ", ".join(map(repr, list(id2label.values())[:10])) + (", ..." if num_classes > 10 else "")
                     raise ValueError(f"`intervention` takes the name of a class ({known}), got {value!r}.")
@@ -226,13 +273,47 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`batch_size` takes a whole number of at least 1, got {batch_size!r}.")
         return sample.split(batch_size or len(sample))
 
-    def prepare_timesteps(self, num_inference_steps: int | None, strength: float) -> int:
+    def prepare_settings(self, preset: str | None, **arguments) -> list:
+        """Completes `_preset_arguments`: what a call gives goes before its preset, that before the defaults."""
+        if preset is not None and preset not in self.config.presets:
+            raise ValueError(f"`preset` takes one of {sorted(self.config.presets)}, got {preset!r}.")
+        settings = {
+            "num_inference_steps": self.config.default_num_inference_steps,
+            "guidance_scale": self.config.default_guidance_scale,
+            **(self.config.presets[preset] if preset is not None else {}),
+            **{name: value for name, value in arguments.items() if value is not None},
+        }
+        return [settings.get(name) for name in arguments]
+
+    def prepare_timesteps(self, num_inference_steps: int, strength: float, abduction: str | None = None) -> int:
         """Sets both schedulers' timesteps and returns how many moves, counted from the image, `strength` takes."""
-        if num_inference_steps is None:
-            num_inference_steps = self.config.default_num_inference_steps
         if not isinstance(strength, (int, float)) or not 0 < strength <= 1:
             raise ValueError(f"`strength` takes a number in (0, 1], got {strength!r}.")
-        self.inverse_scheduler.set_timesteps(num_inference_steps)
+        if abduction not in (None, "source", "destination", "implicit"):
+            raise ValueError(f"`abduction` takes 'source', 'destination' or 'implicit', got {abduction!r}.")
+        if isinstance(self.scheduler, DDIMScheduler):
+            evaluate_at = "destination" if abduction == "implicit" else abduction
+            self.inverse_scheduler.set_timesteps(num_inference_steps, evaluate_at=evaluate_at)
+            if self.scheduler.config.clip_sample or self.scheduler.config.thresholding:
+                raise ValueError(
+                    "`scheduler` takes a DDIMScheduler without `clip_sample` and `thresholding`: they make the map "
+                    "from noise to image impossible to invert."
+                )
+            if not self.inverse_scheduler.levels_are_consecutive:
+                # DDIMScheduler's stride is num_train_timesteps // num_inference_steps wherever its timesteps lie.
+                raise ValueError(
+                    f"`num_inference_steps` {num_inference_steps} with `timestep_spacing` "
+                    f"{self.scheduler.config.timestep_spacing!r} makes DDIMScheduler's moves end at other noise "
+                    "levels than the next ones start from. Use `timestep_spacing='leading'`, or 'trailing' with a "
+                    f"number of steps that divides {self.scheduler.config.num_train_timesteps}."
+                )
+        elif abduction is not None:
+            raise ValueError(
+                f"`abduction` {abduction!r} is for a DDIMScheduler: {type(self.scheduler).__name__} is inverted by "
+                "construction."
+            )
+        else:
+            self.inverse_scheduler.set_timesteps(num_inference_steps)
         self.scheduler.set_timesteps(num_inference_steps)
 
         for name in (
@@ -243,31 +324,19 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             "set_alpha_to_one",
             "rescale_betas_zero_snr",
         ):
-            if self.scheduler.config[name] != self.inverse_scheduler.config[name]:
+            if self.scheduler.config.get(name) != self.inverse_scheduler.config.get(name):
                 raise ValueError(
                     f"`inverse_scheduler` must run `scheduler`'s moves upwards, but `{name}` is "
-                    f"{self.inverse_scheduler.config[name]!r} there and {self.scheduler.config[name]!r} here. Make it "
-                    "with `from_config(pipe.scheduler.config)`."
+                    f"{self.inverse_scheduler.config.get(name)!r} there and {self.scheduler.config.get(name)!r} here. "
+                    "Make it with `from_config(pipe.scheduler.config)`."
                 )
         if not torch.equal(self.scheduler.alphas_cumprod.cpu(), self.inverse_scheduler.alphas_cumprod.cpu()):
             raise ValueError("`inverse_scheduler` and `scheduler` have different betas.")
-        if self.scheduler.config.clip_sample or self.scheduler.config.thresholding:
-            raise ValueError(
-                "`scheduler` takes a DDIMScheduler without `clip_sample` and `thresholding`: they make the map from "
-                "noise to image impossible to invert."
-            )
-        if not self.inverse_scheduler.levels_are_consecutive:
-            # DDIMScheduler's stride is num_train_timesteps // num_inference_steps wherever its timesteps lie.
-            raise ValueError(
-                f"`num_inference_steps` {num_inference_steps} with `timestep_spacing` "
-                f"{self.scheduler.config.timestep_spacing!r} makes DDIMScheduler's moves end at other noise levels "
-                "than the next ones start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of "
-                f"steps that divides {self.scheduler.config.num_train_timesteps}."
-            )
         num_moves = round(num_inference_steps * strength)
-        if num_moves == 0:
+        if num_moves < self.scheduler.order:
             raise ValueError(
-                f"`strength` {strength} of `num_inference_steps` {num_inference_steps} is less than one step."
+                f"`strength` {strength} of `num_inference_steps` {num_inference_steps} makes {num_moves} step(s), but "
+                f"{type(self.scheduler).__name__} takes at least {self.scheduler.order}."
             )
         return num_moves
 
@@ -276,12 +345,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_factuals: int,
         targets: torch.Tensor | None,
         guidance_scale: float,
+        guidance_interval: tuple[int, int] | None,
         eta: float,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ):
         if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale < float("inf"):
             raise ValueError(f"`guidance_scale` takes a number of at least 0, got {guidance_scale!r}.")
+        if guidance_interval is not None:
+            low, high = guidance_interval
+            if not 0 <= low <= high < self.scheduler.config.num_train_timesteps:
+                raise ValueError(
+                    "`guidance_interval` takes two timesteps between 0 and "
+                    f"{self.scheduler.config.num_train_timesteps - 1}, the lower one first, got {guidance_interval!r}."
+                )
         if targets is None and guidance_scale > 0:
             raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")
         if targets is not None and num_factuals > 1 and len(targets) not in (1, num_factuals):
@@ -291,6 +368,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             )
         if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
             raise ValueError(f"`eta` takes a number in [0, 1], got {eta!r}.")
+        if eta > 0 and "eta" not in inspect.signature(self.scheduler.step).parameters:
+            raise ValueError(f"`eta` must be 0 with {type(self.scheduler).__name__}, got {eta}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
         if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
@@ -328,37 +407,89 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         strength: float = 1.0,
         batch_size: int | None = None,
-    ) -> torch.Tensor:
+        abduction: str | None = None,
+        tolerance: float = 1e-5,
+        max_iterations: int = 20,
+        preset: str | None = None,
+        return_dict: bool = False,
+    ) -> torch.Tensor | DiffSCMAbductionOutput:
         r"""
         Abduction, the first step of Alg. 1: infers the exogenous noise that the factual images came from.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
                 The factual images; see [`~DiffSCMCounterfactualPipeline.__call__`].
-            num_inference_steps (`int`, *optional*): Number of DDIM steps from image to noise.
+            num_inference_steps (`int`, *optional*): Number of steps from image to noise.
             strength (`float`, *optional*, defaults to 1.0): Fraction of those steps that are taken, in (0, 1].
             batch_size (`int`, *optional*): The most images that the network sees at once. Default: all.
+            abduction (`str`, *optional*): See [`~DiffSCMCounterfactualPipeline.__call__`].
+            tolerance (`float`, *optional*, defaults to 1e-5):
+                The residual at which an image's implicit move has converged; see
+                [`DiffSCMDDIMInverseScheduler.solve`]. Images that do not get there are named in a warning, and keep
+                the best that was found.
+            max_iterations (`int`, *optional*, defaults to 20):
+                The most evaluations of the denoiser for an image's implicit move.
+            preset (`str`, *optional*): See [`~DiffSCMCounterfactualPipeline.__call__`].
+            return_dict (`bool`, *optional*, defaults to `False`):
+                Whether to return a [`DiffSCMAbductionOutput`] or only the exogenous noise.
 
         Returns:
-            `torch.Tensor`: the exogenous noise, float32, shape `(num_factuals, channels, height, width)`.
+            `torch.Tensor` or [`DiffSCMAbductionOutput`]: the exogenous noise, float32, shape `(num_factuals, channels,
+            height, width)`.
         """
+        num_inference_steps, abduction = self.prepare_settings(
+            preset, num_inference_steps=num_inference_steps, abduction=abduction
+        )
         batches = self.split_batch(self.prepare_image(image), batch_size)
-        num_moves = self.prepare_timesteps(num_inference_steps, strength)
+        num_moves = self.prepare_timesteps(num_inference_steps, strength, abduction)
 
         timesteps = self.inverse_scheduler.timesteps[:num_moves].tolist()
-        exogenous_noise = []
+        exogenous_noise, residuals, num_evaluations = [], [], []
         with self.progress_bar(total=len(batches) * num_moves) as progress_bar:
             progress_bar.set_description("Abduction")
             for sample in batches:
-                self.inverse_scheduler.set_begin_index(0)
+                if isinstance(self.scheduler, DDIMScheduler):
+                    self.inverse_scheduler.set_begin_index(0)
+                prediction, residual = None, sample.new_zeros(len(sample))
+                evaluations = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
                 for timestep in timesteps:
-                    prediction = self.predict_noise(sample, timestep)
-                    sample = self.inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    if abduction == "implicit":
+                        # The last move's output is the next one's first guess.
+                        solution = self.inverse_scheduler.solve(
+                            self.predict_noise, timestep, sample, prediction, tolerance, max_iterations
+                        )
+                        sample, prediction = solution.prev_sample, solution.model_output
+                        residual = torch.maximum(residual, solution.residual)
+                        evaluations += solution.num_evaluations
+                    else:
+                        prediction = self.predict_noise(
+                            self.inverse_scheduler.scale_model_input(sample, timestep), timestep
+                        )
+                        sample = self.inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                        evaluations += 1
                     progress_bar.update()
-                exogenous_noise.append(sample)
+                if sample.ndim == 5:
+                    sample = sample.flip(1)  # Of two samples, the way up ends with the upper one.
+                exogenous_noise.append(sample.float())
+                residuals.append(residual)
+                num_evaluations.append(evaluations)
 
         self.maybe_free_model_hooks()
-        return torch.cat(exogenous_noise)
+        exogenous_noise, residual = torch.cat(exogenous_noise), torch.cat(residuals)
+        if abduction == "implicit" and (residual > tolerance).any():
+            warnings.warn(
+                f"Implicit abduction of {(residual > tolerance).sum()} of {len(residual)} image(s) did not reach "
+                f"`tolerance` {tolerance:g} within `max_iterations` {max_iterations}; their residuals go up to "
+                f"{residual.max():.2g}. Use more steps or iterations.",
+                stacklevel=2,
+            )
+        if not return_dict:
+            return exogenous_noise
+        return DiffSCMAbductionOutput(
+            exogenous_noise=exogenous_noise,
+            residual=residual if abduction == "implicit" else None,
+            num_evaluations=torch.cat(num_evaluations),
+        )
 
     @torch.no_grad()
     def predict(
@@ -375,6 +506,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[[DiffusionPipeline, int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+        guidance_interval: tuple[int, int] | None = None,
+        preset: str | None = None,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
         r"""
         Action and prediction, the other steps of Alg. 1: turns exogenous noise into the image that it causes under
@@ -383,15 +516,21 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Args:
             exogenous_noise (`torch.Tensor`):
                 From [`~DiffSCMCounterfactualPipeline.abduct`] with the same `num_inference_steps` and `strength`, or
-                drawn from the standard normal distribution. Shape `(num_factuals, channels, height, width)`.
+                drawn from the standard normal distribution. Shape `(num_factuals, channels, height, width)`, from
+                abduction with a [`DiffSCMBELMScheduler`] `(num_factuals, 2, channels, height, width)`.
 
         The other arguments and the result are those of [`~DiffSCMCounterfactualPipeline.__call__`].
         """
-        if guidance_scale is None:
-            guidance_scale = self.config.default_guidance_scale
+        num_inference_steps, guidance_scale, guidance_interval = self.prepare_settings(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
+        )
         if not torch.is_tensor(exogenous_noise):
             raise TypeError(f"`exogenous_noise` takes a tensor, got {type(exogenous_noise).__name__}.")
-        if len(exogenous_noise) == 0 or tuple(exogenous_noise.shape[1:]) != self.image_shape:
+        shapes = [self.image_shape, (self.scheduler.order, *self.image_shape)]
+        if len(exogenous_noise) == 0 or tuple(exogenous_noise.shape[1:]) not in shapes[: self.scheduler.order]:
             raise ValueError(
                 f"`exogenous_noise` takes the shape (num_factuals, {', '.join(map(str, self.image_shape))}), got "
                 f"{tuple(exogenous_noise.shape)}."
@@ -403,6 +542,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             len(exogenous_noise),
             targets,
             guidance_scale,
+            guidance_interval,
             eta,
             output_type,
             callback_on_step_end_tensor_inputs,
@@ -411,29 +551,34 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         exogenous_noise = exogenous_noise.to(device=self._execution_device, dtype=torch.float32)
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
-        batches = self.split_batch(exogenous_noise.expand(num_images, *self.image_shape), batch_size)
+        batches = self.split_batch(exogenous_noise.expand(num_images, *exogenous_noise.shape[1:]), batch_size)
         guided = guidance_scale > 0
         target_batches = self.split_batch(targets.expand(num_images), batch_size) if guided else [None] * len(batches)
 
         timesteps = self.scheduler.timesteps[-num_moves:].tolist()
+        if exogenous_noise.ndim == 5:
+            timesteps = timesteps[1:]  # Two samples are where the first move would have led.
+        low, high = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
+        step_arguments = {"eta": eta, "generator": generator} if eta > 0 else {}
+
         images, log_probs = [], []
-        with self.progress_bar(total=len(batches) * num_moves) as progress_bar:
+        with self.progress_bar(total=len(batches) * len(timesteps)) as progress_bar:
             progress_bar.set_description("Prediction")
             for sample, target in zip(batches, target_batches, strict=True):
                 for i, timestep in enumerate(timesteps):
-                    prediction = self.predict_noise(sample, timestep)
-                    if guided:
-                        gradient, _ = self.classifier.log_prob_gradient(sample, timestep, target)
+                    model_input = self.scheduler.scale_model_input(sample, timestep)
+                    prediction = self.predict_noise(model_input, timestep)
+                    if guided and low <= timestep <= high:
+                        gradient, _ = self.classifier.log_prob_gradient(model_input, timestep, target)
                         prediction = self.guide(prediction, gradient, timestep, guidance_scale)
-                    sample = self.scheduler.step(
-                        prediction, timestep, sample, eta=eta, generator=generator
-                    ).prev_sample
+                    sample = self.scheduler.step(prediction, timestep, sample, **step_arguments).prev_sample
 
                     if callback_on_step_end is not None:
                         callback_kwargs = dict.fromkeys(callback_on_step_end_tensor_inputs, sample)
                         sample = callback_on_step_end(self, i, timestep, callback_kwargs).pop("sample", sample)
                     progress_bar.update()
-                sample = sample.clamp(-1, 1)  # the range of images: what `postprocess` will show
+                # the image itself, in the range of images: what `postprocess` will show
+                sample = self.scheduler.scale_model_input(sample).float().clamp(-1, 1)
                 images.append(sample)
                 if guided:
                     log_probs.append(self.classifier.log_prob(sample, 0, target))
@@ -496,6 +641,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end: Callable[[DiffusionPipeline, int, int, dict], dict] | None = None,
         callback_on_step_end_tensor_inputs: list[str] = ["sample"],  # noqa: B006
+        abduction: str | None = None,
+        guidance_interval: tuple[int, int] | None = None,
+        preset: str | None = None,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
         r"""
         Estimates counterfactuals (paper, Alg. 1): abduction of `image`'s exogenous noise, then prediction under
@@ -536,6 +684,17 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 callback_kwargs)`. The dictionary that it returns may hold a changed `"sample"`.
             callback_on_step_end_tensor_inputs (`list[str]`, *optional*, defaults to `["sample"]`):
                 Tensors passed in `callback_kwargs`. `"sample"` is the current noisy image in [-1, 1].
+            abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
+                How the image's noise is found. `"source"` and `"destination"` evaluate the denoiser once in each step
+                and miss the noise by an error that falls with the number of steps; `"implicit"` solves each step, so
+                that the image is recovered at any number of steps, for more evaluations; see
+                [`DiffSCMDDIMInverseScheduler`].
+            guidance_interval (`tuple[int, int]`, *optional*):
+                The lowest and the highest timestep at which the predictor steers; elsewhere it does not run
+                ([Kynkaanniemi et al., 2024](https://huggingface.co/papers/2404.07724)). Default: at all of them.
+            preset (`str`, *optional*):
+                Name of one of the checkpoint's `presets`, settings that were measured together. It stands in for those
+                of `num_inference_steps`, `guidance_scale`, `guidance_interval` and `abduction` that are not given.
 
         Raises:
             ValueError: if an argument is out of its range or does not fit the others.
@@ -547,13 +706,26 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMCounterfactualPipelineOutput`] or `tuple`: images, exogenous noise and log-probabilities.
         """
         targets = None if intervention is None else self.prepare_intervention(intervention)
-        if guidance_scale is None:
-            guidance_scale = self.config.default_guidance_scale
+        num_inference_steps, guidance_scale, guidance_interval, abduction = self.prepare_settings(
+            preset,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            guidance_interval=guidance_interval,
+            abduction=abduction,
+        )
         num_factuals = len(self.prepare_image(image))
-        self.check_inputs(num_factuals, targets, guidance_scale, eta, output_type, callback_on_step_end_tensor_inputs)
-        exogenous_noise = self.abduct(image, num_inference_steps, strength, batch_size)
-        return self.predict(
-            exogenous_noise,
+        self.check_inputs(
+            num_factuals,
+            targets,
+            guidance_scale,
+            guidance_interval,
+            eta,
+            output_type,
+            callback_on_step_end_tensor_inputs,
+        )
+        abducted = self.abduct(image, num_inference_steps, strength, batch_size, abduction, return_dict=True)
+        output = self.predict(
+            abducted.exogenous_noise,
             targets,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
@@ -562,7 +734,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             generator=generator,
             batch_size=batch_size,
             output_type=output_type,
-            return_dict=return_dict,
             callback_on_step_end=callback_on_step_end,
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+            guidance_interval=guidance_interval,
         )
+        output.abduction = abducted
+        return output if return_dict else tuple(output.values())

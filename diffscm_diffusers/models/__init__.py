@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from .adm_unet_2d import ADMUNet2DModel
 from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalClassifier2DOutput
 from .image_autoencoder import ImageAutoencoder
 from .image_classifier import ImageClassifier
@@ -7,6 +8,7 @@ from .latent_vae import LatentVAE
 
 
 __all__ = [
+    "ADMUNet2DModel",
     "AntiCausalClassifier2DModel",
     "AntiCausalClassifier2DOutput",
     "ImageAutoencoder",

@@ -343,9 +343,11 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             float32 of shape `(batch,)`.
         """
         with torch.inference_mode(False), torch.enable_grad():
-            # Tensors made under inference mode cannot enter autograd; their copies can.
-            sample = sample.detach().clone().float().requires_grad_()
-            timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
-            log_prob = self.log_prob(sample, timestep, class_labels.clone())
+            if sample.is_inference():
+                # Tensors made under inference mode cannot enter autograd; their copies can.
+                sample, class_labels = sample.clone(), class_labels.clone()
+                timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
+            sample = sample.detach().float().requires_grad_()
+            log_prob = self.log_prob(sample, timestep, class_labels)
             (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
         return gradient / self._GRADIENT_SCALE, log_prob.detach()

@@ -1,7 +1,18 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-from .scheduling_ddim_inverse import DiffSCMDDIMInverseScheduler, DiffSCMDDIMInverseSchedulerOutput
+from .scheduling_belm import DiffSCMBELMScheduler, DiffSCMBELMSchedulerOutput
+from .scheduling_ddim_inverse import (
+    DiffSCMDDIMInverseScheduler,
+    DiffSCMDDIMInverseSchedulerOutput,
+    DiffSCMDDIMInverseSchedulerSolution,
+)
 
 
-__all__ = ["DiffSCMDDIMInverseScheduler", "DiffSCMDDIMInverseSchedulerOutput"]
+__all__ = [
+    "DiffSCMBELMScheduler",
+    "DiffSCMBELMSchedulerOutput",
+    "DiffSCMDDIMInverseScheduler",
+    "DiffSCMDDIMInverseSchedulerOutput",
+    "DiffSCMDDIMInverseSchedulerSolution",
+]

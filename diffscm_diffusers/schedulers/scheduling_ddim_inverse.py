@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,28 @@ class DiffSCMDDIMInverseSchedulerOutput(BaseOutput):
     pred_original_sample: torch.Tensor
 
 
+@dataclass
+class DiffSCMDDIMInverseSchedulerSolution(BaseOutput):
+    """
+    Output of [`DiffSCMDDIMInverseScheduler.solve`].
+
+    Args:
+        prev_sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+            The sample at the move's destination, one noise level *up*.
+        model_output (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+            The network's output there.
+        residual (`torch.Tensor` of shape `(batch_size,)`):
+            Mean absolute difference between `prev_sample` and the explicit move with `model_output`; 0 is exact.
+        num_evaluations (`torch.Tensor` of shape `(batch_size,)`):
+            How often the network was evaluated, int64.
+    """
+
+    prev_sample: torch.Tensor
+    model_output: torch.Tensor
+    residual: torch.Tensor
+    num_evaluations: torch.Tensor
+
+
 class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     """
     Abduction's scheduler: the deterministic moves of a [`DDIMScheduler`] in reverse, from an image up to its
@@ -38,8 +61,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     that is used in `step` and again in `ddim.step` (`eta=0`, no clipping) therefore leads back to the same sample,
     whatever it is. A round trip is inexact only as far as the network answers differently in the two directions.
 
-    On the way up the sample that `ddim` evaluates the network at is not known yet, so an exact inverse is implicit.
-    This scheduler is explicit and offers two approximations, both of first order in the step size; see `evaluate_at`.
+    On the way up the sample that `ddim` evaluates the network at is not known yet, so an exact inverse is implicit:
+    [`solve`](`DiffSCMDDIMInverseScheduler.solve`) finds it by iteration. [`step`](`DiffSCMDDIMInverseScheduler.step`)
+    is explicit and offers two approximations, both of first order in the step size; see `evaluate_at`.
 
     `ddim`'s stride is always `num_train_timesteps // num_inference_steps`, also where its timesteps lie farther apart
     (`linspace`, and `trailing` when the number of steps doesn't divide `num_train_timesteps`). The moves are its moves
@@ -132,6 +156,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = None
         self.source_alphas_cumprod = None
         self.destination_alphas_cumprod = None
+        self._destination_timesteps = None
         self._begin_index = None
         self._step_index = None
 
@@ -203,7 +228,12 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         """
         return sample
 
-    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
+    def set_timesteps(
+        self,
+        num_inference_steps: int,
+        device: str | torch.device | None = None,
+        evaluate_at: str | None = None,
+    ):
         """
         Sets the moves, from the clean image upwards, and `timesteps`, what the network is given at each of them.
 
@@ -215,13 +245,15 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 The number of moves, between 1 and `num_train_timesteps`.
             device (`str` or `torch.device`, *optional*):
                 Where `timesteps` goes.
+            evaluate_at (`str`, *optional*):
+                `"source"` or `"destination"`. Default: the configuration's.
 
         Raises:
             TypeError: If `num_inference_steps` is not an integer.
             ValueError:
-                If `num_inference_steps` is out of range, or if [`DDIMScheduler`] has a move that cannot be made or
-                reversed: timesteps that the network was not trained for, a prediction of `"epsilon"` from pure noise,
-                a `"v_prediction"` from pure noise to the clean image.
+                If `num_inference_steps` is out of range, if `evaluate_at` is unknown, or if [`DDIMScheduler`] has a
+                move that cannot be made or reversed: timesteps that the network was not trained for, a prediction of
+                `"epsilon"` from pure noise, a `"v_prediction"` from pure noise to the clean image.
         """
         num_train_timesteps = self.config.num_train_timesteps
         if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
@@ -233,6 +265,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
                 f" {num_inference_steps}."
             )
+
+        if evaluate_at not in (None, "source", "destination"):
+            raise ValueError(f"`evaluate_at` must be 'source' or 'destination', but is {evaluate_at!r}.")
 
         self._ddim.set_timesteps(num_inference_steps)
         destinations = self._ddim.timesteps.flip(0)
@@ -268,7 +303,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = num_inference_steps
         self.source_alphas_cumprod = source_alphas_cumprod
         self.destination_alphas_cumprod = destination_alphas_cumprod
-        self.timesteps = (destinations if self.config.evaluate_at == "destination" else labels).to(device)
+        evaluate_at = self.config.evaluate_at if evaluate_at is None else evaluate_at
+        self.timesteps = (destinations if evaluate_at == "destination" else labels).to(device)
+        self._destination_timesteps = destinations
         self._begin_index = None
         self._step_index = None
 
@@ -310,6 +347,126 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 message += " Split off a learned sigma, the second half of the channels, first."
             raise ValueError(message)
 
+        index = self._take_index(timestep)
+        prev_sample, pred_original_sample = self._move(model_output, sample, index)
+        if not return_dict:
+            return (prev_sample, pred_original_sample)
+        return DiffSCMDDIMInverseSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
+
+    @torch.no_grad()
+    def solve(
+        self,
+        network: Callable[[torch.Tensor, int], torch.Tensor],
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        model_output: torch.Tensor | None = None,
+        tolerance: float = 1e-5,
+        max_iterations: int = 20,
+    ) -> DiffSCMDDIMInverseSchedulerSolution:
+        r"""
+        Makes the next move upwards exactly: finds the sample from which [`DDIMScheduler`] arrives at `sample` by the
+        network's own output, the solution of `x = move(network(x))` with the explicit move of
+        [`step`](`DiffSCMDDIMInverseScheduler.step`).
+
+        The iteration starts from an explicit move and goes on by Anderson's acceleration ([Walker & Ni,
+        2011](https://doi.org/10.1137/10078356X)) with three past iterates, for each image by itself: images that have
+        converged leave the batch. Plain iteration is not always a contraction when the steps are few. The iterate with
+        the smallest residual is returned, so it is never further from a solution than the start.
+
+        Args:
+            network (`Callable`):
+                Maps samples of this level and a timestep to outputs, both of shape `(n, num_channels, height, width)`.
+            timestep (`int` or `torch.Tensor` with one element):
+                The current one of `timesteps`.
+            sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The sample at the move's source. Its dtype is kept.
+            model_output (`torch.Tensor`, *optional*):
+                What the first explicit move is made with, the output that the last move ended with for instance.
+                Without it the network is evaluated once more, at `sample`.
+            tolerance (`float`, defaults to 1e-5):
+                The residual at which an image has converged: mean absolute difference, in `sample`'s units.
+            max_iterations (`int`, defaults to 20):
+                The most evaluations of the network per image.
+
+        Returns:
+            [`DiffSCMDDIMInverseSchedulerSolution`]: the sample, the residual and the evaluations of each image.
+
+        Raises:
+            TypeError: If `max_iterations` is not an integer.
+            ValueError:
+                If `tolerance` is not positive, `max_iterations` is below 1, clipping is on, or for the reasons of
+                [`step`](`DiffSCMDDIMInverseScheduler.step`).
+        """
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` must be a positive number, but is {tolerance!r}.")
+        if not isinstance(max_iterations, int) or isinstance(max_iterations, bool):
+            raise TypeError(f"`max_iterations` must be an `int`, but is a `{type(max_iterations).__name__}`.")
+        if max_iterations < 1:
+            raise ValueError(f"`max_iterations` must be at least 1, but is {max_iterations}.")
+        if self.config.clip_abduction:
+            raise ValueError("`clip_abduction` must be off for an exact inverse: clipping loses information.")
+        if self.num_inference_steps is None:
+            raise ValueError("`set_timesteps` must be called before `solve`.")
+        index = self._take_index(timestep)
+        timestep = self._destination_timesteps[index].item()
+        if self.config.prediction_type == "sample" and self.source_alphas_cumprod[index] == 1:
+            raise ValueError(
+                "`set_alpha_to_one` must be off for an exact inverse with `prediction_type`='sample': DDIM's last move"
+                " returns the network's output and forgets the sample that it came from."
+            )
+
+        num_evaluations = sample.new_zeros(len(sample), dtype=torch.int64)
+        if model_output is None:
+            model_output = network(sample, timestep)
+            num_evaluations += 1
+        iterate, _ = self._move(model_output, sample, index)
+
+        solution, solution_output = iterate.clone(), model_output.clone()
+        residual = sample.new_full((len(sample),), float("inf"), dtype=torch.float32)
+        active = torch.arange(len(sample), device=sample.device)
+        history = []  # pairs of an iterate and its defect, move(network(x)) - x, for the active images
+        for _ in range(max_iterations):
+            output = network(iterate, timestep)
+            num_evaluations[active] += 1
+            defect = self._move(output, sample[active], index)[0] - iterate
+
+            size = defect.abs().flatten(1).mean(1).float()
+            better = size < residual[active]
+            solution[active[better]] = iterate[better]
+            solution_output[active[better]] = output[better]
+            residual[active[better]] = size[better]
+
+            # A defect that isn't finite (an iterate that ran away) ends the image's iteration as well.
+            going_on = (size > tolerance) & size.isfinite()
+            if not going_on.any():
+                break
+            active = active[going_on]
+            history = [(x[going_on], d[going_on]) for x, d in [*history[-3:], (iterate, defect)]]
+            iterate = self._accelerate(history)
+
+        return DiffSCMDDIMInverseSchedulerSolution(
+            prev_sample=solution, model_output=solution_output, residual=residual, num_evaluations=num_evaluations
+        )
+
+    @staticmethod
+    def _accelerate(history: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """Anderson's next iterate: a combination of the past ones with the least defect, moved by that defect."""
+        iterate, defect = history[-1]
+        if len(history) == 1:
+            return iterate + defect
+        iterate_steps = torch.stack([(iterate - x).flatten(1) for x, _ in history[:-1]], dim=-1).double()
+        defect_steps = torch.stack([(defect - d).flatten(1) for _, d in history[:-1]], dim=-1).double()
+        gram = defect_steps.mT @ defect_steps
+        # Steps that are nearly parallel leave the combination undetermined; a little weight decay settles it.
+        gram += 1e-10 * torch.diag_embed(gram.diagonal(dim1=1, dim2=2)) + torch.finfo(gram.dtype).tiny * torch.eye(
+            gram.shape[-1], dtype=gram.dtype, device=gram.device
+        )
+        weights = torch.linalg.solve(gram, defect_steps.mT @ defect.flatten(1).double()[..., None])
+        change = defect.flatten(1) - ((iterate_steps + defect_steps) @ weights)[..., 0]
+        return iterate + change.to(iterate.dtype).view_as(iterate)
+
+    def _take_index(self, timestep: int | torch.Tensor) -> int:
+        """Checks that it is `timestep`'s turn, returns the index of its move and counts the move as made."""
         if isinstance(timestep, torch.Tensor):
             timestep = timestep.item()
         if self._step_index is None:
@@ -322,13 +479,17 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(
                 f"`timestep` must be {self.timesteps[self._step_index]} at step {self._step_index}, but is {timestep}."
             )
+        self._step_index += 1
+        return self._step_index - 1
 
+    def _move(self, model_output: torch.Tensor, sample: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The move `index` with the given output: the sample at its destination and the predicted clean sample."""
         # 1. The two levels. At each, sample = alpha * x_0 + sigma * epsilon, with alpha = sqrt(alphas_cumprod). The
         # square roots are float32 as in DDIMScheduler; as Python floats they then take part in float64 arithmetic.
-        alpha_prod_source = self.source_alphas_cumprod[self._step_index]
+        alpha_prod_source = self.source_alphas_cumprod[index]
         alpha_source = (alpha_prod_source**0.5).item()
         sigma_source = ((1 - alpha_prod_source) ** 0.5).item()
-        alpha_prod_destination = self.destination_alphas_cumprod[self._step_index]
+        alpha_prod_destination = self.destination_alphas_cumprod[index]
         alpha_destination = (alpha_prod_destination**0.5).item()
         sigma_destination = ((1 - alpha_prod_destination) ** 0.5).item()
 
@@ -344,7 +505,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             else:
                 # DDIM's last move returns the predicted clean sample and forgets where it came from, so any noise
                 # closes the round trip. Take the one that the network implied at the level it was told.
-                alpha_prod = self.alphas_cumprod[timestep]
+                alpha_prod = self.alphas_cumprod[self.timesteps[index]]
                 pred_epsilon = sample - (alpha_prod**0.5).item() * pred_original_sample
                 pred_epsilon = pred_epsilon / ((1 - alpha_prod) ** 0.5).item()
             prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
@@ -367,13 +528,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 pred_epsilon = (sample - alpha_source * pred_original_sample) / sigma_source
             prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
 
-        self._step_index += 1
-
-        prev_sample = prev_sample.to(sample.dtype)
-        pred_original_sample = pred_original_sample.to(sample.dtype)
-        if not return_dict:
-            return (prev_sample, pred_original_sample)
-        return DiffSCMDDIMInverseSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
+        return prev_sample.to(sample.dtype), pred_original_sample.to(sample.dtype)
 
     def add_noise(
         self, original_samples: torch.Tensor, noise: torch.Tensor, timesteps: torch.IntTensor

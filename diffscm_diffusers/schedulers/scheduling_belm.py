@@ -1,0 +1,231 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.schedulers.scheduling_utils import KarrasDiffusionSchedulers, SchedulerMixin
+from diffusers.utils import BaseOutput
+
+
+@dataclass
+class DiffSCMBELMSchedulerOutput(BaseOutput):
+    """
+    Output of [`DiffSCMBELMScheduler.step`].
+
+    Args:
+        prev_sample (`torch.Tensor` of shape `(batch_size, 2, num_channels, height, width)`):
+            The sample that the move started from and the one that it led to, in float64 but for `mps`.
+    """
+
+    prev_sample: torch.Tensor
+
+
+class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
+    r"""
+    Moves between image and noise that are inverted exactly, at any number of steps and whatever the network does, for
+    one evaluation each: the optimal bidirectional explicit linear multistep method, O-BELM ([Wang et al.,
+    2024](https://huggingface.co/papers/2410.07273)).
+
+    With `z = x / sqrt(abar)` and the noise level `n = sqrt((1 - abar) / abar)` the diffusion's ordinary differential
+    equation is `dz/dn = epsilon`, and three samples at consecutive levels are tied, to second order, by the network's
+    output at the middle one,
+
+        z_next = r^2 * z_last + (1 - r^2) * z + (1 + r) * h_next * epsilon(z),  r = h_next / h_last,
+
+    with `h` the steps of `n`. The equation is the same in both directions, so that the way up (`reverse`) and the way
+    down meet the same samples, to rounding. The price is a state of two samples, the last one and the current one,
+    which [`scale_model_input`](`DiffSCMBELMScheduler.scale_model_input`) takes out for the network. A way that starts
+    from a single sample makes its first move by DDIM. The state that the way up ends with is flipped,
+    `state.flip(1)`, to start the way down with, from its second timestep on.
+
+    The levels are the clean image and, evenly, timesteps up to the last one; `num_inference_steps` is the number of
+    moves between them. With few steps, errors of the lowest moves are blown up on the way to the highest, and shrink
+    again on the way back: the round trip holds, but the noise is no longer normally distributed.
+
+    Args:
+        num_train_timesteps (`int`, defaults to 1000):
+            The number of diffusion steps that the network was trained with.
+        beta_start (`float`, defaults to 0.0001):
+            The first `beta`.
+        beta_end (`float`, defaults to 0.02):
+            The last `beta`.
+        beta_schedule (`str`, defaults to `"linear"`):
+            How the betas run from the first to the last: `"linear"`, `"scaled_linear"` or `"squaredcos_cap_v2"`.
+        trained_betas (`np.ndarray` or `list[float]`, *optional*):
+            The betas themselves, instead of `beta_start`, `beta_end` and `beta_schedule`.
+        prediction_type (`str`, defaults to `"epsilon"`):
+            What the network predicts: `"epsilon"`, `"sample"` or `"v_prediction"`.
+        reverse (`bool`, defaults to `False`):
+            Whether the moves lead up, from the image to its exogenous noise.
+    """
+
+    _compatibles = [e.name for e in KarrasDiffusionSchedulers]
+    order = 2
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: np.ndarray | list[float] | None = None,
+        prediction_type: str = "epsilon",
+        reverse: bool = False,
+    ):
+        if prediction_type not in ("epsilon", "sample", "v_prediction"):
+            raise ValueError(
+                f"`prediction_type` must be one of 'epsilon', 'sample', 'v_prediction', but is {prediction_type!r}."
+            )
+        self.alphas_cumprod = DDIMScheduler(
+            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas
+        ).alphas_cumprod
+        if self.alphas_cumprod[-1] == 0:
+            raise ValueError("`trained_betas` must not reach pure noise: nothing of the image is left there.")
+
+        # set by `set_timesteps`
+        self.num_inference_steps = None
+        self.timesteps = None
+        self.levels = None
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
+        """
+        Sets the moves and `timesteps`, what the network is given at the start of each.
+
+        `levels`, a list of `num_inference_steps + 1` numbers, holds `abar` of the samples that they lead through.
+
+        Args:
+            num_inference_steps (`int`):
+                The number of moves, between 2 and `num_train_timesteps`.
+            device (`str` or `torch.device`, *optional*):
+                Where `timesteps` goes.
+
+        Raises:
+            TypeError: If `num_inference_steps` is not an integer.
+            ValueError: If it is out of range.
+        """
+        num_train_timesteps = self.config.num_train_timesteps
+        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+            raise TypeError(
+                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
+            )
+        if not self.order <= num_inference_steps <= num_train_timesteps:
+            raise ValueError(
+                f"`num_inference_steps` must be between {self.order}, as a move takes two samples, and "
+                f"`num_train_timesteps`, {num_train_timesteps}, but is {num_inference_steps}."
+            )
+        upwards = [round(i * num_train_timesteps / num_inference_steps) - 1 for i in range(1, num_inference_steps + 1)]
+        levels = [1.0, *self.alphas_cumprod[upwards].double().tolist()]
+        # The clean image is given timestep 0.
+        timesteps = [0, *upwards[:-1]] if self.config.reverse else upwards[::-1]
+
+        self.num_inference_steps = num_inference_steps
+        self.levels = levels if self.config.reverse else levels[::-1]
+        self.timesteps = torch.tensor(timesteps, device=device)
+
+    def scale_model_input(self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None) -> torch.Tensor:
+        """
+        Takes the current sample, which the network evaluates, out of the state.
+
+        Args:
+            sample (`torch.Tensor`):
+                A state of two samples, or a single sample, which is returned as it is.
+            timestep (`int` or `torch.Tensor`, *optional*):
+                The current timestep.
+
+        Returns:
+            `torch.Tensor` of shape `(batch_size, num_channels, height, width)`: The current sample.
+        """
+        return sample[:, -1] if sample.ndim == 5 else sample
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        return_dict: bool = True,
+    ) -> DiffSCMBELMSchedulerOutput | tuple[torch.Tensor]:
+        """
+        Makes the next move.
+
+        Args:
+            model_output (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The network's output for the current sample and `timestep`.
+            timestep (`int` or `torch.Tensor` with one element):
+                The current one of `timesteps`.
+            sample (`torch.Tensor`):
+                The state, shape `(batch_size, 2, num_channels, height, width)`, or a single sample, shape
+                `(batch_size, num_channels, height, width)`, to start from.
+            return_dict (`bool`, defaults to `True`):
+                Whether to return a [`DiffSCMBELMSchedulerOutput`] or a tuple.
+
+        Returns:
+            [`DiffSCMBELMSchedulerOutput`] or `tuple`: the next state.
+
+        Raises:
+            ValueError:
+                If `set_timesteps` was not called, if `timestep` is not one of `timesteps`, if a single sample is given
+                to another than the first, or two samples to the first, or if `model_output` and `sample` differ in
+                shape.
+        """
+        if self.num_inference_steps is None:
+            raise ValueError("`set_timesteps` must be called before `step`.")
+        # The way up blows rounding up, the way down takes it back: float64 keeps it small in between.
+        sample = sample if sample.device.type == "mps" else sample.double()  # which has no float64
+        current = self.scale_model_input(sample)
+        if model_output.shape != current.shape:
+            raise ValueError(
+                f"`model_output` must have the current sample's shape, {tuple(current.shape)}, but has"
+                f" {tuple(model_output.shape)}."
+            )
+        # Where each timestep has a move of its own, the clean image shares 0 with the level above it: what is given,
+        # one sample or two, tells the first move from the others.
+        timesteps = self.timesteps.tolist()
+        candidates = timesteps[:1] if sample.ndim == 4 else timesteps[1:]
+        if timestep not in candidates:
+            raise ValueError(
+                f"`timestep` must be {timesteps[0]} with a single sample and one of the later `timesteps` with two,"
+                f" but is {timestep} with a sample of shape {tuple(sample.shape)}."
+            )
+        index = 0 if sample.ndim == 4 else timesteps.index(timestep, 1)
+
+        # 1. The noise that `model_output` stands for, read at the level that the network was told
+        alpha, sigma = self._alpha_sigma(self.alphas_cumprod[timesteps[index]].item())
+        if self.config.prediction_type == "epsilon":
+            pred_epsilon = model_output
+        elif self.config.prediction_type == "sample":
+            pred_epsilon = (current - alpha * model_output) / sigma
+        else:
+            pred_epsilon = alpha * model_output + sigma * current
+
+        # 2. The next sample, in the scale of z
+        alpha, sigma = self._alpha_sigma(self.levels[index])
+        alpha_next, sigma_next = self._alpha_sigma(self.levels[index + 1])
+        step_next = sigma_next / alpha_next - sigma / alpha
+        if sample.ndim == 5:
+            alpha_last, sigma_last = self._alpha_sigma(self.levels[index - 1])
+            ratio = step_next / (sigma / alpha - sigma_last / alpha_last)
+            next_sample = (
+                ratio**2 / alpha_last * sample[:, 0]
+                + (1 - ratio**2) / alpha * current
+                + (1 + ratio) * step_next * pred_epsilon
+            )
+        else:
+            next_sample = current / alpha + step_next * pred_epsilon
+
+        state = torch.stack([current, alpha_next * next_sample], dim=1)
+        if not return_dict:
+            return (state,)
+        return DiffSCMBELMSchedulerOutput(prev_sample=state)
+
+    @staticmethod
+    def _alpha_sigma(alpha_prod: float) -> tuple[float, float]:
+        """Weights of image and noise in a sample, `x = alpha * x_0 + sigma * epsilon`."""
+        return alpha_prod**0.5, (1 - alpha_prod) ** 0.5
+
+    def __len__(self) -> int:
+        return self.config.num_train_timesteps
