@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
@@ -34,7 +35,8 @@ def test_run_that_accelerate_compiles_equals_the_plain_one(
     main = load_script("train_diffusion").main
     main(to_argv({**flags, "output_dir": tmp_path / "plain"}))
 
-    # What `accelerate launch --dynamo_backend eager` sets.
+    # What `accelerate launch --dynamo_backend eager` sets; accelerate reads it once in a process.
+    AcceleratorState._reset_state(reset_partial_state=True)
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
     compiled_calls = []
     compile_model = torch.compile
