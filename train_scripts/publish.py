@@ -21,7 +21,6 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from huggingface_hub import CommitOperationAdd, HfApi
-from safetensors import SafetensorError
 
 import diffscm_diffusers
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
@@ -63,9 +62,9 @@ def load_checkpoint(folder: Path) -> DiffSCMCounterfactualPipeline:
         )
     try:
         return DiffSCMCounterfactualPipeline.from_pretrained(folder, use_safetensors=True)
-    except SafetensorError as error:
+    except OSError as error:
         raise ValueError(
-            f"{str(folder)!r} holds a torn weights file ({error}): restore it, or save the checkpoint again."
+            f"{str(folder)!r} has a missing or torn file ({error}): restore it, or save the checkpoint again."
         ) from error
 
 

@@ -117,7 +117,7 @@ def test_branch_and_visibility_are_as_asked_for(hub, results):
         ("no_network", "ConnectionError", "the Hub cannot be reached .* Check the network"),
         ("offline", "ConnectionError", "unset `HF_HUB_OFFLINE`"),
         ("full_disk", "OSError", "No space left on device"),
-        ("torn", "ValueError", "holds a torn weights file"),
+        ("torn", "ValueError", "has a missing or torn file .*unet/diffusion_pytorch_model.safetensors.*restore it"),
         ("pickled", "ValueError", "holds pickles, .*: unet/weights.bin. Remove them"),
         ("no_checkpoint", "ValueError", "has no `model_index.json`. `join_checkpoint.py` writes such folders"),
     ],
