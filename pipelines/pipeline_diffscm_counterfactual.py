@@ -38,8 +38,8 @@ class DiffSCMAbductionOutput(BaseOutput):
     Args:
         exogenous_noise (`torch.Tensor`):
             The noise, one per factual image, float32, shape `(num_factuals, channels, height, width)`. With
-            [`DiffSCMBELMScheduler`], whose way down starts from two samples, `(num_factuals, 2, channels, height,
-            width)`.
+            [`DiffSCMBELMScheduler`], whose way down starts from two samples, float64, shape `(num_factuals, 2,
+            channels, height, width)`.
         residual (`torch.Tensor`, *optional*):
             The largest residual among the image's moves, shape `(num_factuals,)`: mean absolute difference of noisy
             images in [-1, 1]. `None` unless abduction is implicit.
@@ -470,7 +470,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     progress_bar.update()
                 if sample.ndim == 5:
                     sample = sample.flip(1)  # Of two samples, the way up ends with the upper one.
-                exogenous_noise.append(sample.float())
+                exogenous_noise.append(sample)
                 residuals.append(residual)
                 num_evaluations.append(evaluations)
 
@@ -549,7 +549,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         )
         num_moves = self.prepare_timesteps(num_inference_steps, strength)
 
-        exogenous_noise = exogenous_noise.to(device=self._execution_device, dtype=torch.float32)
+        exogenous_noise = exogenous_noise.to(self._execution_device)
+        if exogenous_noise.ndim == 4:
+            exogenous_noise = exogenous_noise.float()
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
         batches = self.split_batch(exogenous_noise.expand(num_images, *exogenous_noise.shape[1:]), batch_size)
         guided = guidance_scale > 0
