@@ -27,7 +27,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.evaluation.arguments import add_evaluation_arguments
 from diffscm_diffusers.evaluation.chunks import missing_chunks, read_chunks, record_settings, write_chunk
 from diffscm_diffusers.evaluation.data import LabelledImages, load_pairs_and_images
-from diffscm_diffusers.evaluation.methods import data_settings, load_pipeline, pipeline_settings
+from diffscm_diffusers.evaluation.methods import data_settings, load_pipeline, pipeline_settings, step_settings
 from diffscm_diffusers.evaluation.pairs import Pairs
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
@@ -71,10 +71,11 @@ def check_updatable(args: argparse.Namespace):
             "`--update_checkpoint` takes a local folder as `--pretrained_model_name_or_path`, got "
             f"{args.pretrained_model_name_or_path!r}."
         )
-    if args.num_inference_steps is not None or args.evaluate_at is not None:
+    names = ("preset", "num_inference_steps", "abduction", "guidance_interval")
+    if any(getattr(args, name) is not None for name in names) or args.scheduler != "checkpoint":
         raise ValueError(
             "`--update_checkpoint` stores a scale that holds for the checkpoint's own settings: leave out "
-            "`--num_inference_steps` and `--evaluate_at`."
+            f"{', '.join(f'`--{name}`' for name in names)} and `--scheduler`."
         )
 
 
@@ -84,6 +85,7 @@ def generate(
     pipe: DiffSCMCounterfactualPipeline,
     pairs: Pairs,
     factuals: LabelledImages,
+    steps: dict,
     folders: dict[float, Path],
 ):
     """Writes the counterfactuals that are not yet in the scales' folders."""
@@ -101,7 +103,9 @@ def generate(
         for chunk in chunks:
             index = slice(chunk.start, chunk.stop)
             start = time.perf_counter()
-            exogenous_noise = pipe.abduct(factuals.images(index), args.num_inference_steps)
+            exogenous_noise = pipe.abduct(
+                factuals.images(index), steps["num_inference_steps"], abduction=steps["abduction"]
+            )
             abduction_seconds = time.perf_counter() - start
             for scale in scales_by_chunk[chunk]:
                 start = time.perf_counter()
@@ -109,7 +113,8 @@ def generate(
                     exogenous_noise,
                     pairs.intervention[index],
                     guidance_scale=scale,
-                    num_inference_steps=args.num_inference_steps,
+                    num_inference_steps=steps["num_inference_steps"],
+                    guidance_interval=steps["guidance_interval"],
                     output_type="pt",
                 ).images.cpu()
                 seconds = abduction_seconds + time.perf_counter() - start
@@ -153,7 +158,7 @@ def main(argv=None):
     with accelerator.main_process_first():
         for scale, folder in folders.items():
             record_settings(folder, {**settings, "guidance_scale": scale})
-    generate(args, accelerator, pipe, pairs, factuals, folders)
+    generate(args, accelerator, pipe, pairs, factuals, step_settings(args, pipe), folders)
 
     samples, summaries = [], {}
     for scale, folder in folders.items():

@@ -24,10 +24,24 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser):
     models.add_argument(
         "--num_inference_steps", type=positive_int, help="DDIM steps in each direction. Default: the checkpoint's."
     )
+    models.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
     models.add_argument(
-        "--evaluate_at",
-        choices=["source", "destination"],
-        help="Where abduction's moves evaluate the denoiser. Default: the checkpoint's.",
+        "--abduction",
+        choices=["source", "destination", "implicit"],
+        help="How abduction's moves are made. Default: the checkpoint's.",
+    )
+    models.add_argument(
+        "--guidance_interval",
+        type=non_negative_int,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="Lowest and highest timestep with guidance. Default: the checkpoint's.",
+    )
+    models.add_argument(
+        "--scheduler",
+        choices=["checkpoint", "belm"],
+        default="checkpoint",
+        help="Which moves are made: the checkpoint's, or O-BELM's, which are inverted exactly.",
     )
     models.add_argument(
         "--metric_models",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
+from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
 
 from .controls import draw_references, find_nearest_references
@@ -73,14 +73,15 @@ def create_method(
     reference_settings = {**settings, "train_split": args.train_split}
 
     if name == "diffscm":
-        guidance_scale = pipe.config.default_guidance_scale if args.guidance_scale is None else args.guidance_scale
+        steps = step_settings(args, pipe)
+        (guidance_scale,) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
 
         def generate(index):
             return pipe(
                 factuals.images(index),
                 pairs.intervention[index],
                 guidance_scale=guidance_scale,
-                num_inference_steps=args.num_inference_steps,
+                **steps,
                 output_type="pt",
             ).images
 
@@ -123,14 +124,14 @@ def create_method(
 
 
 def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:
-    """Loads `--pretrained_model_name_or_path`, to abduct as `--evaluate_at` asks."""
+    """Loads `--pretrained_model_name_or_path`, with the moves of `--scheduler`."""
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(
         args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
     )
-    if args.evaluate_at is not None:
-        pipe.inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(
-            pipe.inverse_scheduler.config, evaluate_at=args.evaluate_at
-        )
+    if args.scheduler == "belm":
+        scheduler = DiffSCMBELMScheduler.from_config(pipe.scheduler.config)
+        settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
+        pipe = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler, **settings)
     return pipe
 
 
@@ -158,9 +159,16 @@ def pipeline_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> d
     return {
         "pretrained_model_name_or_path": args.pretrained_model_name_or_path,
         "weights": fingerprint(pipe),
-        "num_inference_steps": args.num_inference_steps or pipe.config.default_num_inference_steps,
-        "evaluate_at": pipe.inverse_scheduler.config.evaluate_at,
+        "scheduler": type(pipe.scheduler).__name__,
+        **step_settings(args, pipe),
     }
+
+
+def step_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> dict:
+    """The arguments of Diff-SCM's call that say which steps it makes."""
+    names = ("num_inference_steps", "guidance_interval", "abduction")
+    values = pipe.prepare_settings(args.preset, **{name: getattr(args, name) for name in names})
+    return dict(zip(names, values, strict=True))
 
 
 def fingerprint(model: DiffusionPipeline | torch.nn.Module) -> str:

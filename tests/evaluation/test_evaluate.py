@@ -163,7 +163,7 @@ def test_more_samples_keep_those_there_are(flags, tmp_path):
     [
         ({"guidance_scale": 2}, "guidance_scale` 1.5 there and 2.0 here"),
         ({"num_inference_steps": 3}, "num_inference_steps` 2 there and 3 here"),
-        ({"evaluate_at": "source"}, "evaluate_at` 'destination' there and 'source' here"),
+        ({"abduction": "source"}, "abduction` None there and 'source' here"),
         ({"seed": 1}, "seed` 0 there and 1 here"),
         ({"split": "train"}, "split` 'test' there and 'train' here"),
     ],

@@ -78,8 +78,8 @@ def test_a_further_scale_keeps_the_others(flags, tmp_path):
     assert len(search["scales"]) == 3
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
     assert len(list(tmp_path.rglob("*.safetensors"))) == len(before) + 3
-    with pytest.raises(ValueError, match="evaluate_at` 'destination' there and 'source' here"):
-        run(flags, tmp_path, [3], evaluate_at="source")
+    with pytest.raises(ValueError, match="abduction` None there and 'source' here"):
+        run(flags, tmp_path, [3], abduction="source")
 
 
 def test_the_winner_becomes_the_default(flags, checkpoint, tmp_path):
@@ -107,8 +107,8 @@ def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
     ("change", "message"),
     [
         ({"pretrained_model_name_or_path": "someone/diffscm"}, "takes a local folder"),
-        ({"num_inference_steps": 3}, "leave out `--num_inference_steps`"),
-        ({"evaluate_at": "source"}, "leave out .* `--evaluate_at`"),
+        ({"num_inference_steps": 3}, "leave out .* `--num_inference_steps`"),
+        ({"abduction": "source"}, "leave out .* `--abduction`"),
     ],
 )
 def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, change, message):
