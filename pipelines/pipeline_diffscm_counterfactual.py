@@ -10,6 +10,7 @@ import PIL.Image
 import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from diffusers.utils import BaseOutput, replace_example_docstring
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -176,6 +177,24 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             presets=presets or {},
         )
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        # Never a pickle, which can run any code where it is loaded.
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file: str) -> dict:
+        # The index of a published checkpoint names the copies of this project's files that it holds, for those who do
+        # not have the package. Who has it gets the same classes from there and runs no code of the repository.
+        config = super()._dict_from_json_file(json_file)
+        library = cls.__module__.split(".")[0]
+        if library in LOADABLE_CLASSES and isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][1]
+            for name, value in config.items():
+                if isinstance(value, list) and value[0] is not None and value[0] not in LOADABLE_CLASSES:
+                    config[name] = [library, value[1]]
+        return config
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
