@@ -177,8 +177,9 @@ def fingerprint(model: DiffusionPipeline | torch.nn.Module) -> str:
     digest = hashlib.sha256()
     for component in components:
         # Names with an underscore are diffusers': its version, and where the component was loaded from. How a
-        # pipeline's defaults are set doesn't matter, as settings hold the values that were used.
-        config = {name: value for name, value in component.config.items() if not name.startswith(("_", "default_"))}
+        # pipeline's defaults and presets are set doesn't matter, as settings hold the values that were used.
+        other = ("_", "default_", "presets")
+        config = {name: value for name, value in component.config.items() if not name.startswith(other)}
         digest.update(json.dumps(config, sort_keys=True, default=str).encode())
         if isinstance(component, torch.nn.Module):
             for name, tensor in component.state_dict().items():
