@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import contextlib
 import inspect
 import warnings
 from collections.abc import Callable
@@ -76,6 +77,18 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
     exogenous_noise: torch.Tensor
     log_probs: torch.Tensor | None
     abduction: DiffSCMAbductionOutput | None = None
+
+
+@contextlib.contextmanager
+def frozen(module: torch.nn.Module):
+    """Keeps parameters out of autograd for a while: a gradient towards the input alone then stores far less."""
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
 
 
 class DiffSCMCounterfactualPipeline(DiffusionPipeline):
@@ -583,7 +596,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         step_arguments = {"eta": eta, "generator": generator} if eta > 0 else {}
 
         images, log_probs = [], []
-        with self.progress_bar(total=len(batches) * len(timesteps)) as progress_bar:
+        with self.progress_bar(total=len(batches) * len(timesteps)) as progress_bar, frozen(self.classifier):
             progress_bar.set_description("Prediction")
             for sample, target in zip(batches, target_batches, strict=True):
                 for i, timestep in enumerate(timesteps):

@@ -176,6 +176,26 @@ class TestGuidanceInterval:
             pipe(get_dummy_image(), "one", **GUIDED, guidance_interval=interval)
 
 
+class TestGuidance:
+    def test_parameters_are_out_of_autograd_only_while_it_runs(self, pipe):
+        pipe.classifier.pool.requires_grad_(False)
+        before = [parameter.requires_grad for parameter in pipe.classifier.parameters()]
+        during = []
+        pipe.classifier.register_forward_pre_hook(
+            lambda module, _: during.append(any(parameter.requires_grad for parameter in module.parameters()))
+        )
+        pipe(get_dummy_image(), "one", **GUIDED)
+        assert during and not any(during)
+        assert [parameter.requires_grad for parameter in pipe.classifier.parameters()] == before
+
+        def interrupt(pipe, step, timestep, callback_kwargs):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            pipe(get_dummy_image(), "one", **GUIDED, callback_on_step_end=interrupt)
+        assert [parameter.requires_grad for parameter in pipe.classifier.parameters()] == before
+
+
 class TestPresets:
     PRESETS = {"fast": {"num_inference_steps": 2, "guidance_scale": 30.0, "abduction": "source"}}
 
