@@ -6,7 +6,8 @@ Draws quality against evaluations of the denoiser, from searches of the guidance
     python benchmarks/frontier.py outputs/frontier/*/search.json --reference outputs/search-1000/search.json \
         --output_dir outputs/frontier
 
-Each search counts with the scale that it chose. All of them, and the reference, must have been run on the same pairs.
+Each search counts with the scale that it chose, or with the most effective one where none was effective enough. All of
+them, and the reference, must have been run on the same pairs.
 Writes `frontier.png`, `frontier.pdf` and a Markdown table.
 """
 
@@ -40,20 +41,21 @@ def read_search(path: str) -> dict:
     search = json.loads(Path(path).read_text())
     settings = search["settings"]
     belm = settings.get("scheduler") == "DiffSCMBELMScheduler"
-    moves = "belm" if belm else settings.get("abduction") or settings.get("evaluate_at") or "destination"
+    moves = "belm" if belm else settings.get("abduction") or "destination"
     by_scale = {scale["guidance_scale"]: scale for scale in search["scales"]}
-    if search["chosen"] is None:
-        raise ValueError(f"{path!r} chose no scale: none was effective enough.")
+    scale = search["chosen"]
+    if scale is None:
+        scale = max(by_scale, key=lambda scale: by_scale[scale]["effectiveness"]["mean"])
     steps = settings["num_inference_steps"]
     return {
         "moves": moves,
         "steps": steps,
         # Of O-BELM's moves down, abduction has already made the first. Implicit moves are counted by round_trip.py.
         "evaluations": {"belm": 2 * steps - 1, "implicit": None}.get(moves, 2 * steps),
-        "guidance_scale": search["chosen"],
+        "guidance_scale": scale,
         "pairs": search["num_pairs"],
         "reconstruction": by_scale[0]["l1"] if 0 in by_scale else None,
-        **by_scale[search["chosen"]],
+        **by_scale[scale],
     }
 
 
