@@ -1,0 +1,29 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from ..pipelines.test_diffscm_counterfactual import get_dummy_pipe
+
+
+@pytest.fixture(scope="session")
+def load_benchmark():
+    def load(name: str):
+        path = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(name, path)
+        benchmark = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(benchmark)
+        return benchmark
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoint")
+    pipe = get_dummy_pipe()
+    pipe.register_to_config(default_num_inference_steps=4, default_guidance_scale=30.0)
+    pipe.save_pretrained(folder)
+    return folder

@@ -1,0 +1,70 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ..pipelines.test_diffscm_counterfactual import record_evaluations
+
+
+@pytest.fixture(scope="module")
+def benchmark(load_benchmark):
+    return load_benchmark("pipeline_speed")
+
+
+@pytest.fixture(scope="module")
+def flags(checkpoint, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("factuals")
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (2, 8, 8), dtype=np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return ["--checkpoint", str(checkpoint), "--dataset", str(folder), "--batch_size", "2"]
+
+
+@pytest.fixture
+def inputs(benchmark, flags):
+    return benchmark.load_pipeline(benchmark.parse_args(flags))
+
+
+@pytest.mark.filterwarnings("ignore:Implicit abduction")
+def test_everything_is_measured(benchmark, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "MEMORY", {"fast": benchmark.run_fast})
+    timing = ["--repeats", "1", "--paper_steps", "5", "--skip_compile"]
+    benchmark.main([*flags, *timing, "--output_dir", str(tmp_path)])
+
+    results = json.loads((tmp_path / "results.json").read_text())
+    summaries = [*results["stock"]["seconds_per_counterfactual"].values(), results["stock"]["stock_over_pipeline"]]
+    summaries += [results["stock"]["pipeline_over_networks"]]
+    summaries += [*results["paper"]["seconds_per_counterfactual"].values(), *results["paper"]["paper_over"].values()]
+    for summary in summaries:
+        for clock in ("elapsed", "processor"):
+            assert 0 < summary[clock]["min"] <= summary[clock]["median"] <= summary[clock]["max"]
+    assert results["paper"]["paper_over"].keys() == {"fast", "fast, bf16"}
+    assert 0 < results["memory"]["fast"]["loaded"] <= results["memory"]["fast"]["peak"]
+    quality = results["stock"]["quality"]
+    assert quality["pipeline, implicit"]["reconstruction_error"] < quality["pipeline"]["reconstruction_error"]
+    assert "| pipeline_over_networks |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("guidance_scale", [0, 30.0])
+def test_stock_loop_finds_the_same_counterfactuals(benchmark, inputs, guidance_scale):
+    pipe, factuals, targets = inputs
+    ours = pipe(factuals, targets, guidance_scale, 5, abduction="destination", output_type="pt").images
+    torch.testing.assert_close(benchmark.run_stock(*inputs, 5, guidance_scale), ours, rtol=0, atol=1e-4)
+
+
+def test_bare_calls_are_those_of_the_pipeline(benchmark, inputs):
+    pipe, factuals, targets = inputs
+    denoiser, classifier = record_evaluations(pipe.unet), record_evaluations(pipe.classifier)
+    pipe(factuals, targets, guidance_scale=1, num_inference_steps=7, abduction="destination", output_type="pt")
+    expected = list(denoiser), list(classifier)
+    denoiser.clear(), classifier.clear()
+    benchmark.run_networks(*inputs, 7)
+    assert (denoiser, classifier) == expected
+
+
+def test_more_factuals_than_there_are_are_refused(benchmark, flags):
+    with pytest.raises(ValueError, match="`--batch_size` takes at most the images of `--dataset`, 2, got 3"):
+        benchmark.main([*flags, "--batch_size", "3"])
