@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.evaluation.chunks import record_settings
-from diffscm_diffusers.evaluation.methods import fingerprint
+from diffscm_diffusers.evaluation.fingerprint import fingerprint
 from diffscm_diffusers.generation.card import write_dataset_card
 from diffscm_diffusers.generation.chunks import ChunkFolder, counterfactual_features, split_rows
 from diffscm_diffusers.generation.generator import CounterfactualGenerator

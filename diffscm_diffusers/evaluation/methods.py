@@ -2,8 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The methods and controls that are compared, each as a function from pairs to images."""
 
-import hashlib
-import json
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
 
 from .controls import draw_references, find_nearest_references
 from .data import LabelledImages
+from .fingerprint import fingerprint
 from .pairs import Pairs
 from .scores import Scorer
 
@@ -169,20 +168,3 @@ def step_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> dict:
     names = ("num_inference_steps", "guidance_interval", "abduction")
     values = pipe.prepare_settings(args.preset, **{name: getattr(args, name) for name in names})
     return dict(zip(names, values, strict=True))
-
-
-def fingerprint(model: DiffusionPipeline | torch.nn.Module) -> str:
-    """A short hash of weights and configurations: a model that was trained again has another one."""
-    components = [model, *model.components.values()] if isinstance(model, DiffusionPipeline) else [model]
-    digest = hashlib.sha256()
-    for component in components:
-        # Names with an underscore are diffusers': its version, and where the component was loaded from. How a
-        # pipeline's defaults and presets are set doesn't matter, as settings hold the values that were used.
-        other = ("_", "default_", "presets")
-        config = {name: value for name, value in component.config.items() if not name.startswith(other)}
-        digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-        if isinstance(component, torch.nn.Module):
-            for name, tensor in component.state_dict().items():
-                digest.update(name.encode())
-                digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:16]
