@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
 Measures the time and memory of a counterfactual, side by side in one run: our pipeline against a loop over stock
-diffusers and against the bare calls of its networks, and few steps against the paper's 1,000 each way.
+diffusers and against the bare calls of its networks, and the checkpoint's preset "fast" against its preset "paper".
 
     python benchmarks/pipeline_speed.py --checkpoint checkpoints/diffscm-mnist --output_dir outputs/pipeline-speed
 
@@ -32,8 +32,6 @@ from diffscm_diffusers.training.arguments import positive_int
 
 
 ROOT = Path(__file__).resolve().parents[1]
-FAST = {"num_inference_steps": 5, "guidance_scale": 2, "guidance_interval": (400, 999), "abduction": "source"}
-PAPER_SCALE = 20
 
 
 def parse_args(argv=None):
@@ -41,8 +39,8 @@ def parse_args(argv=None):
     parser.add_argument("--checkpoint", default=str(ROOT / "checkpoints" / "diffscm-mnist"))
     parser.add_argument("--dataset", type=Path, default=ROOT / "examples" / "digits", help="Folder of factual PNGs.")
     parser.add_argument("--batch_size", type=positive_int, default=10, help="How many of the factuals are used.")
-    parser.add_argument("--repeats", type=positive_int, default=3, help="Timed runs of each, but of the paper's.")
-    parser.add_argument("--paper_steps", type=positive_int, default=1000, help="The paper's steps each way, run once.")
+    parser.add_argument("--repeats", type=positive_int, default=3, help="Timed runs of each but the paper's.")
+    parser.add_argument("--paper_steps", type=positive_int, default=1000, help="Each way, run once.")
     parser.add_argument("--skip_compile", action="store_true", help="Measure nothing with compiled networks.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/pipeline-speed"))
     parser.add_argument("--memory_of", choices=list(MEMORY), help="Only run this once and print its memory as JSON.")
@@ -109,7 +107,7 @@ def run_networks(pipe, factuals, targets, num_inference_steps: int) -> None:
 
 
 def run_fast(pipe, factuals, targets):
-    return pipe(factuals, targets, output_type="pt", **FAST)
+    return pipe(factuals, targets, preset="fast", output_type="pt")
 
 
 def run_fast_bf16(pipe, factuals, targets):
@@ -118,16 +116,14 @@ def run_fast_bf16(pipe, factuals, targets):
 
 
 def run_steps(num_inference_steps: int) -> Callable:
-    return lambda pipe, factuals, targets: pipe(
-        factuals, targets, num_inference_steps=num_inference_steps, guidance_scale=PAPER_SCALE, output_type="pt"
-    )
+    return lambda *inputs: inputs[0](*inputs[1:], num_inference_steps=num_inference_steps, output_type="pt")
 
 
 # What memory is measured of, each in a process of its own.
 MEMORY = {
     "pipeline, 10 steps": run_steps(10),
     "pipeline, 100 steps": run_steps(100),
-    "stock diffusers, 10 steps": lambda *inputs: run_stock(*inputs, 10, PAPER_SCALE),
+    "stock diffusers, 10 steps": lambda *inputs: run_stock(*inputs, 10, inputs[0].config.default_guidance_scale),
     "fast": run_fast,
     "fast, bf16": run_fast_bf16,
 }
@@ -239,7 +235,11 @@ def compare_with_stock(args, pipe, factuals, targets) -> dict:
 
 def compare_with_paper(args, pipe, factuals, targets) -> dict:
     inputs = (pipe, factuals, targets)
-    runs = {"fast": lambda: run_fast(*inputs), "fast, bf16": lambda: run_fast_bf16(*inputs)}
+    runs = {
+        "default": lambda: pipe(factuals, targets, output_type="pt"),
+        "fast": lambda: run_fast(*inputs),
+        "fast, bf16": lambda: run_fast_bf16(*inputs),
+    }
     if not args.skip_compile:
         compiled, _, _ = load_pipeline(args)
         compiled.unet.compile()
@@ -249,19 +249,18 @@ def compare_with_paper(args, pipe, factuals, targets) -> dict:
 
     first = time_in_turns(runs, 1)
     seconds = time_in_turns(runs, args.repeats)
-    protocol = {"num_inference_steps": args.paper_steps, "guidance_scale": PAPER_SCALE, "abduction": "source"}
-    runs = {"paper": lambda: pipe(factuals, targets, output_type="pt", **protocol)}
-    paper = time_in_turns(runs, 1)["paper"]
+    settings = {"preset": "paper", "num_inference_steps": args.paper_steps, "output_type": "pt"}
+    paper = time_in_turns({"paper": lambda: pipe(factuals, targets, **settings)}, 1)["paper"]
     results = {
-        "fast": FAST,
-        "paper": protocol,
+        "presets": pipe.config.presets,
+        "paper_steps": args.paper_steps,
         "seconds_per_counterfactual": {
             name: summarise(value / len(factuals)) for name, value in {"paper": paper, **seconds}.items()
         },
         "paper_over": {name: summarise(paper / value) for name, value in seconds.items()},
         "seconds_of_first_call": {name: summarise(value) for name, value in first.items()},
     }
-    print(f"Fast against the paper's {args.paper_steps} steps each way\n")
+    print(f"Against the paper's protocol, {args.paper_steps} steps each way\n")
     rows = [["paper", *cells(results["seconds_per_counterfactual"]["paper"]), "", "", ""]]
     for name, ratio in results["paper_over"].items():
         _, first_call = results["seconds_of_first_call"][name].values()

@@ -65,9 +65,12 @@ def parse_args(argv=None):
         default=["other"],
         help="`all` classes, all `other` than the factual's, a `random` one of these, or names of classes.",
     )
-    model.add_argument("--guidance_scale", type=positive_float, help="Default: the checkpoint's.")
+    model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
+    model.add_argument("--guidance_scale", type=positive_float, help="Default: the preset's or the checkpoint's.")
     model.add_argument(
-        "--num_inference_steps", type=positive_int, help="DDIM steps in each direction. Default: the checkpoint's."
+        "--num_inference_steps",
+        type=positive_int,
+        help="Steps in each direction. Default: the preset's or the checkpoint's.",
     )
     model.add_argument("--strength", type=positive_float, default=1.0, help="Fraction of the steps, in (0, 1].")
     model.add_argument("--seed", type=non_negative_int, default=0, help="Seed of `--interventions random`.")
@@ -104,11 +107,15 @@ def main(argv=None):
     has_classes = args.label_column is not None
     classes = match_classes(dataset.features[args.label_column].names, names) if has_classes else None
     interventions = Interventions(args.interventions, names, has_classes, args.seed)
-    guidance_scale = args.guidance_scale or pipe.config.default_guidance_scale
+    guidance_scale, num_inference_steps, abduction = pipe.prepare_settings(
+        args.preset,
+        guidance_scale=args.guidance_scale,
+        num_inference_steps=args.num_inference_steps,
+        abduction=None,
+    )
     if guidance_scale == 0:
         raise ValueError("`--guidance_scale` is needed: the checkpoint's own is 0, which makes reconstructions.")
-    num_inference_steps = args.num_inference_steps or pipe.config.default_num_inference_steps
-    pipe.prepare_timesteps(num_inference_steps, args.strength)  # refuses them before any file is written
+    pipe.prepare_timesteps(num_inference_steps, args.strength, abduction)  # refuses them before any file is written
 
     chunks = ChunkFolder(Path(args.output_dir, "data"), args.split)
     data_flags = ("dataset_name", "dataset_config_name", "train_data_dir", "split", "image_column", "label_column")
@@ -118,6 +125,7 @@ def main(argv=None):
         "weights": fingerprint(pipe),
         "dtype": args.dtype,
         "interventions": args.interventions,
+        "preset": pipe.config.presets.get(args.preset),
         "guidance_scale": guidance_scale,
         "num_inference_steps": num_inference_steps,
         "strength": args.strength,
@@ -150,6 +158,7 @@ def main(argv=None):
         num_inference_steps,
         args.strength,
         args.batch_size,
+        args.preset,
     )
     features = counterfactual_features(names, pipe.image_shape, has_classes)
     # Rows that another process takes, or that are done, need no decoding.

@@ -27,6 +27,7 @@ class CounterfactualGenerator:
         num_inference_steps (`int`): DDIM steps in each direction.
         strength (`float`): Fraction of the steps that are taken.
         batch_size (`int`): The most images that the networks see at once.
+        preset (`str`, *optional*): Name of the pipeline's settings for what abduction and guidance do in the steps.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class CounterfactualGenerator:
         num_inference_steps: int,
         strength: float,
         batch_size: int,
+        preset: str | None = None,
     ):
         self.pipe = pipe
         self.interventions = interventions
@@ -46,7 +48,7 @@ class CounterfactualGenerator:
         self.classes = classes
         self.guidance_scale = guidance_scale
         self.batch_size = batch_size
-        self.steps = {"num_inference_steps": num_inference_steps, "strength": strength}
+        self.steps = {"num_inference_steps": num_inference_steps, "strength": strength, "preset": preset}
 
     def read_factuals(self, start: int, rows: Iterable[dict]) -> tuple[torch.Tensor, list[int | None]]:
         """

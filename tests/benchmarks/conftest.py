@@ -24,6 +24,7 @@ def load_benchmark():
 def checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoint")
     pipe = get_dummy_pipe()
-    pipe.register_to_config(default_num_inference_steps=4, default_guidance_scale=30.0)
+    presets = {"fast": {"num_inference_steps": 2}, "paper": {"num_inference_steps": 1000}}
+    pipe.register_to_config(default_num_inference_steps=4, default_guidance_scale=30.0, presets=presets)
     pipe.save_pretrained(folder)
     return folder

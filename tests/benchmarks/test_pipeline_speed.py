@@ -41,7 +41,7 @@ def test_everything_is_measured(benchmark, flags, tmp_path, monkeypatch, capsys)
     for summary in summaries:
         for clock in ("elapsed", "processor"):
             assert 0 < summary[clock]["min"] <= summary[clock]["median"] <= summary[clock]["max"]
-    assert results["paper"]["paper_over"].keys() == {"fast", "fast, bf16"}
+    assert results["paper"]["paper_over"].keys() == {"default", "fast", "fast, bf16"}
     assert 0 < results["memory"]["fast"]["loaded"] <= results["memory"]["fast"]["peak"]
     quality = results["stock"]["quality"]
     assert quality["pipeline, implicit"]["reconstruction_error"] < quality["pipeline"]["reconstruction_error"]

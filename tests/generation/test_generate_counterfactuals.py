@@ -95,6 +95,22 @@ def test_counterfactuals_are_those_of_each_factual_alone(finished, checkpoint, t
         assert row["target_probability"] == pytest.approx(output.log_probs.exp().item(), abs=1e-5)
 
 
+def test_a_preset_stands_in_for_what_is_not_given(flags, checkpoint, tmp_path):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    preset = {"num_inference_steps": 3, "guidance_scale": 30.0, "guidance_interval": [0, 400], "abduction": "source"}
+    pipe.register_to_config(presets={"few": preset})
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    flags.pop("guidance_scale")
+    flags["pretrained_model_name_or_path"] = tmp_path / "checkpoint"
+    run(flags, tmp_path / "data", preset="few", max_samples=2)
+
+    for row in load(tmp_path / "data", tmp_path):
+        images = pipe(row["factual"], row["target"], preset="few", output_type="np").images
+        expected = images[0] - np.asarray(row["factual"])[..., None] / 255
+        np.testing.assert_allclose(row["difference"], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "deadly_call",
     [
