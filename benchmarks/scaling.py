@@ -113,22 +113,25 @@ def draw(seconds: dict[str, dict[int, list[float]]], num_inference_steps: int) -
         x, median = plot(axes, seconds[name], BLUE, "one abduction for all" if name == "targets" else None)
         if name == "targets":
             plot(axes, seconds["targets, each with its own abduction"], ORANGE, "one abduction each")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower right")
         elif name != "classes":
             power = 2 if name == "resolution" else 1
-            proportional = [median[-1] * (value / x[-1]) ** power for value in x]
-            axes.plot(x, proportional, color=GREY, linewidth=1, linestyle="--", zorder=0)
-        axes.set(xscale="log", yscale="log", title=title)
-        axes.title.set_horizontalalignment("left")
-        axes.title.set_position((0, 1))
+            grid = [x[-1] * i / 50 for i in range(51)]
+            proportional = [median[-1] * (value / x[-1]) ** power for value in grid]
+            axes.plot(grid, proportional, color=GREY, linewidth=1, linestyle="--", zorder=0)
+        if name == "classes":
+            axes.set_xscale("log")
         axes.set_xticks(x, [str(value) for value in x])
         axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_title(title, loc="left")
     panels[-1].set_axis_off()
     panels[-1].text(
         0,
         0.9,
-        f"{num_inference_steps} steps each way, guided at all,\nunless steps vary.\n\n"
-        "Dashed: proportional to the number\n(of pixels) from the last point down.",
+        f"{num_inference_steps} steps each way, unless they vary;\nguidance at all of them.\n\n"
+        "Medians and spread over repeats.\n\n"
+        "Dashed: proportional to the number,\nor to the number of pixels, through\nthe last point.",
         va="top",
     )
     return figure
