@@ -79,6 +79,8 @@ def draw_frontier(rows: list[dict], reference: dict) -> Figure:
             )
         axes.set_xscale("log")
         axes.set_xticks([10, 20, 50, 100], ["10", "20", "50", "100"])
+        if name == "reconstruction":
+            axes.set_yscale("log")
         axes.minorticks_off()
         axes.margins(y=0.15)
         axes.set_title(title, loc="left")
@@ -99,12 +101,12 @@ def make_table(rows: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("searches", nargs="+", help="`search.json` files that search_guidance_scale.py wrote.")
     parser.add_argument("--reference", required=True, help="The `search.json` of the paper's protocol.")
     parser.add_argument("--output_dir", type=Path, default="outputs/frontier")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
 
     rows, reference = [read_search(path) for path in args.searches], read_search(args.reference)
     if any(row["pairs"] != reference["pairs"] or row["cld_floor"] != reference["cld_floor"] for row in rows):

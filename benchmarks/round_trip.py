@@ -22,7 +22,7 @@ from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipelin
 METHODS = ("source", "destination", "implicit", "belm")
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", default="checkpoints/diffscm-mnist")
     parser.add_argument("--dataset_name", default="ylecun/mnist", help="MNIST: a Hub name or a local folder.")
@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--num_samples", type=int, default=1000, help="The first so many test digits.")
     parser.add_argument("--batch_size", type=int, default=50)
     parser.add_argument("--output_dir", type=Path, default="outputs/round-trip")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     path = args.output_dir / "round_trip.csv"
 

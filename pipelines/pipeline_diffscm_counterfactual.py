@@ -513,7 +513,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"Implicit abduction of {(residual > tolerance).sum()} of {len(residual)} image(s) did not reach "
                 f"`tolerance` {tolerance:g} within `max_iterations` {max_iterations}; their residuals go up to "
                 f"{residual.max():.2g}. Use more steps or iterations.",
-                stacklevel=2,
+                stacklevel=3,  # past the decorator, to the caller
             )
         if not return_dict:
             return exogenous_noise
