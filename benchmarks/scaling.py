@@ -91,7 +91,7 @@ def measure_all(args, pipe) -> dict[str, dict[int, float]]:
 def draw(seconds: dict[str, dict[int, list[float]]], num_inference_steps: int) -> Figure:
     """A panel for each thing that varies: medians, the spread over repeats, and what proportional growth would be."""
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
-    figure.suptitle("How the time of a call grows: processor seconds, one thread", x=0.01, ha="left")
+    figure.suptitle("How the time of a call grows, one thread", x=0.01, ha="left")
     panels = figure.subplots(2, 3).flatten()
     titles = {
         "batch": "images in the batch",
@@ -113,7 +113,8 @@ def draw(seconds: dict[str, dict[int, list[float]]], num_inference_steps: int) -
         x, median = plot(axes, seconds[name], BLUE, "one abduction for all" if name == "targets" else None)
         if name == "targets":
             plot(axes, seconds["targets, each with its own abduction"], ORANGE, "one abduction each")
-            axes.legend(frameon=False, loc="lower right")
+            axes.legend(frameon=False, loc="upper left")
+            axes.set_ymargin(0.6)  # room for the legend
         elif name != "classes":
             power = 2 if name == "resolution" else 1
             grid = [x[-1] * i / 50 for i in range(51)]
@@ -124,6 +125,7 @@ def draw(seconds: dict[str, dict[int, list[float]]], num_inference_steps: int) -
         axes.set_xticks(x, [str(value) for value in x])
         axes.minorticks_off()
         axes.set_ylim(bottom=0)
+        axes.set_ylabel("processor seconds" if axes in (panels[0], panels[3]) else None)
         axes.set_title(title, loc="left")
     panels[-1].set_axis_off()
     panels[-1].text(
