@@ -262,7 +262,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         low, high = torch.aminmax(images)
         if not (low >= 0 and high <= 1):  # also where either is NaN
             raise ValueError(f"`image` takes values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
-        return self.image_processor.normalize(images)
+        # Strides that depend on where the images came from would make `torch.compile` compile the networks anew.
+        return self.image_processor.normalize(images).clone(memory_format=torch.contiguous_format)
 
     def prepare_intervention(
         self, intervention: int | str | list[int | str] | np.ndarray | torch.Tensor
@@ -412,6 +413,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def predict_noise(self, sample: torch.Tensor, timestep: int) -> torch.Tensor:
         """Evaluates the denoiser: its prediction, of the type it was trained for, in float32."""
+        # A tensor, as `torch.compile` would compile the network anew for every number.
+        timestep = torch.tensor(timestep, device=sample.device)
         prediction = self.unet(sample.to(self.unet.dtype), timestep).sample.float()
         # A learned variance is the second half of the channels; the deterministic moves have no use for it.
         return prediction[:, : sample.shape[1]]
@@ -603,7 +606,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     model_input = self.scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep)
                     if guided and low <= timestep <= high:
-                        gradient, _ = self.classifier.log_prob_gradient(model_input, timestep, target)
+                        gradient, _ = self.classifier.log_prob_gradient(
+                            model_input, torch.tensor(timestep, device=sample.device), target
+                        )
                         prediction = self.guide(prediction, gradient, timestep, guidance_scale)
                     sample = self.scheduler.step(prediction, timestep, sample, **step_arguments).prev_sample
 

@@ -196,6 +196,28 @@ class TestGuidance:
         assert [parameter.requires_grad for parameter in pipe.classifier.parameters()] == before
 
 
+def test_networks_are_compiled_once_for_all_timesteps(pipe):
+    graphs = {"unet": 0, "classifier": 0}
+
+    def count(name):
+        def backend(graph, inputs):
+            graphs[name] += 1
+            return graph
+
+        return backend
+
+    torch._dynamo.reset()
+    expected = pipe(get_dummy_image(), "one", **GUIDED).images
+    for name in graphs:
+        getattr(pipe, name).compile(backend=count(name))
+    torch.testing.assert_close(pipe(get_dummy_image(), "one", **GUIDED).images, expected)
+    compiled = dict(graphs)
+    pipe(get_dummy_image(), "two", **{**GUIDED, "num_inference_steps": 7})
+    array = get_dummy_image()[0].movedim(0, -1).numpy()
+    pipe(array, "two", **GUIDED)
+    assert graphs == compiled and all(graphs.values())
+
+
 class TestPresets:
     PRESETS = {"fast": {"num_inference_steps": 2, "guidance_scale": 30.0, "abduction": "source"}}
 
