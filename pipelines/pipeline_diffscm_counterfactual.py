@@ -386,11 +386,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale < float("inf"):
             raise ValueError(f"`guidance_scale` takes a number of at least 0, got {guidance_scale!r}.")
         if guidance_interval is not None:
-            low, high = guidance_interval
-            if not 0 <= low <= high < self.scheduler.config.num_train_timesteps:
+            is_pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
+            last = self.scheduler.config.num_train_timesteps - 1
+            if not is_pair or not 0 <= guidance_interval[0] <= guidance_interval[1] <= last:
                 raise ValueError(
-                    "`guidance_interval` takes two timesteps between 0 and "
-                    f"{self.scheduler.config.num_train_timesteps - 1}, the lower one first, got {guidance_interval!r}."
+                    f"`guidance_interval` takes two timesteps between 0 and {last}, the lower one first, got "
+                    f"{guidance_interval!r}."
                 )
         if targets is None and guidance_scale > 0:
             raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")

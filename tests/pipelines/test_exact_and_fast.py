@@ -170,7 +170,7 @@ class TestGuidanceInterval:
         everywhere = pipe(get_dummy_image(), "one", **GUIDED, guidance_interval=(0, 999)).images
         assert torch.equal(everywhere, pipe(get_dummy_image(), "one", **GUIDED).images)
 
-    @pytest.mark.parametrize("interval", [(500, 250), (-1, 10), (0, 1000)])
+    @pytest.mark.parametrize("interval", [(500, 250), (-1, 10), (0, 1000), (10,), 500])
     def test_bad_input(self, pipe, interval):
         with pytest.raises(ValueError, match="`guidance_interval` takes"):
             pipe(get_dummy_image(), "one", **GUIDED, guidance_interval=interval)
