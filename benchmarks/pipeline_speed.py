@@ -8,7 +8,7 @@ diffusers and against the bare calls of its networks, and the checkpoint's prese
 
 Runs of what is compared take turns, and ratios are those of neighbouring runs, by elapsed time and by the processor
 time of this process, on which other processes weigh less. Writes `results.json` and prints tables in Markdown. Memory
-is read as Linux reports it.
+is the process's as Linux reports it or, on a GPU, what torch allocated there.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def parse_args(argv=None):
     parser.add_argument("--batch_size", type=positive_int, default=10, help="How many of the factuals are used.")
     parser.add_argument("--repeats", type=positive_int, default=3, help="Timed runs of each but the paper's.")
     parser.add_argument("--paper_steps", type=positive_int, default=1000, help="Each way, run once.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--skip_compile", action="store_true", help="Measure nothing with compiled networks.")
     parser.add_argument("--output_dir", type=Path, default=Path("outputs/pipeline-speed"))
     parser.add_argument("--memory_of", choices=list(MEMORY), help="Only run this once and print its memory as JSON.")
@@ -49,7 +50,7 @@ def parse_args(argv=None):
 
 def load_pipeline(args) -> tuple[DiffSCMCounterfactualPipeline, torch.Tensor, torch.Tensor]:
     """Returns the pipeline, factuals in [0, 1], and for each the class after the one that it is taken for."""
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(args.checkpoint)
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(args.checkpoint).to(args.device)
     pipe.set_progress_bar_config(disable=True)
     paths = sorted(args.dataset.glob("*.png"))[: args.batch_size]
     if len(paths) < args.batch_size:
@@ -111,7 +112,7 @@ def run_fast(pipe, factuals, targets):
 
 
 def run_fast_bf16(pipe, factuals, targets):
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(pipe.device.type, dtype=torch.bfloat16):
         return run_fast(pipe, factuals, targets)
 
 
@@ -129,8 +130,10 @@ MEMORY = {
 }
 
 
-def read_peak_memory() -> float:
+def read_peak_memory(device: str) -> float:
     """The most memory that this process has held, in MiB. `getrusage` would count its parent's in."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -139,13 +142,15 @@ def measure_memory(args) -> dict[str, dict[str, float]]:
     memory = {}
     for name in MEMORY:
         flags = ["--checkpoint", args.checkpoint, "--dataset", args.dataset, "--batch_size", str(args.batch_size)]
-        command = [sys.executable, __file__, *flags, "--memory_of", name]
+        command = [sys.executable, __file__, *flags, "--device", args.device, "--memory_of", name]
         memory[name] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return memory
 
 
 def read_clocks() -> np.ndarray:
-    """Returns the time, and the processor time of this process."""
+    """Returns the time, once the GPU has nothing left to do, and the processor time of this process."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -284,9 +289,9 @@ def main(argv=None):
     args = parse_args(argv)
     pipe, factuals, targets = load_pipeline(args)
     if args.memory_of is not None:
-        loaded = read_peak_memory()
+        loaded = read_peak_memory(args.device)
         MEMORY[args.memory_of](pipe, factuals, targets)
-        print(json.dumps({"loaded": loaded, "peak": read_peak_memory()}))
+        print(json.dumps({"loaded": loaded, "peak": read_peak_memory(args.device)}))
         return
     args.output_dir.mkdir(parents=True, exist_ok=True)
 
@@ -296,6 +301,7 @@ def main(argv=None):
         "repeats": args.repeats,
         "threads": torch.get_num_threads(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
+        "gpu": torch.cuda.get_device_name() if torch.device(args.device).type == "cuda" else None,
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "stock": compare_with_stock(args, pipe, factuals, targets),
         "paper": compare_with_paper(args, pipe, factuals, targets),

@@ -46,6 +46,8 @@ def create_model(config: str) -> UNet2DModel:
 
 def read_clocks() -> np.ndarray:
     """Returns the time, and the processor time of this process, on which other processes do not weigh."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
     return np.array([time.perf_counter(), time.process_time()])
 
 

@@ -444,7 +444,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         strength: float = 1.0,
         batch_size: int | None = None,
         abduction: str | None = None,
-        tolerance: float = 1e-5,
+        tolerance: float = 1e-6,
         max_iterations: int = 20,
         preset: str | None = None,
         return_dict: bool = False,
@@ -459,7 +459,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             strength (`float`, *optional*, defaults to 1.0): Fraction of those steps that are taken, in (0, 1].
             batch_size (`int`, *optional*): The most images that the network sees at once. Default: all.
             abduction (`str`, *optional*): See [`~DiffSCMCounterfactualPipeline.__call__`].
-            tolerance (`float`, *optional*, defaults to 1e-5):
+            tolerance (`float`, *optional*, defaults to 1e-6):
                 The residual at which an image's implicit move has converged; see
                 [`DiffSCMDDIMInverseScheduler.solve`]. Images that do not get there are named in a warning, and keep
                 the best that was found.

@@ -360,7 +360,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         timestep: int | torch.Tensor,
         sample: torch.Tensor,
         model_output: torch.Tensor | None = None,
-        tolerance: float = 1e-5,
+        tolerance: float = 1e-6,
         max_iterations: int = 20,
     ) -> DiffSCMDDIMInverseSchedulerSolution:
         r"""
@@ -383,8 +383,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             model_output (`torch.Tensor`, *optional*):
                 What the first explicit move is made with, the output that the last move ended with for instance.
                 Without it the network is evaluated once more, at `sample`.
-            tolerance (`float`, defaults to 1e-5):
-                The residual at which an image has converged: mean absolute difference, in `sample`'s units.
+            tolerance (`float`, defaults to 1e-6):
+                The residual at which an image has converged: mean absolute difference, in `sample`'s units. The
+                residuals of many moves add up, so a schedule of 1000 steps needs one near the rounding of float32.
             max_iterations (`int`, defaults to 20):
                 The most evaluations of the network per image.
 
