@@ -29,7 +29,8 @@ class Realism(FrechetInceptionDistance):
         feature_extractor (`torch.nn.Module`):
             Maps images in [0, 1] to features of shape `(batch, num_features)`; in evaluation mode.
         image_shape (`tuple[int, int, int]`):
-            Channels, height and width of the images. One of them is tried at once, to count the features.
+            Channels, height and width of the images. One of them is tried at once, where the extractor is, to count the
+            features.
         kwargs: Keyword arguments of [`torchmetrics.image.fid.FrechetInceptionDistance`], as `reset_real_features`.
 
     Example:
@@ -46,8 +47,13 @@ class Realism(FrechetInceptionDistance):
         if not isinstance(feature_extractor, nn.Module):
             raise TypeError(f"`feature_extractor` takes a `torch.nn.Module`, got {type(feature_extractor).__name__}.")
         check_evaluation_mode("feature_extractor", feature_extractor)
-        with torch.no_grad():
-            super().__init__(feature=feature_extractor, normalize=True, input_img_size=image_shape, **kwargs)
+        if not hasattr(feature_extractor, "num_features"):
+            # torchmetrics would count them with an image on the CPU, where the extractor need not be.
+            tensors = [*feature_extractor.parameters(), *feature_extractor.buffers()]
+            device = tensors[0].device if tensors else None
+            with torch.no_grad():
+                feature_extractor.num_features = feature_extractor(torch.rand(1, *image_shape, device=device)).shape[-1]
+        super().__init__(feature=feature_extractor, normalize=True, input_img_size=image_shape, **kwargs)
 
     def update(self, image: torch.Tensor, real: bool) -> None:
         """

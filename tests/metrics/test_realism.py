@@ -33,6 +33,11 @@ def test_real_images_score_zero():
     assert metric.compute().item() == pytest.approx(0, abs=1e-6)
 
 
+def test_counts_the_features_where_the_extractor_is():
+    extractor = nn.Sequential(nn.Flatten(), nn.Linear(4, 3, device="meta")).eval()
+    assert Realism(extractor, image_shape=(1, 2, 2)).real_features_sum.shape == (3,)
+
+
 def test_bad_input():
     metric = make_metric()
     with pytest.raises(RuntimeError, match="at least two real images.*got 0 and 0"), pytest.warns(UserWarning):
