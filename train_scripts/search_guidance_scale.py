@@ -7,9 +7,10 @@ Searches the guidance scale with the best counterfactuals by the counterfactual 
         --pretrained_model_name_or_path checkpoints/diffscm-mnist \
         --metric_models outputs/mnist-metrics --output_dir outputs/search
 
-The exogenous noise of each factual is abducted once for all scales. The chosen scale is the one of the lowest mean CLD
-among those whose effectiveness is at least `--min_effectiveness`. Writes `search.csv` and `search.json`; a run that
-was interrupted goes on when started anew.
+The exogenous noise of each factual is abducted once for all scales. Among the scales whose effectiveness is at least
+`--min_effectiveness`, the chosen one is the smallest whose mean CLD is within a standard error of the lowest: the curve is
+flat at its bottom, and a smaller scale keeps more of the factual. Writes `search.csv` and `search.json`; a run that was
+interrupted goes on when started anew.
 """
 
 import argparse
@@ -36,7 +37,10 @@ from diffscm_diffusers.training.arguments import non_negative_float
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 
 
-RULE = "lowest mean CLD among the scales whose effectiveness is at least min_effectiveness"
+RULE = (
+    "smallest scale whose mean CLD is within a standard error of the lowest, among those whose effectiveness is at least "
+    "min_effectiveness"
+)
 
 
 def parse_args(argv=None):
@@ -124,9 +128,20 @@ def generate(
 
 
 def choose_scale(summaries: dict[float, dict], min_effectiveness: float) -> float | None:
-    """The scale of the lowest mean CLD among those that are effective enough, if there is one."""
-    effective = [s for s, summary in summaries.items() if summary["effectiveness"]["mean"] >= min_effectiveness]
-    return min(effective, key=lambda scale: summaries[scale]["cld"]["mean"], default=None)
+    """
+    The smallest scale whose mean CLD is within a standard error of the lowest (the "one standard error rule" of
+    Breiman et al., 1984), among those that are effective enough, if there are any.
+    """
+    cld = {
+        scale: summary["cld"]
+        for scale, summary in summaries.items()
+        if summary["effectiveness"]["mean"] >= min_effectiveness
+    }
+    if not cld:
+        return None
+    best = min(cld.values(), key=lambda score: score["mean"])
+    standard_error = (best["high"] - best["low"]) / (2 * 1.96)  # of the 95 % interval's half width
+    return min(scale for scale, score in cld.items() if score["mean"] <= best["mean"] + standard_error)
 
 
 def update_checkpoint(folder: str, guidance_scale: float):

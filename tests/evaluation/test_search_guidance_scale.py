@@ -29,8 +29,9 @@ def run(flags: dict, output_dir, scales, **more):
     return json.loads((output_dir / "search.json").read_text())
 
 
-def summarize(cld: float, effectiveness: float) -> dict:
-    return {"cld": {"mean": cld}, "effectiveness": {"mean": effectiveness}}
+def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict:
+    interval = {"mean": cld, "low": cld - half_width, "high": cld + half_width}
+    return {"cld": interval, "effectiveness": {"mean": effectiveness}}
 
 
 def test_chosen_is_the_lowest_cld_that_is_effective_enough():
@@ -40,6 +41,15 @@ def test_chosen_is_the_lowest_cld_that_is_effective_enough():
     assert choose_scale(summaries, 0.4) == 1
     assert choose_scale(summaries, 0.999) == 8
     assert choose_scale({1: summaries[1]}, 0.99) is None
+
+
+def test_chosen_is_the_smallest_scale_within_a_standard_error_of_the_lowest_cld():
+    choose_scale = search_guidance_scale.choose_scale
+    others = {1: summarize(0.9, 0.5), 3: summarize(1.03, 1.0, 9.0), 5: summarize(1.01, 1.0, 9.0)}
+    # A 95 % interval of 1.96 standard errors on either side of the lowest, 1.0.
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.005)}, 0.99) == 8
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.02)}, 0.99) == 5
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.04)}, 0.99) == 3
 
 
 def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, checkpoint, tmp_path):
