@@ -8,9 +8,9 @@ Searches the guidance scale with the best counterfactuals by the counterfactual 
         --metric_models outputs/mnist-metrics --output_dir outputs/search
 
 The exogenous noise of each factual is abducted once for all scales. Among the scales whose effectiveness is at least
-`--min_effectiveness`, the chosen one is the smallest whose mean CLD is within a standard error of the lowest: the curve is
-flat at its bottom, and a smaller scale keeps more of the factual. Writes `search.csv` and `search.json`; a run that was
-interrupted goes on when started anew.
+`--min_effectiveness`, the chosen one is the smallest whose mean CLD is within a standard error of the lowest: the
+curve is flat at its bottom, and a smaller scale keeps more of the factual. Writes `search.csv` and `search.json`; a
+run that was interrupted goes on when started anew.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 
 
 RULE = (
-    "smallest scale whose mean CLD is within a standard error of the lowest, among those whose effectiveness is at least "
-    "min_effectiveness"
+    "smallest scale whose mean CLD is within a standard error of the lowest, among those whose effectiveness is at "
+    "least min_effectiveness"
 )
 
 

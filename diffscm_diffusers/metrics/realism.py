@@ -29,8 +29,8 @@ class Realism(FrechetInceptionDistance):
         feature_extractor (`torch.nn.Module`):
             Maps images in [0, 1] to features of shape `(batch, num_features)`; in evaluation mode.
         image_shape (`tuple[int, int, int]`):
-            Channels, height and width of the images. One of them is tried at once, where the extractor is, to count the
-            features.
+            Channels, height and width of the images. One of them is tried at once, on the extractor's device, to count
+            the features.
         kwargs: Keyword arguments of [`torchmetrics.image.fid.FrechetInceptionDistance`], as `reset_real_features`.
 
     Example:
@@ -52,7 +52,8 @@ class Realism(FrechetInceptionDistance):
             tensors = [*feature_extractor.parameters(), *feature_extractor.buffers()]
             device = tensors[0].device if tensors else None
             with torch.no_grad():
-                feature_extractor.num_features = feature_extractor(torch.rand(1, *image_shape, device=device)).shape[-1]
+                features = feature_extractor(torch.rand(1, *image_shape, device=device))
+            feature_extractor.num_features = features.shape[-1]
         super().__init__(feature=feature_extractor, normalize=True, input_img_size=image_shape, **kwargs)
 
     def update(self, image: torch.Tensor, real: bool) -> None:
