@@ -62,7 +62,7 @@ def read_search(path: str) -> dict:
 def draw_frontier(rows: list[dict], reference: dict) -> Figure:
     figure = Figure(figsize=(7, 2.4), layout="constrained")
     figure.suptitle(
-        f"Quality against evaluations of the denoiser: means of {reference['pairs']} pairs, each at its best scale",
+        f"Quality against evaluations of the denoiser: means of {reference['pairs']} pairs, each at its chosen scale",
         x=0.01,
         ha="left",
     )
