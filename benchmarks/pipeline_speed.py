@@ -131,10 +131,10 @@ MEMORY = {
 
 
 def read_peak_memory(device: str) -> float:
-    """The most memory that this process has held, in MiB. `getrusage` would count its parent's in."""
+    """The most memory that this process has held, on a GPU what torch allocated there, in MiB."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text()  # `getrusage` would count the parent's in
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 

@@ -7,7 +7,7 @@ import torch
 
 from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline
 
-from .test_diffscm_counterfactual import get_dummy_pipe
+from .test_diffscm_counterfactual import get_dummy_image, get_dummy_pipe
 
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -20,7 +20,7 @@ def full_float32(monkeypatch):
 
 @pytest.fixture
 def factuals():
-    return torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return get_dummy_image(batch=3)
 
 
 def run(pipe, factuals, **settings) -> torch.Tensor:
