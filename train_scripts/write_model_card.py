@@ -12,7 +12,6 @@ Of a card that is there already, the sections *Training* and *Limits* are kept; 
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
@@ -58,7 +57,8 @@ def main(argv=None):
         summary=summary,
     )
     if args.picture is not None:
-        shutil.copyfile(args.picture, folder / Path(args.picture).name)
+        picture = Path(args.picture)
+        (folder / picture.name).write_bytes(picture.read_bytes())  # it may be the checkpoint's own
     card.save(path)
 
 
