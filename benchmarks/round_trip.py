@@ -5,8 +5,9 @@ Measures what abduction loses: images go up to their exogenous noise and, withou
 
     python benchmarks/round_trip.py --dataset_name ylecun/mnist --num_samples 1000 --output_dir outputs/round-trip
 
-Compares the explicit moves, the implicit ones and O-BELM's, each with the same number of steps, in full float32. Rows
-are appended to `round_trip.csv` and not measured again in that folder; the table is printed as Markdown.
+Compares the explicit moves, the implicit ones, these also on quadratically spaced timesteps, and O-BELM's, each with
+the same number of steps, in full float32. Rows are appended to `round_trip.csv` and not measured again in that folder;
+the table is printed as Markdown.
 """
 
 import argparse
@@ -16,10 +17,10 @@ import pandas as pd
 import torch
 from datasets import load_dataset
 
-from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline
+from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline, DiffSCMDDIMScheduler
 
 
-METHODS = ("source", "destination", "implicit", "belm")
+METHODS = ("source", "destination", "implicit", "implicit_quadratic", "belm")
 
 
 def main(argv=None):
@@ -40,8 +41,12 @@ def main(argv=None):
     torch.backends.cudnn.allow_tf32 = False  # convolutions on a GPU would round to 10 bits
 
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(args.checkpoint).to(args.device)
-    belm = DiffSCMBELMScheduler.from_config(pipe.scheduler.config)
-    pipes = dict.fromkeys(METHODS, pipe) | {"belm": DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, belm)}
+    pipes = dict.fromkeys(METHODS, pipe)
+    for method, scheduler in (
+        ("implicit_quadratic", DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic")),
+        ("belm", DiffSCMBELMScheduler.from_config(pipe.scheduler.config)),
+    ):
+        pipes[method] = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler)
     rows = load_dataset(args.dataset_name, split=f"test[:{args.num_samples}]").with_format("torch")[:]
     images = torch.stack(list(rows["image"])).reshape(-1, *pipe.image_shape).float() / 255
 
@@ -55,7 +60,7 @@ def main(argv=None):
                 images,
                 steps,
                 batch_size=args.batch_size,
-                abduction=None if method == "belm" else method,
+                abduction=None if method == "belm" else method.removesuffix("_quadratic"),
                 tolerance=args.tolerance,
                 max_iterations=args.max_iterations,
                 return_dict=True,

@@ -8,7 +8,7 @@ from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from .baselines import ClassPrototypes, MLPEnsemble
 from .models import ADMUNet2DModel, AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
 from .pipelines import DiffSCMCounterfactualPipeline
-from .schedulers import DiffSCMBELMScheduler, DiffSCMDDIMInverseScheduler
+from .schedulers import DiffSCMBELMScheduler, DiffSCMDDIMInverseScheduler, DiffSCMDDIMScheduler
 from .version import __version__
 
 
@@ -25,6 +25,7 @@ __all__ = [
     "DiffSCMBELMScheduler",
     "DiffSCMCounterfactualPipeline",
     "DiffSCMDDIMInverseScheduler",
+    "DiffSCMDDIMScheduler",
     "ImageAutoencoder",
     "ImageClassifier",
     "LatentVAE",

@@ -110,9 +110,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         classifier ([`AntiCausalClassifier2DModel`]):
             The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`.
         scheduler ([`SchedulerMixin`]):
-            The noise schedule that `unet` was trained with. It is converted to a [`DDIMScheduler`] without
-            `clip_sample` and `thresholding`: where the predicted image is clipped, the map from noise to image cannot
-            be inverted. A [`DiffSCMBELMScheduler`], whose moves are inverted exactly at no further cost, is kept.
+            The noise schedule that `unet` was trained with. It is converted to a [`DDIMScheduler`], or its own
+            subclass of that, without `clip_sample` and `thresholding`: where the predicted image is clipped, the map
+            from noise to image cannot be inverted. [`DiffSCMDDIMScheduler`] is one with more timestep spacings. A
+            [`DiffSCMBELMScheduler`], whose moves are inverted exactly at no further cost, is kept.
         inverse_scheduler ([`DiffSCMDDIMInverseScheduler`] or [`DiffSCMBELMScheduler`], *optional*):
             Runs `scheduler`'s moves upwards. By default it is made from `scheduler`'s configuration.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
@@ -151,7 +152,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 inverse_scheduler = scheduler.from_config(scheduler.config, reverse=True)
         else:
             # make sure scheduler can always be converted to an invertible DDIM
-            scheduler = DDIMScheduler.from_config(scheduler.config, clip_sample=False, thresholding=False)
+            ddim_class = type(scheduler) if isinstance(scheduler, DDIMScheduler) else DDIMScheduler
+            scheduler = ddim_class.from_config(scheduler.config, clip_sample=False, thresholding=False)
             if inverse_scheduler is None:
                 # Imported here only: a saved pipeline brings its inverse scheduler with it.
                 from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
@@ -377,14 +379,24 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self,
         num_factuals: int,
         targets: torch.Tensor | None,
-        guidance_scale: float,
+        guidance_scale: float | list[float] | torch.Tensor,
         guidance_interval: tuple[int, int] | None,
         eta: float,
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ):
-        if not isinstance(guidance_scale, (int, float)) or not 0 <= guidance_scale < float("inf"):
-            raise ValueError(f"`guidance_scale` takes a number of at least 0, got {guidance_scale!r}.")
+        scales = guidance_scale.tolist() if torch.is_tensor(guidance_scale) else guidance_scale
+        scales = list(scales) if isinstance(scales, (list, tuple)) else [scales]
+        if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in scales):
+            raise ValueError(
+                f"`guidance_scale` takes a number of at least 0, or a list of them, got {guidance_scale!r}."
+            )
+        num_images = max(num_factuals, 1 if targets is None else len(targets))
+        if len(scales) not in (1, num_images):
+            raise ValueError(
+                f"`guidance_scale` takes one number for all images, or one per image, got {len(scales)} for "
+                f"{num_images} image(s)."
+            )
         if guidance_interval is not None:
             is_pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
             last = self.scheduler.config.num_train_timesteps - 1
@@ -393,7 +405,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     f"`guidance_interval` takes two timesteps between 0 and {last}, the lower one first, got "
                     f"{guidance_interval!r}."
                 )
-        if targets is None and guidance_scale > 0:
+        if targets is None and max(scales) > 0:
             raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")
         if targets is not None and num_factuals > 1 and len(targets) not in (1, num_factuals):
             raise ValueError(
@@ -420,7 +432,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         # A learned variance is the second half of the channels; the deterministic moves have no use for it.
         return prediction[:, : sample.shape[1]]
 
-    def guide(self, prediction: torch.Tensor, gradient: torch.Tensor, timestep: int, guidance_scale: float):
+    def guide(
+        self,
+        prediction: torch.Tensor,
+        gradient: torch.Tensor,
+        timestep: int,
+        guidance_scale: float | torch.Tensor,
+    ) -> torch.Tensor:
         r"""
         Adds the intervention's gradient to the denoiser's prediction,
         `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1), expressed in the prediction's
@@ -431,9 +449,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             return prediction  # Pure noise holds no trace of the class: the true gradient is zero.
         shift = -guidance_scale * (1 - alpha_prod) ** 0.5
         if self.scheduler.config.prediction_type == "sample":
-            shift *= -(((1 - alpha_prod) / alpha_prod) ** 0.5)
+            shift = shift * -(((1 - alpha_prod) / alpha_prod) ** 0.5)
         elif self.scheduler.config.prediction_type == "v_prediction":
-            shift /= alpha_prod**0.5
+            shift = shift / alpha_prod**0.5
         return prediction + shift * gradient
 
     @torch.no_grad()
@@ -532,7 +550,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self,
         exogenous_noise: torch.Tensor,
         intervention: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: float | list[float] | torch.Tensor | None = None,
         num_inference_steps: int | None = None,
         strength: float = 1.0,
         eta: float = 0.0,
@@ -590,7 +608,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             exogenous_noise = exogenous_noise.float()
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
         batches = self.split_batch(exogenous_noise.expand(num_images, *exogenous_noise.shape[1:]), batch_size)
-        guided = guidance_scale > 0
+        scales = torch.as_tensor(guidance_scale, dtype=torch.float32, device=exogenous_noise.device)
+        guided = bool((scales > 0).any())
+        if scales.ndim == 0:
+            scale_batches = [guidance_scale] * len(batches)
+        else:
+            scale_batches = self.split_batch(scales.expand(num_images)[:, None, None, None], batch_size)
         target_batches = self.split_batch(targets.expand(num_images), batch_size) if guided else [None] * len(batches)
 
         timesteps = self.scheduler.timesteps[-num_moves:].tolist()
@@ -602,7 +625,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         images, log_probs = [], []
         with self.progress_bar(total=len(batches) * len(timesteps)) as progress_bar, frozen(self.classifier):
             progress_bar.set_description("Prediction")
-            for sample, target in zip(batches, target_batches, strict=True):
+            for sample, target, scale in zip(batches, target_batches, scale_batches, strict=True):
                 for i, timestep in enumerate(timesteps):
                     model_input = self.scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep)
@@ -610,7 +633,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                         gradient, _ = self.classifier.log_prob_gradient(
                             model_input, torch.tensor(timestep, device=sample.device), target
                         )
-                        prediction = self.guide(prediction, gradient, timestep, guidance_scale)
+                        prediction = self.guide(prediction, gradient, timestep, scale)
                     sample = self.scheduler.step(prediction, timestep, sample, **step_arguments).prev_sample
 
                     if callback_on_step_end is not None:
@@ -671,7 +694,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self,
         image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
         intervention: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
-        guidance_scale: float | None = None,
+        guidance_scale: float | list[float] | torch.Tensor | None = None,
         num_inference_steps: int | None = None,
         strength: float = 1.0,
         eta: float = 0.0,
@@ -702,10 +725,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
                 The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
                 Only a reconstruction (`guidance_scale=0`) needs none.
-            guidance_scale (`float`, *optional*, defaults to `default_guidance_scale` of the checkpoint):
-                Weight `s` of the anti-causal predictor's gradient, at least 0. Higher values make the image show the
-                intervention more surely and the factual less (paper, App. I). With 0 the image is reconstructed and
-                the predictor never runs.
+            guidance_scale (`float` or `list[float]` or `torch.Tensor`, *optional*, defaults to the checkpoint's):
+                Weight `s` of the anti-causal predictor's gradient, at least 0: one for all images, or one per image;
+                [`GuidanceScaleSearch`] finds each image's own. Higher values make the image show the intervention
+                more surely and the factual less (paper, App. I). With 0 for all, the images are reconstructed and the
+                predictor never runs.
             num_inference_steps (`int`, *optional*, defaults to `default_num_inference_steps` of the checkpoint):
                 Number of DDIM steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
             strength (`float`, *optional*, defaults to 1.0):

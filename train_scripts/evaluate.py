@@ -41,6 +41,13 @@ def parse_args(argv=None):
     parser.add_argument(
         "--guidance_scale", type=non_negative_float, help="Diff-SCM's guidance scale. Default: the checkpoint's."
     )
+    parser.add_argument(
+        "--search_scale",
+        nargs="+",
+        metavar="ENCODER",
+        help="Search Diff-SCM's guidance scale for each image, by divergences from its factual in 'pixels', or in the "
+        "latents of VAEs: folders that `train_metric_models.py` wrote, other than the one that scores.",
+    )
     parser.add_argument("--baselines", help="Folder that `train_baselines.py` wrote.")
     return parser.parse_args(argv)
 

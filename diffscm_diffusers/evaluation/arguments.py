@@ -39,9 +39,10 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser):
     )
     models.add_argument(
         "--scheduler",
-        choices=["checkpoint", "belm"],
+        choices=["checkpoint", "belm", "quadratic"],
         default="checkpoint",
-        help="Which moves are made: the checkpoint's, or O-BELM's, which are inverted exactly.",
+        help="Which moves are made: the checkpoint's, O-BELM's, which are inverted exactly, or DDIM's on "
+        "quadratically spaced timesteps, which `--abduction implicit` inverts at few steps as well.",
     )
     models.add_argument(
         "--metric_models",

@@ -10,8 +10,15 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline
 
-from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline
+from diffscm_diffusers import (
+    DiffSCMBELMScheduler,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMDDIMInverseScheduler,
+    DiffSCMDDIMScheduler,
+    LatentVAE,
+)
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.guidance import GuidanceScaleSearch
 
 from .controls import draw_references, find_nearest_references
 from .data import LabelledImages
@@ -58,7 +65,8 @@ def create_method(
 
     Args:
         name (`str`): Its name.
-        args (`argparse.Namespace`): See [`add_evaluation_arguments`]; also `guidance_scale` and `baselines`.
+        args (`argparse.Namespace`): See [`add_evaluation_arguments`]; also `guidance_scale`, `search_scale` and
+            `baselines`.
         pipe (`DiffSCMCounterfactualPipeline`): From [`load_pipeline`].
         pairs (`Pairs`): The pairs.
         factuals (`LabelledImages`): Their factuals.
@@ -85,6 +93,13 @@ def create_method(
             ).images
 
         settings = {**settings, **pipeline_settings(args, pipe), "guidance_scale": guidance_scale}
+        if args.search_scale is not None:
+            search, search_settings = create_search(args, pipe, reference, scorer)
+
+            def generate(index):
+                return search(factuals.images(index), pairs.intervention[index], **steps, output_type="pt").images
+
+            settings = {**reference_settings, **settings, "guidance_scale": search_settings}
     elif name in METHODS:
         baseline = load_baseline(name, args).to(pipe.device)
         baseline.set_progress_bar_config(leave=False, disable=not scorer.accelerator.is_main_process)
@@ -122,16 +137,47 @@ def create_method(
     return Method(generate, settings)
 
 
+def create_search(
+    args: Namespace, pipe: DiffSCMCounterfactualPipeline, reference: LabelledImages, scorer: Scorer
+) -> tuple[GuidanceScaleSearch, dict]:
+    """Makes the search for each image's guidance scale that `--search_scale` asks for, and says what it depends on."""
+    if args.guidance_scale is not None:
+        raise ValueError("`--guidance_scale` and `--search_scale` exclude each other, got both.")
+    encode, settings = None, {"encoder": args.search_scale}
+    if args.search_scale != ["pixels"]:
+        vaes = [LatentVAE.from_pretrained(name, use_safetensors=True).to(pipe.device) for name in args.search_scale]
+        settings["weights"] = [fingerprint(vae) for vae in vaes]
+        if fingerprint(scorer.models.vae) in settings["weights"]:
+            raise ValueError(
+                "`--search_scale` takes other VAEs than the one in `--metric_models`, which scores what the search "
+                f"finds, got {args.search_scale}."
+            )
+
+        def encode(image):
+            # Latents side by side: the divergences of independent Gaussians add up.
+            means, variances = zip(*(vae.encode(image) for vae in vaes), strict=True)
+            return torch.cat(means, dim=1), torch.cat(variances, dim=1)
+
+    search = GuidanceScaleSearch(pipe, reference.images(slice(None)), reference.classes, encode)
+    return search, {**settings, "scale_range": list(search.scale_range), "num_candidates": search.num_candidates}
+
+
 def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:
     """Loads `--pretrained_model_name_or_path`, with the moves of `--scheduler`."""
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(
         args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
     )
+    if args.scheduler == "checkpoint":
+        return pipe
     if args.scheduler == "belm":
-        scheduler = DiffSCMBELMScheduler.from_config(pipe.scheduler.config)
-        settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
-        pipe = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler, **settings)
-    return pipe
+        schedulers = [DiffSCMBELMScheduler.from_config(pipe.scheduler.config)]
+    else:
+        schedulers = [
+            DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic"),
+            DiffSCMDDIMInverseScheduler.from_config(pipe.inverse_scheduler.config, timestep_spacing="quadratic"),
+        ]
+    settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
+    return DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, *schedulers, **settings)
 
 
 def load_baseline(name: str, args: Namespace) -> DiffusionPipeline:

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 from .scheduling_belm import DiffSCMBELMScheduler, DiffSCMBELMSchedulerOutput
+from .scheduling_ddim import DiffSCMDDIMScheduler
 from .scheduling_ddim_inverse import (
     DiffSCMDDIMInverseScheduler,
     DiffSCMDDIMInverseSchedulerOutput,
@@ -15,4 +16,5 @@ __all__ = [
     "DiffSCMDDIMInverseScheduler",
     "DiffSCMDDIMInverseSchedulerOutput",
     "DiffSCMDDIMInverseSchedulerSolution",
+    "DiffSCMDDIMScheduler",
 ]

@@ -87,11 +87,12 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         set_alpha_to_one (`bool`, defaults to `True`):
             Whether the level below timestep 0 is the clean image (`alphas_cumprod` 1), or timestep 0's own level.
         steps_offset (`int`, defaults to 0):
-            Added to the timesteps of `"leading"` spacing.
+            Added to the timesteps of `"leading"` and `"quadratic"` spacing.
         prediction_type (`str`, defaults to `"epsilon"`):
             What the network predicts: `"epsilon"`, `"sample"` or `"v_prediction"`.
         timestep_spacing (`str`, defaults to `"leading"`):
-            `"leading"`, `"trailing"` or `"linspace"`, see Table 2 of https://huggingface.co/papers/2305.08891.
+            `"leading"`, `"trailing"` or `"linspace"`, see Table 2 of https://huggingface.co/papers/2305.08891, or
+            `"quadratic"`, the moves of [`DiffSCMDDIMScheduler`].
         rescale_betas_zero_snr (`bool`, defaults to `False`):
             Whether to rescale the betas so that the last level is pure noise. `"epsilon"` says nothing about the image
             there; such steps take `"sample"` or `"v_prediction"`.
@@ -130,13 +131,13 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         for name, value, choices in (
             ("beta_schedule", beta_schedule, ("linear", "scaled_linear", "squaredcos_cap_v2")),
             ("prediction_type", prediction_type, ("epsilon", "sample", "v_prediction")),
-            ("timestep_spacing", timestep_spacing, ("leading", "trailing", "linspace")),
+            ("timestep_spacing", timestep_spacing, ("leading", "trailing", "linspace", "quadratic")),
             ("evaluate_at", evaluate_at, ("source", "destination")),
         ):
             if value not in choices:
                 raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
 
-        # The scheduler whose moves are reversed: it says what the levels and the timesteps are.
+        # It says what the levels are and, but for "quadratic", the timesteps of the moves that are reversed.
         self._ddim = DDIMScheduler(
             num_train_timesteps=num_train_timesteps,
             beta_start=beta_start,
@@ -269,9 +270,18 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         if evaluate_at not in (None, "source", "destination"):
             raise ValueError(f"`evaluate_at` must be 'source' or 'destination', but is {evaluate_at!r}.")
 
-        self._ddim.set_timesteps(num_inference_steps)
-        destinations = self._ddim.timesteps.flip(0)
-        sources = destinations - num_train_timesteps // num_inference_steps
+        if self.config.timestep_spacing == "quadratic":
+            # As in DiffSCMDDIMScheduler, which this file, copied into checkpoints by itself, cannot import.
+            index = np.arange(num_inference_steps)
+            last = num_train_timesteps - num_train_timesteps // num_inference_steps
+            timesteps = (last * (index / max(num_inference_steps - 1, 1)) ** 2).round().astype(np.int64)
+            timesteps = np.maximum.accumulate(timesteps - index) + index + self.config.steps_offset
+            destinations = torch.from_numpy(timesteps)
+            sources = torch.cat([torch.tensor([-1]), destinations[:-1]])
+        else:
+            self._ddim.set_timesteps(num_inference_steps)
+            destinations = self._ddim.timesteps.flip(0)
+            sources = destinations - num_train_timesteps // num_inference_steps
 
         # A large `steps_offset`, or rounding in `trailing`.
         if destinations[0] < 0 or destinations[-1] >= len(self.alphas_cumprod):

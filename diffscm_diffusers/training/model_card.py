@@ -141,9 +141,10 @@ def make_model_card(
         method = summary["methods"]["diffscm"]
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
+        scale = settings["guidance_scale"]
         setting = (
             f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps, "
-            f"guidance scale {settings['guidance_scale']:g}"
+            f"guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
         )
         lines = [
             f"On the split `{settings['split']}` of `{data}`: {setting}.\n",

@@ -16,6 +16,7 @@ def test_every_method_is_measured_once(load_benchmark, checkpoint, tmp_path, mon
         benchmark.main([*flags, "--num_inference_steps", *steps])
 
     table = pd.read_csv(tmp_path / "round_trip.csv").set_index(["method", "steps"])
-    assert len(table) == 8 and (table.images == 3).all()
+    assert len(table) == 10 and (table.images == 3).all()
     assert table.mean_absolute_error["belm", 6] < 1e-5 < table.mean_absolute_error["source", 6]
     assert table.evaluations_up["belm", 6] == 6 < table.evaluations_up["implicit", 6]
+    assert table.mean_absolute_error["implicit_quadratic", 6] != table.mean_absolute_error["implicit", 6]

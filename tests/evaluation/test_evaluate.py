@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
 from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.evaluation.chunks import read_chunks
 from diffscm_diffusers.metrics import MetricModels
@@ -221,3 +221,37 @@ def test_unknown_method(flags, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(flags, tmp_path, ["diff_scm"])
     assert "invalid choice: 'diff_scm'" in capsys.readouterr().err
+
+
+class TestScaleSearch:
+    """`--search_scale`: every image at its own guidance scale."""
+
+    def test_in_pixels_and_in_latents(self, flags, metric_models, tmp_path):
+        vaes = [str(tmp_path / name) for name in ("vae", "other-vae")]
+        for seed, folder in enumerate(vaes, start=1):
+            torch.manual_seed(seed)
+            LatentVAE(8, latent_dim=3, block_out_channels=(4,), hidden_features=8).save_pretrained(folder)
+        changes = {}
+        for name, encoder in (("pixels", ["pixels"]), ("latents", vaes), ("one scale", [])):
+            output_dir = tmp_path / name
+            argv = to_argv({**flags, "output_dir": output_dir})
+            search = ["--search_scale", *encoder] if name != "one scale" else []
+            evaluate.main([*argv, "--methods", "diffscm", *search])
+            changes[name] = pd.read_csv(output_dir / "samples.csv")["l1"].tolist()
+            settings = json.loads((output_dir / "summary.json").read_text())["methods"]["diffscm"]["settings"]
+            if name == "one scale":
+                assert settings["guidance_scale"] == 1.5
+            else:
+                assert settings["guidance_scale"]["encoder"] == (["pixels"] if name == "pixels" else vaes)
+                assert settings["guidance_scale"]["num_candidates"] == 5
+        assert changes["pixels"] != changes["one scale"] != changes["latents"]
+
+    def test_refuses_the_vae_that_scores(self, flags, metric_models, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": metric_models / "vae"})
+        with pytest.raises(ValueError, match="`--search_scale` takes other VAEs"):
+            evaluate.main([*argv, "--methods", "diffscm"])
+
+    def test_refuses_a_scale_beside_it(self, flags, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": "pixels", "guidance_scale": 2})
+        with pytest.raises(ValueError, match="exclude each other"):
+            evaluate.main([*argv, "--methods", "diffscm"])

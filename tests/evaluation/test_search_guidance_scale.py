@@ -10,6 +10,7 @@ import torch
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.evaluation.chunks import read_chunks
+from diffscm_diffusers.evaluation.methods import load_pipeline
 from tests.training.helpers import load_script, to_argv
 
 
@@ -79,6 +80,23 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
     for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
         expected = pipe(factuals.images(slice(None)), intervention, guidance_scale=scale, output_type="pt").images
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
+
+
+def test_other_moves_keep_the_checkpoints_settings(flags, checkpoint, tmp_path):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.inverse_scheduler.register_to_config(evaluate_at="source")
+    pipe.register_to_config(presets={"fast": {"num_inference_steps": 2}})
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    flags = {**flags, "pretrained_model_name_or_path": tmp_path / "checkpoint", "output_dir": tmp_path}
+    for scheduler, class_name in (("belm", "DiffSCMBELMScheduler"), ("quadratic", "DiffSCMDDIMScheduler")):
+        args = search_guidance_scale.parse_args(to_argv({**flags, "scheduler": scheduler}))
+        loaded = load_pipeline(args)
+        assert type(loaded.scheduler).__name__ == class_name and len(loaded.scheduler) == 20
+        for name in ("default_guidance_scale", "default_num_inference_steps", "presets"):
+            assert loaded.config[name] == pipe.config[name]
+    assert loaded.scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.evaluate_at == "source"
 
 
 def test_a_further_scale_keeps_the_others(flags, tmp_path):

@@ -46,6 +46,13 @@ pipe.push_to_hub("ada/pushed")
 pipe.register_to_config(default_num_inference_steps=2)
 pipe.save_pretrained(checkpoint + "-v2")
 call(checkpoint + "-v2", "ada/digits", "--revision", "v2")
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMDDIMScheduler
+scheduler = DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic")
+pipe = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler, default_num_inference_steps=3)
+results["quadratic"] = predict(pipe)
+pipe.save_pretrained(checkpoint + "-quadratic")
+call(checkpoint + "-quadratic", "ada/quadratic")
 """,
         token="hf_ada",
     )
@@ -82,6 +89,7 @@ results["variant"] = predict(load("ada/digits", variant="fp16"))
 classifier = AntiCausalClassifier2DModel.from_pretrained("ada/digits", subfolder="classifier")
 results["classifier"] = list(classifier.id2label.values())
 results["pushed"] = predict(load("ada/pushed"))
+results["quadratic"] = predict(load("ada/quadratic"))
 results["private"] = predict(load("ada/secret", token="hf_ada"))
 load("ada/digits", cache_dir=cache)
 results["private without token"] = error(lambda: load("ada/secret", cache_dir=cache))
@@ -113,6 +121,7 @@ results["images"] = predict(pipe)
 results["class"] = type(pipe).__name__
 results["variant"] = predict(load("ada/digits", trust_remote_code=True, variant="fp16"))
 results["private"] = predict(load("ada/secret", trust_remote_code=True))
+results["quadratic"] = predict(load("ada/quadratic", trust_remote_code=True))
 results["steps"] = load("ada/digits", trust_remote_code=True, revision="v2").config.default_num_inference_steps
 results["folder"] = str(DiffusionPipeline.download("ada/digits", trust_remote_code=True))
 """,
@@ -149,6 +158,11 @@ def test_code_of_the_repository_serves_those_without_the_package(published, remo
     assert remote["class"] == "DiffSCMCounterfactualPipeline"
     assert remote["images"] == published["images"]
     assert remote["private"] == published["images"]
+
+
+def test_schedulers_of_this_project_are_published_too(hub, published, loaded, remote):
+    assert "scheduler/scheduling_ddim.py" in hub.files("ada/quadratic")
+    assert loaded["quadratic"] == remote["quadratic"] == published["quadratic"] != published["images"]
 
 
 def test_code_of_the_repository_is_not_run_unasked(remote):

@@ -322,6 +322,15 @@ class TestCounterfactuals:
         for name in ("images", "exogenous_noise", "log_probs"):
             torch.testing.assert_close(chunked[name], whole[name], rtol=1e-4, atol=1e-4)
 
+    @pytest.mark.parametrize("guidance_scale", ([0.0, 20.0, 40.0], torch.tensor([0.0, 20.0, 40.0])))
+    @pytest.mark.parametrize("batch_size", (None, 2))
+    def test_a_scale_for_each_image(self, pipe, guidance_scale, batch_size):
+        images, settings = get_dummy_image(3), {"num_inference_steps": 4, "output_type": "pt"}
+        together = pipe(images, [0, 2, 1], guidance_scale, batch_size=batch_size, **settings)
+        for i, (intervention, scale) in enumerate(zip([0, 2, 1], [0.0, 20.0, 40.0], strict=True)):
+            alone = pipe(images[i : i + 1], intervention, scale, **settings)
+            torch.testing.assert_close(together.images[i : i + 1], alone.images, rtol=1e-4, atol=1e-4)
+
     @pytest.mark.parametrize(
         "intervention", (1, "one", [1], ["one"], (1,), np.int64(1), np.array([1]), torch.tensor(1), torch.tensor([1]))
     )
@@ -690,6 +699,10 @@ class TestErrors:
             ("guidance_scale", {"guidance_scale": float("nan")}),
             ("guidance_scale", {"guidance_scale": float("inf")}),
             ("guidance_scale", {"guidance_scale": "1"}),
+            ("guidance_scale", {"guidance_scale": [1.0, 2.0]}),
+            ("guidance_scale", {"guidance_scale": [-1.0]}),
+            ("guidance_scale", {"guidance_scale": torch.tensor([float("nan")])}),
+            ("guidance_scale", {"guidance_scale": []}),
             ("num_inference_steps", {"num_inference_steps": 0}),
             ("num_inference_steps", {"num_inference_steps": -5}),
             ("num_inference_steps", {"num_inference_steps": 1001}),

@@ -5,7 +5,12 @@
 import pytest
 import torch
 
-from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline, DiffSCMDDIMInverseScheduler
+from diffscm_diffusers import (
+    DiffSCMBELMScheduler,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMDDIMInverseScheduler,
+    DiffSCMDDIMScheduler,
+)
 
 from .test_diffscm_counterfactual import (
     GUIDED,
@@ -100,6 +105,60 @@ class TestImplicitAbduction:
         pipe = get_dummy_pipe(prediction_type="sample")
         with pytest.raises(ValueError, match="set_alpha_to_one"):
             pipe.abduct(get_dummy_image(), num_inference_steps=10, abduction="implicit")
+
+
+class TestQuadraticTimesteps:
+    """Timesteps whose noise levels lie close enough for implicit abduction at few steps."""
+
+    def get_pipe(self, pipe):
+        scheduler = DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic")
+        pipe = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    @pytest.mark.parametrize("num_inference_steps", [6, 10, 20])
+    def test_recovers_the_image_at_few_steps(self, num_inference_steps):
+        pipe, image = self.get_pipe(get_mixture_pipe()), get_mixture_image()
+        output = pipe(
+            image, guidance_scale=0, num_inference_steps=num_inference_steps, output_type="pt", abduction="implicit"
+        )
+        assert (output.images - image).abs().max() < 1e-4
+        assert output.abduction.residual.max() <= 1e-6
+
+    def test_network_is_told_the_timesteps_of_its_samples(self):
+        pipe, told = self.get_pipe(get_mixture_pipe()), []
+        pipe.unet.register_forward_pre_hook(lambda module, inputs: told.append(int(inputs[1])))
+        pipe(get_mixture_image(), guidance_scale=0, num_inference_steps=5, output_type="pt")
+        assert told == [0, 50, 200, 450, 800, 800, 450, 200, 50, 0]
+
+    def test_saves_and_loads(self, pipe, tmp_path):
+        pipe = self.get_pipe(pipe)
+        pipe.save_pretrained(tmp_path)
+        loaded = DiffSCMCounterfactualPipeline.from_pretrained(tmp_path)
+        assert type(loaded.scheduler) is DiffSCMDDIMScheduler
+        expected = pipe(get_dummy_image(), "one", **GUIDED).images
+        assert torch.equal(loaded(get_dummy_image(), "one", **GUIDED).images, expected)
+
+    @pytest.mark.parametrize("clipping", [{"clip_sample": True}, {"thresholding": True}])
+    def test_clipping_is_turned_off_and_the_class_kept(self, pipe, clipping):
+        scheduler = DiffSCMDDIMScheduler(timestep_spacing="quadratic", **clipping)
+        converted = DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, scheduler).scheduler
+        assert type(converted) is DiffSCMDDIMScheduler and converted.config.timestep_spacing == "quadratic"
+        assert not converted.config.clip_sample and not converted.config.thresholding
+
+    def test_inverse_of_other_timesteps(self, pipe):
+        other = self.get_pipe(pipe)
+        other.inverse_scheduler = pipe.inverse_scheduler
+        with pytest.raises(ValueError, match="`inverse_scheduler` must .*`timestep_spacing` is 'leading' there"):
+            other(get_dummy_image(), "one", **GUIDED)
+
+    def test_draws_fresh_noise_if_asked(self, pipe):
+        pipe = self.get_pipe(pipe)
+        images = [
+            pipe(get_dummy_image(), "one", **GUIDED, eta=eta, generator=torch.Generator().manual_seed(0)).images
+            for eta in (0, 0.5, 0.5)
+        ]
+        assert torch.equal(images[1], images[2]) and not torch.equal(images[0], images[1])
 
 
 class TestAlgebraicAbduction:

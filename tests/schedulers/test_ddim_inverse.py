@@ -9,17 +9,19 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.utils import logging as diffusers_logging
 
-from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
+from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler, DiffSCMDDIMScheduler
 
 
-SPACINGS = ("leading", "trailing", "linspace")
+SPACINGS = ("leading", "trailing", "linspace", "quadratic")
+ENDS_IN_NOISE = ("trailing", "linspace")
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 EVALUATE_AT = ("source", "destination")
 
 
 def pair(num_inference_steps, evaluate_at="destination", **config):
-    """A stock DDIM scheduler and the inverse made from its config, both with their timesteps set."""
-    ddim = DDIMScheduler(**{"clip_sample": False, **config})
+    """A DDIM scheduler, stock where it can be, and the inverse made from its config, with their timesteps set."""
+    ddim_class = DiffSCMDDIMScheduler if config.get("timestep_spacing") == "quadratic" else DDIMScheduler
+    ddim = ddim_class(**{"clip_sample": False, **config})
     inverse = DiffSCMDDIMInverseScheduler.from_config(ddim.config, evaluate_at=evaluate_at)
     ddim.set_timesteps(num_inference_steps)
     inverse.set_timesteps(num_inference_steps)
@@ -57,8 +59,8 @@ class TestRoundTrip:
     @pytest.mark.parametrize("timestep_spacing", SPACINGS)
     def test_closes(self, timestep_spacing, num_inference_steps, set_alpha_to_one, prediction_type, evaluate_at):
         for rescale_betas_zero_snr in (False, True):
-            for steps_offset in (0, 1) if timestep_spacing == "leading" else (0,):
-                if rescale_betas_zero_snr and timestep_spacing != "leading" and prediction_type == "epsilon":
+            for steps_offset in (0, 1) if timestep_spacing in ("leading", "quadratic") else (0,):
+                if rescale_betas_zero_snr and prediction_type == "epsilon" and timestep_spacing in ENDS_IN_NOISE:
                     continue  # refused, see TestErrors
                 if (rescale_betas_zero_snr, timestep_spacing, num_inference_steps) == (True, "trailing", 1):
                     if set_alpha_to_one and prediction_type == "v_prediction":
@@ -97,6 +99,8 @@ class TestSchedule:
     @pytest.mark.parametrize("timestep_spacing", SPACINGS)
     @pytest.mark.parametrize("num_inference_steps", (1, 7, 30, 50, 600))
     def test_moves_are_those_of_ddim(self, num_inference_steps, timestep_spacing, steps_offset, set_alpha_to_one):
+        if timestep_spacing == "quadratic" and num_inference_steps == 600:
+            steps_offset = 0  # 1 leads past the last timestep there
         ddim, inverse = pair(
             num_inference_steps,
             timestep_spacing=timestep_spacing,
@@ -118,6 +122,18 @@ class TestSchedule:
         assert inverse.timesteps.tolist() == [0, 199, 399, 599, 799]
         _, inverse = pair(5, "source", steps_offset=1)
         assert inverse.timesteps.tolist() == [0, 1, 201, 401, 601]
+        _, inverse = pair(5, "source", timestep_spacing="quadratic")
+        assert inverse.timesteps.tolist() == [0, 0, 50, 200, 450]
+
+    @pytest.mark.parametrize("num_train_timesteps", (1, 2, 50, 97, 1000))
+    def test_quadratic_timesteps_are_those_of_the_scheduler(self, num_train_timesteps):
+        config = {"num_train_timesteps": num_train_timesteps, "timestep_spacing": "quadratic"}
+        ddim, inverse = DiffSCMDDIMScheduler(**config), DiffSCMDDIMInverseScheduler(**config)
+        for num_inference_steps in range(1, num_train_timesteps + 1):
+            ddim.set_timesteps(num_inference_steps)
+            inverse.set_timesteps(num_inference_steps)
+            assert torch.equal(inverse.timesteps, ddim.timesteps.flip(0))
+            assert inverse.levels_are_consecutive
 
     @pytest.mark.parametrize(
         "timestep_spacing, num_inference_steps, consecutive",
@@ -129,6 +145,8 @@ class TestSchedule:
             ("trailing", 30, False),
             ("linspace", 50, False),
             ("linspace", 1000, True),
+            ("quadratic", 1, True),
+            ("quadratic", 30, True),
         ),
     )
     def test_levels_are_consecutive(self, timestep_spacing, num_inference_steps, consecutive):
@@ -431,6 +449,7 @@ class TestErrors:
             (10, {"steps_offset": -1}, "from -1 to 899"),
             # DDIMScheduler rounds this one to 62 steps.
             (61, {"timestep_spacing": "trailing"}, "from -1 to 999"),
+            (10, {"timestep_spacing": "quadratic", "steps_offset": 100}, "from 100 to 1000"),
         ),
     )
     def test_timesteps_out_of_range(self, num_inference_steps, config, timesteps):

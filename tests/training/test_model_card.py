@@ -79,6 +79,14 @@ def test_scores_are_in_the_metadata_and_the_text(flags):
     assert "| IM1 (lower is better) | 0.1235 | [0.1, 0.2] |" in read_section(card.text, "Results")
 
 
+def test_a_scale_that_was_searched_for_each_image(flags):
+    path = flags["evaluation"] / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["methods"]["diffscm"]["settings"]["guidance_scale"] = {"encoder": ["pixels"]}
+    path.write_text(json.dumps(summary))
+    assert "7 steps, guidance scale searched for each image." in read_section(write(flags).text, "Results")
+
+
 def test_picture_is_part_of_the_checkpoint(flags):
     assert "(picture.png)" in write(flags).text
     assert (flags["pretrained_model_name_or_path"] / "picture.png").exists()

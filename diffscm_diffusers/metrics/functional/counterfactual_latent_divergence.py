@@ -98,9 +98,7 @@ def counterfactual_latent_divergence(
         reference_class,
         chunk_size,
     ):
-        not_minimal = (to_target_class <= div[index, None]).double().mean(dim=1)
-        not_changed = (to_factual_class >= div[index, None]).double().mean(dim=1)
-        cld[index] = torch.logaddexp(not_minimal, not_changed)
+        cld[index] = score_divergence(div[index], to_factual_class, to_target_class)
     return cld.float()
 
 
@@ -160,15 +158,28 @@ def counterfactual_latent_divergence_floor(
         reference_class,
         chunk_size,
     ):
-        # From one divergence of the factual class to the next, P(S_F >= div) stays and P(S_CF <= div) grows: the
-        # minimum lies just above one of them. Below the first, CLD is log(1 + e) or more; above the last, or less.
-        to_factual_class = to_factual_class.sort(dim=1).values
-        to_target_class = to_target_class.sort(dim=1).values
-        num_factual_class, num_target_class = to_factual_class.shape[1], to_target_class.shape[1]
-        not_minimal = torch.searchsorted(to_target_class, to_factual_class, right=True).double() / num_target_class
-        num_beyond = torch.arange(num_factual_class - 1, -1, -1, device=floor.device)
-        floor[index] = torch.logaddexp(not_minimal, num_beyond.double() / num_factual_class).amin(dim=1)
+        floor[index], _ = find_floor(to_factual_class, to_target_class)
     return floor.float()
+
+
+def score_divergence(div: torch.Tensor, to_factual_class: torch.Tensor, to_target_class: torch.Tensor) -> torch.Tensor:
+    """CLD of each sample, given its divergence, shape `(batch,)`, and its sets `S_F` and `S_CF` (paper, Eq. 10)."""
+    not_minimal = (to_target_class <= div[:, None]).double().mean(dim=1)
+    not_changed = (to_factual_class >= div[:, None]).double().mean(dim=1)
+    return torch.logaddexp(not_minimal, not_changed)
+
+
+def find_floor(to_factual_class: torch.Tensor, to_target_class: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The lowest CLD over all divergences, and the divergence just above which it lies, given `S_F` and `S_CF`."""
+    # From one divergence of the factual class to the next, P(S_F >= div) stays and P(S_CF <= div) grows: the minimum
+    # lies just above one of them. Below the first, CLD is log(1 + e) or more; above the last, or less.
+    to_factual_class = to_factual_class.sort(dim=1).values
+    to_target_class = to_target_class.sort(dim=1).values
+    num_factual_class, num_target_class = to_factual_class.shape[1], to_target_class.shape[1]
+    not_minimal = torch.searchsorted(to_target_class, to_factual_class, right=True).double() / num_target_class
+    num_beyond = torch.arange(num_factual_class - 1, -1, -1, device=to_factual_class.device)
+    floor, position = torch.logaddexp(not_minimal, num_beyond.double() / num_factual_class).min(dim=1)
+    return floor, to_factual_class.gather(1, position[:, None]).squeeze(1)
 
 
 def reference_divergences(

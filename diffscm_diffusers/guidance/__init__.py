@@ -1,0 +1,6 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from .scale_search import GuidanceScaleSearch, GuidanceScaleSearchOutput
+
+
+__all__ = ["GuidanceScaleSearch", "GuidanceScaleSearchOutput"]

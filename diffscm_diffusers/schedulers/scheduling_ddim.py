@@ -1,0 +1,179 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+
+class DiffSCMDDIMScheduler(DDIMScheduler):
+    r"""
+    A [`DDIMScheduler`] that also knows `timestep_spacing="quadratic"`: timesteps that lie densest at low noise
+    ([Song et al., 2021](https://huggingface.co/papers/2010.02502), App. D.2),
+
+        t_i = round(last * (i / (N - 1))^2),  i = 0, ..., N - 1,
+
+    at least 1 apart, with `last = num_train_timesteps - num_train_timesteps // N`, and `steps_offset` added as in
+    `"leading"`. Every move leads to the next timestep's level, the last one to `final_alpha_cumprod`.
+
+    With few evenly spaced steps the lowest moves span so large a ratio of noise levels that hardly any of the noise
+    survives them. There are images that they don't lead to, and abduction cannot be exact for those. Here the ratios
+    stay moderate, and implicit abduction ([`DiffSCMDDIMInverseScheduler.solve`]) recovers images at few steps as well.
+
+    The arguments are those of [`DDIMScheduler`], and with its own spacings it is one.
+    """
+
+    def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
+        """
+        Sets the timesteps, from the noise downwards.
+
+        Args:
+            num_inference_steps (`int`):
+                The number of moves, between 1 and `num_train_timesteps`.
+            device (`str` or `torch.device`, *optional*):
+                Where `timesteps` goes.
+
+        Raises:
+            TypeError: If `num_inference_steps` is not an integer.
+            ValueError:
+                If `num_inference_steps` is out of range, if `timestep_spacing` is unknown, or if `steps_offset` leads
+                to timesteps that the network was not trained for.
+        """
+        spacing, num_train_timesteps = self.config.timestep_spacing, self.config.num_train_timesteps
+        if spacing in ("leading", "trailing", "linspace"):
+            super().set_timesteps(num_inference_steps, device)
+            return
+        if spacing != "quadratic":
+            raise ValueError(
+                "`timestep_spacing` must be one of 'leading', 'trailing', 'linspace', 'quadratic', but is"
+                f" {spacing!r}."
+            )
+        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
+            raise TypeError(
+                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
+            )
+        if not 1 <= num_inference_steps <= num_train_timesteps:
+            raise ValueError(
+                f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
+                f" {num_inference_steps}."
+            )
+
+        index = np.arange(num_inference_steps)
+        last = num_train_timesteps - num_train_timesteps // num_inference_steps
+        timesteps = (last * (index / max(num_inference_steps - 1, 1)) ** 2).round().astype(np.int64)
+        # Where rounding makes neighbours equal, they are moved 1 apart.
+        timesteps = np.maximum.accumulate(timesteps - index) + index + self.config.steps_offset
+        if timesteps[0] < 0 or timesteps[-1] >= num_train_timesteps:
+            raise ValueError(
+                f"`steps_offset`={self.config.steps_offset} with `num_inference_steps`={num_inference_steps} makes"
+                f" timesteps from {timesteps[0]} to {timesteps[-1]}, but the network takes those from 0 to"
+                f" {num_train_timesteps - 1}."
+            )
+        self.num_inference_steps = num_inference_steps
+        self.timesteps = torch.from_numpy(timesteps[::-1].copy()).to(device)
+
+    def step(
+        self,
+        model_output: torch.Tensor,
+        timestep: int | torch.Tensor,
+        sample: torch.Tensor,
+        eta: float = 0.0,
+        use_clipped_model_output: bool = False,
+        generator: torch.Generator | None = None,
+        variance_noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DDIMSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
+        """
+        Makes the move down from `timestep`, as [`DDIMScheduler.step`] does, but to the next one of `timesteps`, where
+        the parent always goes `num_train_timesteps // num_inference_steps` timesteps down.
+
+        Args:
+            model_output (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The network's output for `sample` and `timestep`.
+            timestep (`int` or `torch.Tensor` with one element):
+                One of `timesteps`.
+            sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The sample at `timestep`.
+            eta (`float`, defaults to 0.0):
+                Weight of the fresh noise, in [0, 1]: 0 is DDIM, deterministic, and 1 is DDPM.
+            use_clipped_model_output (`bool`, defaults to `False`):
+                Whether to derive the noise again from the clipped clean sample.
+            generator (`torch.Generator`, *optional*):
+                Makes the draw of the fresh noise reproducible.
+            variance_noise (`torch.Tensor`, *optional*):
+                The fresh noise itself, instead of `generator`.
+            return_dict (`bool`, defaults to `True`):
+                Whether to return a [`DDIMSchedulerOutput`] or a tuple.
+
+        Returns:
+            [`DDIMSchedulerOutput`] or `tuple`: `prev_sample` and `pred_original_sample`.
+
+        Raises:
+            ValueError:
+                If `set_timesteps` was not called, `timestep` is not one of `timesteps`, both `generator` and
+                `variance_noise` are given, or `prediction_type` is unknown.
+        """
+        if self.config.timestep_spacing != "quadratic":
+            return super().step(
+                model_output,
+                timestep,
+                sample,
+                eta,
+                use_clipped_model_output,
+                generator,
+                variance_noise,
+                return_dict,
+            )
+        if self.num_inference_steps is None:
+            raise ValueError("`set_timesteps` must be called before `step`.")
+        if generator is not None and variance_noise is not None:
+            raise ValueError("`generator` and `variance_noise` exclude each other: the noise is drawn or given.")
+        timesteps = self.timesteps.tolist()
+        if timestep not in timesteps:
+            raise ValueError(f"`timestep` must be one of `scheduler.timesteps`, {timesteps}, but is {timestep}.")
+
+        # 1. The two levels. Below the lowest timestep lies `final_alpha_cumprod`, which the parent writes as -1.
+        prev_timestep = [*timesteps, -1][timesteps.index(timestep) + 1]
+        alpha_prod = self.alphas_cumprod[timestep]
+        alpha_prod_prev = self.alphas_cumprod[prev_timestep] if prev_timestep >= 0 else self.final_alpha_cumprod
+        alpha, sigma = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
+
+        # 2. The clean sample and the noise that `model_output` stands for
+        if self.config.prediction_type == "epsilon":
+            pred_original_sample = (sample - sigma * model_output) / alpha
+            pred_epsilon = model_output
+        elif self.config.prediction_type == "sample":
+            pred_original_sample = model_output
+            pred_epsilon = (sample - alpha * model_output) / sigma
+        elif self.config.prediction_type == "v_prediction":
+            pred_original_sample = alpha * sample - sigma * model_output
+            pred_epsilon = alpha * model_output + sigma * sample
+        else:
+            raise ValueError(
+                "`prediction_type` must be one of 'epsilon', 'sample', 'v_prediction', but is"
+                f" {self.config.prediction_type!r}."
+            )
+        if self.config.thresholding:
+            pred_original_sample = self._threshold_sample(pred_original_sample)
+        elif self.config.clip_sample:
+            clip_range = self.config.clip_sample_range
+            pred_original_sample = pred_original_sample.clamp(-clip_range, clip_range)
+        if use_clipped_model_output:
+            pred_epsilon = (sample - alpha * pred_original_sample) / sigma
+
+        # 3. The sample at the lower level (DDIM paper, Eq. 12 and 16)
+        deviation = eta * self._get_variance(timestep, prev_timestep) ** 0.5
+        prev_sample = alpha_prod_prev**0.5 * pred_original_sample
+        prev_sample = prev_sample + (1 - alpha_prod_prev - deviation**2) ** 0.5 * pred_epsilon
+        if eta > 0:
+            if variance_noise is None:
+                variance_noise = randn_tensor(
+                    model_output.shape, generator=generator, device=model_output.device, dtype=model_output.dtype
+                )
+            prev_sample = prev_sample + deviation * variance_noise
+
+        if not return_dict:
+            return (prev_sample, pred_original_sample)
+        return DDIMSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
