@@ -302,6 +302,16 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 )
         return torch.tensor(targets, device=self._execution_device)
 
+    def prepare_guidance_scale(self, guidance_scale: float | list[float] | torch.Tensor) -> list[float]:
+        """Checks guidance scales and returns them as a list: of one for all images, or of one per image."""
+        scales = guidance_scale.tolist() if torch.is_tensor(guidance_scale) else guidance_scale
+        scales = list(scales) if isinstance(scales, (list, tuple)) else [scales]
+        if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in scales):
+            raise ValueError(
+                f"`guidance_scale` takes a number of at least 0, or a list of them, got {guidance_scale!r}."
+            )
+        return scales
+
     def split_batch(self, sample: torch.Tensor, batch_size: int | None) -> tuple[torch.Tensor, ...]:
         """Splits a batch into parts that the networks see one after another."""
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
@@ -385,12 +395,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         output_type: str,
         callback_on_step_end_tensor_inputs: list[str],
     ):
-        scales = guidance_scale.tolist() if torch.is_tensor(guidance_scale) else guidance_scale
-        scales = list(scales) if isinstance(scales, (list, tuple)) else [scales]
-        if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in scales):
-            raise ValueError(
-                f"`guidance_scale` takes a number of at least 0, or a list of them, got {guidance_scale!r}."
-            )
+        scales = self.prepare_guidance_scale(guidance_scale)
         num_images = max(num_factuals, 1 if targets is None else len(targets))
         if len(scales) not in (1, num_images):
             raise ValueError(
@@ -608,12 +613,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             exogenous_noise = exogenous_noise.float()
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
         batches = self.split_batch(exogenous_noise.expand(num_images, *exogenous_noise.shape[1:]), batch_size)
-        scales = torch.as_tensor(guidance_scale, dtype=torch.float32, device=exogenous_noise.device)
-        guided = bool((scales > 0).any())
-        if scales.ndim == 0:
-            scale_batches = [guidance_scale] * len(batches)
+        scales = self.prepare_guidance_scale(guidance_scale)
+        guided = max(scales) > 0
+        if len(scales) == 1:
+            scale_batches = scales * len(batches)
         else:
-            scale_batches = self.split_batch(scales.expand(num_images)[:, None, None, None], batch_size)
+            scale_batches = torch.tensor(scales, dtype=torch.float32, device=exogenous_noise.device)
+            scale_batches = self.split_batch(scale_batches[:, None, None, None], batch_size)
         target_batches = self.split_batch(targets.expand(num_images), batch_size) if guided else [None] * len(batches)
 
         timesteps = self.scheduler.timesteps[-num_moves:].tolist()

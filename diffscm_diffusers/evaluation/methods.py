@@ -5,6 +5,7 @@
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,25 +82,18 @@ def create_method(
 
     if name == "diffscm":
         steps = step_settings(args, pipe)
-        (guidance_scale,) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
+        settings = {**settings, **pipeline_settings(args, pipe)}
+        if args.search_scale is None:
+            (guidance_scale,) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
+            estimate = partial(pipe, guidance_scale=guidance_scale)
+        else:
+            estimate, guidance_scale = create_search(args, pipe, reference, scorer)
+            settings = {**settings, **reference_settings}
+        settings["guidance_scale"] = guidance_scale
 
         def generate(index):
-            return pipe(
-                factuals.images(index),
-                pairs.intervention[index],
-                guidance_scale=guidance_scale,
-                **steps,
-                output_type="pt",
-            ).images
+            return estimate(factuals.images(index), pairs.intervention[index], **steps, output_type="pt").images
 
-        settings = {**settings, **pipeline_settings(args, pipe), "guidance_scale": guidance_scale}
-        if args.search_scale is not None:
-            search, search_settings = create_search(args, pipe, reference, scorer)
-
-            def generate(index):
-                return search(factuals.images(index), pairs.intervention[index], **steps, output_type="pt").images
-
-            settings = {**reference_settings, **settings, "guidance_scale": search_settings}
     elif name in METHODS:
         baseline = load_baseline(name, args).to(pipe.device)
         baseline.set_progress_bar_config(leave=False, disable=not scorer.accelerator.is_main_process)

@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,10 +115,14 @@ class GuidanceScaleSearch:
         self.encode = encode_pixels if encode is None else encode
         self.scale_range = scale_range
         self.num_candidates = num_candidates
-        latents = [self.encode(batch.to(pipe.device)) for batch in reference_images.split(500)]
-        means, variances = (torch.cat(parameter) for parameter in zip(*latents, strict=True))
-        self.reference = means, variances, reference_class.to(pipe.device)
+        latents = self.encode_batches(batch.to(pipe.device) for batch in reference_images.split(500))
+        self.reference = *latents, reference_class.to(pipe.device)
         check_reference(*self.reference)
+
+    def encode_batches(self, batches: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Means and variances of the latents of images that come in batches."""
+        means, variances = zip(*map(self.encode, batches), strict=True)
+        return torch.cat(means), torch.cat(variances)
 
     @torch.no_grad()
     def __call__(
@@ -152,12 +156,13 @@ class GuidanceScaleSearch:
         pipe.check_inputs(len(factual), targets, 0.0, guidance_interval, 0.0, output_type, [])
 
         num_images = max(len(factual), len(targets))
-        factual_class = [
-            pipe.classifier(x.to(pipe.classifier.dtype), 0).logits.argmax(dim=1)
-            for x in pipe.split_batch(factual, batch_size)
-        ]
-        factual_latent = [parameter.expand(num_images, -1) for parameter in self.encode(factual / 2 + 0.5)]
-        classes = torch.cat(factual_class).expand(num_images), targets.expand(num_images)
+        factual_batches = pipe.split_batch(factual, batch_size)
+        factual_latent = self.encode_batches(map(pipe.image_processor.denormalize, factual_batches))
+        factual_latent = [parameter.expand(num_images, -1) for parameter in factual_latent]
+        factual_class = torch.cat(
+            [pipe.classifier(x.to(pipe.classifier.dtype), 0).logits.argmax(dim=1) for x in factual_batches]
+        )
+        classes = factual_class.expand(num_images), targets.expand(num_images)
         # The sets that CLD compares with, the same for all candidates.
         chunks = list(reference_divergences(*factual_latent, *classes, *self.reference, chunk_size=16))
         wanted = torch.empty(num_images, dtype=torch.float64, device=factual.device)
@@ -181,26 +186,38 @@ class GuidanceScaleSearch:
                 batch_size=batch_size,
                 output_type="pt",
             )
-            latent = self.encode(output.images.to(factual.device))
+            latent = self.encode_batches(pipe.split_batch(output.images, batch_size))
             divergence = gaussian_divergence(*(parameter.double() for parameter in (*latent, *factual_latent)))
             cld = torch.empty_like(divergence)
             for index, *sets in chunks:
                 cld[index] = score_divergence(divergence[index], *sets)
 
-            missed = output.log_probs < math.log(0.5)
-            candidate = [output.images, scale, cld.float(), output.log_probs, missed]
+            candidate = {
+                "images": output.images,
+                "guidance_scale": scale,
+                "cld": cld.float(),
+                "log_probs": output.log_probs,
+            }
+            missed = self.misses_target(candidate)
             if chosen is None:
                 chosen = candidate
             else:
                 # One that shows the target is better than any that doesn't; among equals, the lower CLD.
-                better = (missed < chosen[-1]) | ((missed == chosen[-1]) & (candidate[2] < chosen[2]))
-                chosen = [
-                    torch.where(better.reshape(-1, *[1] * (kept.ndim - 1)), new, kept)
-                    for kept, new in zip(chosen, candidate, strict=True)
-                ]
+                chosen_missed = self.misses_target(chosen)
+                lower_cld = candidate["cld"] < chosen["cld"]
+                better = (missed < chosen_missed) | ((missed == chosen_missed) & lower_cld)
+                chosen = {
+                    name: torch.where(better.reshape(-1, *[1] * (kept.ndim - 1)), candidate[name], kept)
+                    for name, kept in chosen.items()
+                }
             too_low = missed | (divergence <= wanted)
             lower, upper = torch.where(too_low, scale, lower), torch.where(too_low, upper, scale)
 
-        images, scale, cld, log_probs, _ = chosen
-        images = pipe.image_processor.postprocess(2 * images - 1, output_type=output_type)
-        return GuidanceScaleSearchOutput(images=images, guidance_scale=scale, cld=cld, log_probs=log_probs)
+        images = pipe.image_processor.normalize(chosen.pop("images"))
+        images = pipe.image_processor.postprocess(images, output_type=output_type)
+        return GuidanceScaleSearchOutput(images=images, **chosen)
+
+    @staticmethod
+    def misses_target(candidate: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Whether the anti-causal predictor gives the target of each image a probability below 1/2."""
+        return candidate["log_probs"] < math.log(0.5)
