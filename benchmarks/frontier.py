@@ -27,6 +27,9 @@ LINES = {
     "destination": ("DDIM, abduction at the destination", ORANGE, "s"),
     "implicit": ("DDIM, implicit abduction", GREY, "D"),
     "belm": ("O-BELM", GREEN, "^"),
+    "source_quadratic": ("DDIM, abduction at the source, quadratic timesteps", BLUE, "P"),
+    "destination_quadratic": ("DDIM, abduction at the destination, quadratic timesteps", ORANGE, "X"),
+    "implicit_quadratic": ("DDIM, implicit abduction, quadratic timesteps", GREY, "v"),
 }
 PANELS = {
     "cld": "CLD ↓",
@@ -40,8 +43,11 @@ def read_search(path: str) -> dict:
     """The moves, steps, evaluations and scores of a search's chosen scale."""
     search = json.loads(Path(path).read_text())
     settings = search["settings"]
-    belm = settings.get("scheduler") == "DiffSCMBELMScheduler"
-    moves = "belm" if belm else settings.get("abduction") or "destination"
+    scheduler, moves = settings.get("scheduler"), settings.get("abduction") or "destination"
+    if scheduler == "DiffSCMBELMScheduler":
+        moves = "belm"
+    elif scheduler == "DiffSCMDDIMScheduler":
+        moves += "_quadratic"
     by_scale = {scale["guidance_scale"]: scale for scale in search["scales"]}
     scale = search["chosen"]
     if scale is None:
@@ -51,7 +57,7 @@ def read_search(path: str) -> dict:
         "moves": moves,
         "steps": steps,
         # Of O-BELM's moves down, abduction has already made the first. Implicit moves are counted by round_trip.py.
-        "evaluations": {"belm": 2 * steps - 1, "implicit": None}.get(moves, 2 * steps),
+        "evaluations": None if moves.startswith("implicit") else 2 * steps - (moves == "belm"),
         "guidance_scale": scale,
         "pairs": search["num_pairs"],
         "reconstruction": by_scale[0]["l1"] if 0 in by_scale else None,

@@ -43,6 +43,19 @@ def test_each_search_counts_with_its_chosen_scale(load_benchmark, reference, tmp
         assert image.width > image.height
 
 
+def test_quadratic_timesteps_have_lines_of_their_own(load_benchmark, reference, tmp_path):
+    frontier = load_benchmark("frontier")
+    labels = set()
+    for abduction in ("source", "destination", "implicit"):
+        for scheduler in ("DDIMScheduler", "DiffSCMDDIMScheduler"):
+            path = tmp_path / f"{abduction}-{scheduler}.json"
+            write_search(path, [2.0], 2.0, num_inference_steps=5, abduction=abduction, scheduler=scheduler)
+            row = frontier.read_search(path)
+            assert row["evaluations"] == (None if abduction == "implicit" else 10)
+            labels.add(frontier.LINES[row["moves"]][0])
+    assert len(labels) == 6
+
+
 def test_other_pairs_are_refused(load_benchmark, reference, tmp_path):
     path = tmp_path / "other.json"
     write_search(path, [2.0], 2.0, num_inference_steps=5, abduction="source")
