@@ -48,6 +48,14 @@ def parse_args(argv=None):
         help="Search Diff-SCM's guidance scale for each image, by divergences from its factual in 'pixels', or in the "
         "latents of VAEs: folders that `train_metric_models.py` wrote, other than the one that scores.",
     )
+    parser.add_argument(
+        "--posterior_mean",
+        nargs=2,
+        type=int,
+        metavar=("TIMESTEP", "DRAWS"),
+        help="Replace Diff-SCM's counterfactuals by the mean of what they could be, given what noise of TIMESTEP "
+        "leaves of them; `DiffSCMCounterfactualPipeline.posterior_mean`.",
+    )
     parser.add_argument("--baselines", help="Folder that `train_baselines.py` wrote.")
     return parser.parse_args(argv)
 

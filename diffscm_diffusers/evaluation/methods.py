@@ -66,8 +66,8 @@ def create_method(
 
     Args:
         name (`str`): Its name.
-        args (`argparse.Namespace`): See [`add_evaluation_arguments`]; also `guidance_scale`, `search_scale` and
-            `baselines`.
+        args (`argparse.Namespace`): See [`add_evaluation_arguments`]; also `guidance_scale`, `search_scale`,
+            `posterior_mean` and `baselines`.
         pipe (`DiffSCMCounterfactualPipeline`): From [`load_pipeline`].
         pairs (`Pairs`): The pairs.
         factuals (`LabelledImages`): Their factuals.
@@ -90,9 +90,20 @@ def create_method(
             estimate, guidance_scale = create_search(args, pipe, reference, scorer)
             settings = {**settings, **reference_settings}
         settings["guidance_scale"] = guidance_scale
+        averaging = None
+        if args.posterior_mean is not None:
+            averaging = dict(zip(("timestep", "num_draws"), args.posterior_mean, strict=True))
+            (averaging["guidance_scale"],) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
+            settings["posterior_mean"] = averaging
 
         def generate(index):
-            return estimate(factuals.images(index), pairs.intervention[index], **steps, output_type="pt").images
+            images, intervention = factuals.images(index), pairs.intervention[index]
+            images = estimate(images, intervention, **steps, output_type="pt").images
+            if averaging is None:
+                return images
+            # The same draws for every chunk, so that none depends on which were generated before.
+            generator = torch.Generator().manual_seed(args.seed)
+            return pipe.posterior_mean(images, intervention, **averaging, generator=generator, output_type="pt")
 
     elif name in METHODS:
         baseline = load_baseline(name, args).to(pipe.device)
@@ -153,7 +164,8 @@ def create_search(
             return torch.cat(means, dim=1), torch.cat(variances, dim=1)
 
     search = GuidanceScaleSearch(pipe, reference.images(slice(None)), reference.classes, encode)
-    return search, {**settings, "scale_range": list(search.scale_range), "num_candidates": search.num_candidates}
+    settings["scale_range"] = list(search.scale_range)
+    return search, {**settings, **{name: getattr(search, name) for name in ("num_candidates", "target_probability")}}
 
 
 def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:

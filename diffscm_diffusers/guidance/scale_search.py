@@ -55,7 +55,7 @@ class GuidanceScaleSearch:
     the factual's class are, and nearer than images of the target class are. So the divergence at which it is lowest is
     known before any counterfactual is made, from the factual and real images alone. A counterfactual's divergence
     grows with its scale, and bisection of the scale's logarithm leads to the one wanted. A scale at which the
-    anti-causal predictor gives the target a probability below 1/2 counts as too low.
+    anti-causal predictor gives the target a probability below `target_probability` counts as too low.
 
     The noise is abducted once, so `n` candidates cost `n` predictions and one abduction. Of all candidates the one
     with the lowest CLD is returned.
@@ -73,9 +73,12 @@ class GuidanceScaleSearch:
         scale_range (`tuple[float, float]`, *optional*, defaults to `(0.5, 32.0)`):
             The lowest and the highest scale, above 0.
         num_candidates (`int`, *optional*, defaults to 5): How many scales are tried for each image.
+        target_probability (`float`, *optional*, defaults to 0.999):
+            The least probability, in (0, 1), that the anti-causal predictor has to give the target. Other classifiers
+            miss some of what this one, whose gradient led there, takes for the target with little more than 1/2.
 
     Raises:
-        ValueError: if the references are not as described, or `scale_range` or `num_candidates` make no sense.
+        ValueError: if the references are not as described, or the other arguments are out of their range.
 
     Example:
 
@@ -95,6 +98,7 @@ class GuidanceScaleSearch:
         encode: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]] | None = None,
         scale_range: tuple[float, float] = (0.5, 32.0),
         num_candidates: int = 5,
+        target_probability: float = 0.999,
     ):
         if tuple(reference_images.shape[1:]) != pipe.image_shape or len(reference_images) == 0:
             raise ValueError(
@@ -111,10 +115,13 @@ class GuidanceScaleSearch:
             raise ValueError(f"`scale_range` takes two scales above 0, the lower one first, got {scale_range!r}.")
         if not isinstance(num_candidates, int) or num_candidates < 1:
             raise ValueError(f"`num_candidates` takes a whole number of at least 1, got {num_candidates!r}.")
+        if not 0 < target_probability < 1:
+            raise ValueError(f"`target_probability` takes a number in (0, 1), got {target_probability!r}.")
         self.pipe = pipe
         self.encode = encode_pixels if encode is None else encode
         self.scale_range = scale_range
         self.num_candidates = num_candidates
+        self.target_probability = target_probability
         latents = self.encode_batches(batch.to(pipe.device) for batch in reference_images.split(500))
         self.reference = *latents, reference_class.to(pipe.device)
         check_reference(*self.reference)
@@ -217,7 +224,6 @@ class GuidanceScaleSearch:
         images = pipe.image_processor.postprocess(images, output_type=output_type)
         return GuidanceScaleSearchOutput(images=images, **chosen)
 
-    @staticmethod
-    def misses_target(candidate: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Whether the anti-causal predictor gives the target of each image a probability below 1/2."""
-        return candidate["log_probs"] < math.log(0.5)
+    def misses_target(self, candidate: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Whether the anti-causal predictor gives the target of each image less than `target_probability`."""
+        return candidate["log_probs"] < math.log(self.target_probability)

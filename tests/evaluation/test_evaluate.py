@@ -255,3 +255,33 @@ class TestScaleSearch:
         argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": "pixels", "guidance_scale": 2})
         with pytest.raises(ValueError, match="exclude each other"):
             evaluate.main([*argv, "--methods", "diffscm"])
+
+
+class TestPosteriorMean:
+    """`--posterior_mean`: the mean of what the counterfactuals could be."""
+
+    def test_is_the_pipelines_and_does_not_depend_on_chunks(self, flags, tmp_path):
+        images = {}
+        for name, averaging, batch_size in (("one", [], 4), ("mean", [10, 2], 4), ("chunks", [10, 2], 3)):
+            output_dir = tmp_path / name
+            argv = to_argv({**flags, "output_dir": output_dir, "batch_size": batch_size})
+            averaging = ["--posterior_mean", *map(str, averaging)] if averaging else []
+            evaluate.main([*argv, "--methods", "diffscm", *averaging])
+            images[name], _ = read_chunks(output_dir / "counterfactuals" / "diffscm")
+            settings = json.loads((output_dir / "summary.json").read_text())["methods"]["diffscm"]["settings"]
+            if averaging:
+                assert settings["posterior_mean"] == {"timestep": 10, "num_draws": 2, "guidance_scale": 1.5}
+            else:
+                assert "posterior_mean" not in settings
+        torch.testing.assert_close(images["chunks"], images["mean"])
+
+        pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+        interventions = pd.read_csv(tmp_path / "mean" / "samples.csv")["intervention"].tolist()
+        generator = torch.Generator().manual_seed(0)
+        mean = pipe.posterior_mean(images["one"], interventions, 10, 2, generator=generator, output_type="pt")
+        torch.testing.assert_close(images["mean"], mean)
+
+    def test_a_timestep_that_the_scheduler_lacks(self, flags, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out"})
+        with pytest.raises(ValueError, match="`timestep` takes a whole number from 0 to 19, got 20"):
+            evaluate.main([*argv, "--methods", "diffscm", "--posterior_mean", "20", "2"])

@@ -31,7 +31,7 @@ def brightening_pipe(pipe, monkeypatch):
         calls.append(guidance_scale)
         images = noise + guidance_scale[:, None, None, None] / 100
         # The predictor sees the target from a scale of `seen_from` on.
-        log_probs = torch.where(guidance_scale >= pipe.seen_from, -0.1, -5.0)
+        log_probs = torch.where(guidance_scale >= pipe.seen_from, -0.0005, -0.5)
         return DiffSCMCounterfactualPipelineOutput(images=images, exogenous_noise=noise, log_probs=log_probs)
 
     pipe.seen_from = 0.0
@@ -75,7 +75,12 @@ class TestSearch:
         brightening_pipe.seen_from = 25.0
         output = GuidanceScaleSearch(brightening_pipe, *REFERENCE)(flat(0.2), 1, output_type="pt")
         assert output.guidance_scale.item() >= 25  # though CLD is lower below
-        assert output.log_probs.item() == pytest.approx(-0.1)
+        assert output.log_probs.item() == pytest.approx(-0.0005)
+
+    def test_how_surely_the_target_is_to_be_seen(self, brightening_pipe):
+        brightening_pipe.seen_from = 25.0
+        search = GuidanceScaleSearch(brightening_pipe, *REFERENCE, target_probability=0.6)
+        assert 10 < search(flat(0.2), 1).guidance_scale.item() < 20  # a probability of exp(-0.5) = 0.61 will do
 
     def test_divergences_are_those_of_the_encoder(self, brightening_pipe):
         """An encoder under which the brightness wanted is another one."""
@@ -134,6 +139,7 @@ class TestBadInput:
             ("scale_range", {"scale_range": (1.0,)}),
             ("num_candidates", {"num_candidates": 0}),
             ("num_candidates", {"num_candidates": 2.0}),
+            ("target_probability", {"target_probability": 1.0}),
         ),
     )
     def test_constructor(self, pipe, name, kwargs):
