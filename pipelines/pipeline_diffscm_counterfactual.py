@@ -704,6 +704,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 noise and the level at `timestep` is nothing but noise.
             TypeError: if an argument is of another type.
 
+        Examples:
+
+        ```py
+        >>> counterfactuals = pipe(factual, ["2", "9"], preset="fast").images
+        >>> means = pipe.posterior_mean(counterfactuals, ["2", "9"], timestep=450, preset="fast")
+        ```
+
         Returns:
             `list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`: the means, one per image.
         """
