@@ -440,18 +440,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     def guide(
         self,
         prediction: torch.Tensor,
-        gradient: torch.Tensor,
+        sample: torch.Tensor,
         timestep: int,
+        target: torch.Tensor,
         guidance_scale: float | torch.Tensor,
     ) -> torch.Tensor:
         r"""
-        Adds the intervention's gradient to the denoiser's prediction,
+        Adds the intervention's gradient to the denoiser's prediction for `sample`,
         `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1), expressed in the prediction's
         type.
         """
         alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
         if alpha_prod == 0:
             return prediction  # Pure noise holds no trace of the class: the true gradient is zero.
+        gradient, _ = self.classifier.log_prob_gradient(sample, torch.tensor(timestep, device=sample.device), target)
         shift = -guidance_scale * (1 - alpha_prod) ** 0.5
         if self.scheduler.config.prediction_type == "sample":
             shift = shift * -(((1 - alpha_prod) / alpha_prod) ** 0.5)
@@ -636,10 +638,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     model_input = self.scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep)
                     if guided and low <= timestep <= high:
-                        gradient, _ = self.classifier.log_prob_gradient(
-                            model_input, torch.tensor(timestep, device=sample.device), target
-                        )
-                        prediction = self.guide(prediction, gradient, timestep, scale)
+                        prediction = self.guide(prediction, model_input, timestep, target, scale)
                     sample = self.scheduler.step(prediction, timestep, sample, **step_arguments).prev_sample
 
                     if callback_on_step_end is not None:
@@ -729,7 +728,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`timestep` takes a level with a trace of the image, but {timestep} is pure noise.")
 
         num_images = max(len(samples), len(targets))
-        scales = torch.tensor(self.prepare_guidance_scale(guidance_scale), device=samples.device).float()
+        scales = self.prepare_guidance_scale(guidance_scale)
+        guided = max(scales) > 0
+        scales = torch.tensor(scales, dtype=torch.float32, device=samples.device)
         batches = [
             self.split_batch(values, batch_size)
             for values in (
@@ -747,11 +748,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 for draw in torch.cat([noise, -noise]):
                     noisy = alpha * sample + sigma * draw
                     prediction = self.predict_noise(noisy, timestep)
-                    if scales.any():
-                        gradient, _ = self.classifier.log_prob_gradient(
-                            noisy, torch.tensor(timestep, device=sample.device), target
-                        )
-                        prediction = self.guide(prediction, gradient, timestep, scale)
+                    if guided:
+                        prediction = self.guide(prediction, noisy, timestep, target, scale)
                     if prediction_type == "epsilon":
                         original = (noisy - sigma * prediction) / alpha
                     elif prediction_type == "sample":

@@ -82,18 +82,17 @@ def create_method(
 
     if name == "diffscm":
         steps = step_settings(args, pipe)
-        settings = {**settings, **pipeline_settings(args, pipe)}
+        (guidance_scale,) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
+        settings = {**settings, **pipeline_settings(args, pipe), "guidance_scale": guidance_scale}
         if args.search_scale is None:
-            (guidance_scale,) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
             estimate = partial(pipe, guidance_scale=guidance_scale)
         else:
-            estimate, guidance_scale = create_search(args, pipe, reference, scorer)
-            settings = {**settings, **reference_settings}
-        settings["guidance_scale"] = guidance_scale
+            estimate, search_settings = create_search(args, pipe, reference, scorer)
+            settings = {**settings, **reference_settings, "guidance_scale": search_settings}
         averaging = None
         if args.posterior_mean is not None:
-            averaging = dict(zip(("timestep", "num_draws"), args.posterior_mean, strict=True))
-            (averaging["guidance_scale"],) = pipe.prepare_settings(args.preset, guidance_scale=args.guidance_scale)
+            timestep, num_draws = args.posterior_mean
+            averaging = {"timestep": timestep, "num_draws": num_draws, "guidance_scale": guidance_scale}
             settings["posterior_mean"] = averaging
 
         def generate(index):
@@ -164,8 +163,12 @@ def create_search(
             return torch.cat(means, dim=1), torch.cat(variances, dim=1)
 
     search = GuidanceScaleSearch(pipe, reference.images(slice(None)), reference.classes, encode)
-    settings["scale_range"] = list(search.scale_range)
-    return search, {**settings, **{name: getattr(search, name) for name in ("num_candidates", "target_probability")}}
+    return search, {
+        **settings,
+        "scale_range": list(search.scale_range),
+        "num_candidates": search.num_candidates,
+        "target_probability": search.target_probability,
+    }
 
 
 def load_pipeline(args: Namespace) -> DiffSCMCounterfactualPipeline:

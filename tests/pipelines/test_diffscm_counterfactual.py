@@ -65,11 +65,6 @@ def get_dummy_image(batch=1, channels=1):
 GUIDED = {"guidance_scale": 30.0, "num_inference_steps": 4, "output_type": "pt"}
 
 
-@pytest.fixture
-def pipe():
-    return get_dummy_pipe()
-
-
 def record_evaluations(module) -> list[int]:
     """A list that gets the batch size of each forward pass of `module`."""
     evaluations = []

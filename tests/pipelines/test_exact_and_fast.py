@@ -22,11 +22,6 @@ from .test_diffscm_counterfactual import (
 )
 
 
-@pytest.fixture
-def pipe():
-    return get_dummy_pipe()
-
-
 def get_mixture_image(batch=1):
     return torch.rand(batch, 1, 2, 2, generator=torch.Generator().manual_seed(0))
 

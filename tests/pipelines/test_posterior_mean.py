@@ -16,11 +16,6 @@ from tests.pipelines.test_diffscm_counterfactual import (
 )
 
 
-@pytest.fixture
-def pipe():
-    return get_dummy_pipe()
-
-
 def seeded():
     return torch.Generator().manual_seed(0)
 
