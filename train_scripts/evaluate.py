@@ -62,8 +62,11 @@ def parse_args(argv=None):
 
 def main(argv=None):
     args = parse_args(argv)
-    # One process may wait for another's last chunk.
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
+    accelerator = Accelerator(
+        mixed_precision=args.mixed_precision,
+        # One process may wait for another's last chunk.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
+    )
     pipe = load_pipeline(args).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)

@@ -107,20 +107,22 @@ def generate(
         for chunk in chunks:
             index = slice(chunk.start, chunk.stop)
             start = time.perf_counter()
-            exogenous_noise = pipe.abduct(
-                factuals.images(index), steps["num_inference_steps"], abduction=steps["abduction"]
-            )
+            with accelerator.autocast():
+                exogenous_noise = pipe.abduct(
+                    factuals.images(index), steps["num_inference_steps"], abduction=steps["abduction"]
+                )
             abduction_seconds = time.perf_counter() - start
             for scale in scales_by_chunk[chunk]:
                 start = time.perf_counter()
-                counterfactual = pipe.predict(
-                    exogenous_noise,
-                    pairs.intervention[index],
-                    guidance_scale=scale,
-                    num_inference_steps=steps["num_inference_steps"],
-                    guidance_interval=steps["guidance_interval"],
-                    output_type="pt",
-                ).images.cpu()
+                with accelerator.autocast():
+                    counterfactual = pipe.predict(
+                        exogenous_noise,
+                        pairs.intervention[index],
+                        guidance_scale=scale,
+                        num_inference_steps=steps["num_inference_steps"],
+                        guidance_interval=steps["guidance_interval"],
+                        output_type="pt",
+                    ).images.cpu()
                 seconds = abduction_seconds + time.perf_counter() - start
                 write_chunk(folders[scale], chunk, counterfactual, seconds)
                 progress_bar.update()
@@ -158,8 +160,11 @@ def main(argv=None):
     args = parse_args(argv)
     if args.update_checkpoint:
         check_updatable(args)
-    # One process may wait for another's last chunk.
-    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
+    accelerator = Accelerator(
+        mixed_precision=args.mixed_precision,
+        # One process may wait for another's last chunk.
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
+    )
     pipe = load_pipeline(args).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)

@@ -45,6 +45,12 @@ def add_evaluation_arguments(parser: argparse.ArgumentParser):
         "quadratically spaced timesteps, which `--abduction implicit` inverts at few steps as well.",
     )
     models.add_argument(
+        "--mixed_precision",
+        choices=["no", "bf16"],
+        default="no",
+        help="`bf16` runs Diff-SCM's networks under autocast. The metric models always compute in float32.",
+    )
+    models.add_argument(
         "--metric_models",
         default="checkpoints/diffscm-mnist-metrics",
         help="Folder that `train_metric_models.py` wrote: VAE, autoencoders, oracle.",

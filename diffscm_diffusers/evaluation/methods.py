@@ -97,12 +97,13 @@ def create_method(
 
         def generate(index):
             images, intervention = factuals.images(index), pairs.intervention[index]
-            images = estimate(images, intervention, **steps, output_type="pt").images
-            if averaging is None:
-                return images
-            # The same draws for every chunk, so that none depends on which were generated before.
-            generator = torch.Generator().manual_seed(args.seed)
-            return pipe.posterior_mean(images, intervention, **averaging, generator=generator, output_type="pt")
+            with scorer.accelerator.autocast():
+                images = estimate(images, intervention, **steps, output_type="pt").images
+                if averaging is None:
+                    return images
+                # The same draws for every chunk, so that none depends on which were generated before.
+                generator = torch.Generator().manual_seed(args.seed)
+                return pipe.posterior_mean(images, intervention, **averaging, generator=generator, output_type="pt")
 
     elif name in METHODS:
         baseline = load_baseline(name, args).to(pipe.device)
@@ -214,6 +215,7 @@ def pipeline_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> d
         "pretrained_model_name_or_path": args.pretrained_model_name_or_path,
         "weights": fingerprint(pipe),
         "scheduler": type(pipe.scheduler).__name__,
+        "mixed_precision": args.mixed_precision,
         **step_settings(args, pipe),
     }
 

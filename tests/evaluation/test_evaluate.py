@@ -8,6 +8,7 @@ import socket
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
 from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
@@ -285,3 +286,29 @@ class TestPosteriorMean:
         argv = to_argv({**flags, "output_dir": tmp_path / "out"})
         with pytest.raises(ValueError, match="`timestep` takes a whole number from 0 to 19, got 20"):
             evaluate.main([*argv, "--methods", "diffscm", "--posterior_mean", "20", "2"])
+
+
+def test_bf16_is_autocast_around_the_call(flags, finished, fresh_accelerator, tmp_path):
+    samples = run(flags, tmp_path, ["diffscm"], mixed_precision="bf16")
+    folder = tmp_path / "counterfactuals" / "diffscm"
+    counterfactual, _ = read_chunks(folder)
+
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+    factual, _ = read_chunks(finished[0] / "counterfactuals" / "factual")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = pipe(factual, samples["intervention"].tolist(), output_type="pt").images
+    torch.testing.assert_close(counterfactual, expected)
+    float32, _ = read_chunks(finished[0] / "counterfactuals" / "diffscm")
+    assert 0 < (counterfactual - float32).abs().max() < 0.1
+
+    # Whatever they were made in, images are judged in float32.
+    seen = MetricModels.from_pretrained(flags["metric_models"]).oracle(counterfactual).argmax(1)
+    assert samples["effectiveness"].astype(bool).tolist() == (seen.numpy() == samples["intervention"]).tolist()
+    assert json.loads((folder / "settings.json").read_text())["mixed_precision"] == "bf16"
+
+
+def test_precisions_are_not_mixed_in_one_folder(flags, fresh_accelerator, tmp_path):
+    run(flags, tmp_path, ["diffscm"], max_samples=2)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match="`mixed_precision` 'no' there and 'bf16' here"):
+        run(flags, tmp_path, ["diffscm"], max_samples=2, mixed_precision="bf16")

@@ -30,6 +30,14 @@ def run(flags: dict, output_dir, scales, **more):
     return json.loads((output_dir / "search.json").read_text())
 
 
+def load_factuals(flags: dict) -> torch.Tensor:
+    """The images that `run` starts from, in its order."""
+    argv = to_argv({**flags, "output_dir": "unused", "split": "test", "train_split": "train"})
+    args = search_guidance_scale.parse_args(argv)
+    _, factuals, _ = search_guidance_scale.load_pairs_and_images(args, 3, (1, 8, 8), False)
+    return factuals.images(slice(None))
+
+
 def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict:
     interval = {"mean": cld, "low": cld - half_width, "high": cld + half_width}
     return {"cld": interval, "effectiveness": {"mean": effectiveness}}
@@ -53,6 +61,16 @@ def test_chosen_is_the_smallest_scale_within_a_standard_error_of_the_lowest_cld(
     assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.04)}, 0.99) == 3
 
 
+def test_bf16_is_autocast_around_abduction_and_prediction(flags, fresh_accelerator, tmp_path):
+    search = run(flags, tmp_path, [3], mixed_precision="bf16")
+    assert search["settings"]["mixed_precision"] == "bf16"
+    samples = pd.read_csv(tmp_path / "search.csv")
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = pipe(load_factuals(flags), samples["intervention"].tolist(), 3, output_type="pt").images
+    torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / "scale-3")[0], expected)
+
+
 def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, checkpoint, tmp_path):
     abduct = DiffSCMCounterfactualPipeline.abduct
     with mock.patch.object(DiffSCMCounterfactualPipeline, "abduct", autospec=True, side_effect=abduct) as counted:
@@ -68,17 +86,10 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
     )
 
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
-    _, factuals, _ = search_guidance_scale.load_pairs_and_images(
-        search_guidance_scale.parse_args(
-            to_argv({**flags, "output_dir": tmp_path, "split": "test", "train_split": "train"})
-        ),
-        3,
-        (1, 8, 8),
-        False,
-    )
+    factuals = load_factuals(flags)
     intervention = torch.tensor(samples["intervention"][:12].to_numpy())
     for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
-        expected = pipe(factuals.images(slice(None)), intervention, guidance_scale=scale, output_type="pt").images
+        expected = pipe(factuals, intervention, guidance_scale=scale, output_type="pt").images
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
 
 
