@@ -36,7 +36,7 @@ def test_everything_is_measured(benchmark, flags, tmp_path, monkeypatch, capsys)
 
     results = json.loads((tmp_path / "results.json").read_text())
     summaries = [*results["stock"]["seconds_per_counterfactual"].values(), results["stock"]["stock_over_pipeline"]]
-    summaries += [results["stock"]["pipeline_over_networks"]]
+    summaries += [results["stock"]["pipeline_over_networks"], results["paper"]["float32_over_bf16"]]
     summaries += [*results["paper"]["seconds_per_counterfactual"].values(), *results["paper"]["paper_over"].values()]
     for summary in summaries:
         for clock in ("elapsed", "processor"):
@@ -65,6 +65,12 @@ def test_bare_calls_are_those_of_the_pipeline(benchmark, inputs):
     assert (denoiser, classifier) == expected
 
 
-def test_more_factuals_than_there_are_are_refused(benchmark, flags):
-    with pytest.raises(ValueError, match="`--batch_size` takes at most the images of `--dataset`, 2, got 3"):
-        benchmark.main([*flags, "--batch_size", "3"])
+def test_factuals_come_over_and_over(benchmark, flags):
+    _, factuals, _ = benchmark.load_pipeline(benchmark.parse_args([*flags, "--batch_size", "3"]))
+    assert len(factuals) == 3
+    assert torch.equal(factuals[2], factuals[0]) and not torch.equal(factuals[1], factuals[0])
+
+
+def test_a_folder_without_factuals_is_refused(benchmark, flags, tmp_path):
+    with pytest.raises(ValueError, match="`--dataset` takes a folder of PNG files, got"):
+        benchmark.main([*flags, "--dataset", str(tmp_path)])
