@@ -64,7 +64,7 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
             The predicted images: PIL, an array `(batch, height, width, channels)` or a tensor
             `(batch, channels, height, width)`, the last two in [0, 1].
         exogenous_noise (`torch.Tensor`):
-            The noise that the images were predicted from, float32, one per factual image (not per target); see
+            The noise that the images were predicted from, one per factual image (not per target); see
             [`DiffSCMAbductionOutput`].
         log_probs (`torch.Tensor`, *optional*):
             `log p(y_cf | x)` of each predicted image under the anti-causal predictor at its lowest noise level,
@@ -495,8 +495,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Whether to return a [`DiffSCMAbductionOutput`] or only the exogenous noise.
 
         Returns:
-            `torch.Tensor` or [`DiffSCMAbductionOutput`]: the exogenous noise, float32, shape `(num_factuals, channels,
-            height, width)`.
+            `torch.Tensor` or [`DiffSCMAbductionOutput`]: the exogenous noise, of the type and shape given there.
         """
         num_inference_steps, abduction = self.prepare_settings(
             preset, num_inference_steps=num_inference_steps, abduction=abduction
@@ -677,9 +676,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         A counterfactual is one image, with every speck that its exogenous noise holds. Noise of level `t` hides the
         fine features, which the networks then fill in by their expectation, Tweedie's formula
-        ([Efron, 2011](https://doi.org/10.1198/jasa.2011.tm11181)) with the guided prediction of Alg. 1. The mean is
-        smoother than a real image, most so where details could have been others; it is the estimate with the least
-        squared error.
+        ([Efron, 2011](https://doi.org/10.1198/jasa.2011.tm11181)) with the guided prediction of Alg. 1, clipped to the
+        range of images. Guidance acts at `timestep`, whatever a preset's interval. The mean is smoother than a real
+        image, most so where details could have been others; it is the estimate with the least squared error.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):

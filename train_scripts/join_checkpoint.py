@@ -55,7 +55,7 @@ def main(argv=None):
     if folder.exists():
         raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
     dtype = getattr(torch, args.dtype)
-    denoiser = DDPMPipeline.from_pretrained(args.denoiser, torch_dtype=dtype)
+    denoiser = DDPMPipeline.from_pretrained(args.denoiser, dtype=dtype, use_safetensors=True)
     num_train_timesteps = denoiser.scheduler.config.num_train_timesteps
     if args.num_inference_steps is not None and args.num_inference_steps > num_train_timesteps:
         raise ValueError(
@@ -68,7 +68,7 @@ def main(argv=None):
     }
     pipeline = DiffSCMCounterfactualPipeline(
         unet=denoiser.unet,
-        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier, torch_dtype=dtype),
+        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier, dtype=dtype, use_safetensors=True),
         scheduler=denoiser.scheduler,
         **{name: value for name, value in defaults.items() if value is not None},
     )

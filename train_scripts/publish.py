@@ -86,6 +86,7 @@ def collect_files(pipeline: DiffSCMCounterfactualPipeline, folder: Path, staging
             component.save_pretrained(staging / name)
         elif isinstance(component, ModelMixin) and variant is not None:
             component.to(VARIANTS[variant]).save_pretrained(staging / name, variant=variant)
+            (staging / name / component.config_name).unlink()  # the checkpoint has it, without this disk's paths
     pipeline.save_config(staging)
 
     paths = {

@@ -76,10 +76,11 @@ def check_updatable(args: argparse.Namespace):
             f"{args.pretrained_model_name_or_path!r}."
         )
     names = ("preset", "num_inference_steps", "abduction", "guidance_interval")
-    if any(getattr(args, name) is not None for name in names) or args.scheduler != "checkpoint":
+    changed = any(getattr(args, name) is not None for name in names)
+    if changed or args.scheduler != "checkpoint" or args.mixed_precision != "no":
         raise ValueError(
             "`--update_checkpoint` stores a scale that holds for the checkpoint's own settings: leave out "
-            f"{', '.join(f'`--{name}`' for name in names)} and `--scheduler`."
+            f"{', '.join(f'`--{name}`' for name in names)}, `--scheduler` and `--mixed_precision`."
         )
 
 

@@ -65,7 +65,7 @@ def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
             "`--from_unet` is the whole source of the model: leave out `--pretrained_model_name_or_path` and "
             "`--model_config_name_or_path`."
         )
-    unet = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir).unet
+    unet = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True).unet
     if args.resolution not in (unet.config.sample_size, None):
         raise ValueError(
             f"`--resolution` is the denoiser's, {unet.config.sample_size}, with `--from_unet`; got {args.resolution}."

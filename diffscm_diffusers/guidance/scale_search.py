@@ -57,8 +57,8 @@ class GuidanceScaleSearch:
     grows with its scale, and bisection of the scale's logarithm leads to the one wanted. A scale at which the
     anti-causal predictor gives the target a probability below `target_probability` counts as too low.
 
-    The noise is abducted once, so `n` candidates cost `n` predictions and one abduction. Of all candidates the one
-    with the lowest CLD is returned.
+    The noise is abducted once, so `n` candidates cost `n` predictions and one abduction. Of the candidates that give
+    the target its probability, or of all where none does, the one with the lowest CLD is returned.
 
     Whoever scores the result by CLD takes another encoder than the search's: a search fits its own judge.
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Metrics of counterfactual images, in the style of torchmetrics: `pip install diffscm-diffusers[eval]`."""
+"""Metrics of counterfactual images, in the style of torchmetrics: `pip install -e .[eval]`."""
 
 from .composition import Composition
 from .counterfactual_latent_divergence import CounterfactualLatentDivergence

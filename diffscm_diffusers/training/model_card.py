@@ -53,7 +53,7 @@ As published on the Hub it also loads without `diffscm_diffusers`, by the code i
 ```python
 from diffusers import DiffusionPipeline
 
-pipe = DiffusionPipeline.from_pretrained("{{ name }}", trust_remote_code=True)
+pipe = DiffusionPipeline.from_pretrained("{{ hub_name }}", trust_remote_code=True)
 ```
 
 ## Intended use
@@ -184,6 +184,7 @@ def make_model_card(
         template_str=TEMPLATE,
         title=title,
         name=name,
+        hub_name=f"user/{title}",
         cause=cause,
         effect=effect,
         dataset=dataset,

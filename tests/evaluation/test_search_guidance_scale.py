@@ -148,6 +148,7 @@ def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
         ({"pretrained_model_name_or_path": "someone/diffscm"}, "takes a local folder"),
         ({"num_inference_steps": 3}, "leave out .* `--num_inference_steps`"),
         ({"abduction": "source"}, "leave out .* `--abduction`"),
+        ({"mixed_precision": "bf16"}, "leave out .* `--mixed_precision`"),
     ],
 )
 def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, change, message):

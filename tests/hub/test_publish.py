@@ -60,8 +60,9 @@ def results(hub, run, checkpoint, tmp_path_factory):
 def test_repository_holds_the_checkpoint_and_the_projects_own_code(hub, results, checkpoint):
     files = hub.files("ada/published")
     for name in ("unet", "classifier"):
-        weights = f"{name}/diffusion_pytorch_model.safetensors"
-        assert files[weights] == (checkpoint / weights).read_bytes()
+        for path in (f"{name}/diffusion_pytorch_model.safetensors", f"{name}/config.json"):
+            assert files[path] == (checkpoint / path).read_bytes()
+    assert not any(str(checkpoint).encode() in content for content in files.values())
     code = {
         "pipeline.py": "pipelines/pipeline_diffscm_counterfactual.py",
         "classifier/anticausal_classifier_2d.py": "diffscm_diffusers/models/anticausal_classifier_2d.py",

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import ModelCard
+from safetensors.torch import load_file
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 
@@ -53,8 +54,6 @@ def test_defaults_are_the_pipelines_where_no_flag_is_given(flags):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_are_saved_in_the_type_asked_for(flags, dtype):
-    from safetensors.torch import load_file
-
     join({**flags, "dtype": dtype})
     for component in ("unet", "classifier"):
         weights = load_file(flags["output_dir"] / component / "diffusion_pytorch_model.safetensors")
@@ -76,6 +75,16 @@ def test_components_of_different_images_are_refused(flags, tmp_path, model_confi
     with pytest.raises(ValueError, match="`classifier` takes the images of `unet`, whose `sample_size` is 8"):
         join({**flags, "classifier": tmp_path / "other"})
     assert not flags["output_dir"].parent.exists()
+
+
+@pytest.mark.parametrize("weights", ["denoiser/unet", "classifier"])
+def test_pickles_are_refused(flags, tmp_path, weights):
+    (file,) = (tmp_path / weights).glob("*.safetensors")
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    with pytest.raises(OSError, match="safetensors"):
+        join(flags)
+    assert not flags["output_dir"].exists()
 
 
 def test_more_steps_than_training_steps_are_refused(flags):
