@@ -1,0 +1,8 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import os
+
+
+# Without it, the last digits of MKL's sums depend on where in memory a tensor lies, and tests compare processes bit by
+# bit. Set before torch is imported; processes that tests start inherit it.
+os.environ.setdefault("MKL_CBWR", "AUTO")
