@@ -106,14 +106,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     Parameters:
         unet ([`UNet2DModel`]):
             An unconditional denoiser. One with a learned variance (twice as many output channels) is taken as well;
-            the variance is not used.
+            the variance is not used. Both networks are put in evaluation mode.
         classifier ([`AntiCausalClassifier2DModel`]):
             The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`.
         scheduler ([`SchedulerMixin`]):
-            The noise schedule that `unet` was trained with. It is converted to a [`DDIMScheduler`], or its own
-            subclass of that, without `clip_sample` and `thresholding`: where the predicted image is clipped, the map
-            from noise to image cannot be inverted. [`DiffSCMDDIMScheduler`] is one with more timestep spacings. A
-            [`DiffSCMBELMScheduler`], whose moves are inverted exactly at no further cost, is kept.
+            The noise schedule that `unet` was trained with, one of betas. It is converted to a [`DDIMScheduler`], or
+            its own subclass of that, without `clip_sample` and `thresholding`: where the predicted image is clipped,
+            the map from noise to image cannot be inverted. [`DiffSCMDDIMScheduler`] is one with more timestep
+            spacings. A [`DiffSCMBELMScheduler`], whose moves are inverted exactly at no further cost, is kept.
         inverse_scheduler ([`DiffSCMDDIMInverseScheduler`] or [`DiffSCMBELMScheduler`], *optional*):
             Runs `scheduler`'s moves upwards. By default it is made from `scheduler`'s configuration.
         default_guidance_scale (`float`, *optional*, defaults to 1.0):
@@ -126,8 +126,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     Raises:
         ValueError: if `unet` and `classifier` take images of another size or number of channels, if `unet` is
-            class-conditional, if `inverse_scheduler` does not match `scheduler`, or if `presets` holds other
-            arguments.
+            class-conditional, if `scheduler` has no betas, if `inverse_scheduler` does not match it, or if `presets`
+            holds other arguments.
     """
 
     model_cpu_offload_seq = "unet"
@@ -152,8 +152,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 inverse_scheduler = scheduler.from_config(scheduler.config, reverse=True)
         else:
             # make sure scheduler can always be converted to an invertible DDIM
+            if "beta_schedule" not in scheduler.config:
+                raise ValueError(f"`scheduler` takes a noise schedule of betas, got a {type(scheduler).__name__}.")
+            settings = {"clip_sample": False, "thresholding": False}
+            if scheduler.config.beta_schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
+                # DDPMScheduler knows more of them than DDIMScheduler.
+                settings |= {"beta_schedule": "linear", "trained_betas": scheduler.betas.tolist()}
             ddim_class = type(scheduler) if isinstance(scheduler, DDIMScheduler) else DDIMScheduler
-            scheduler = ddim_class.from_config(scheduler.config, clip_sample=False, thresholding=False)
+            scheduler = ddim_class.from_config(scheduler.config, **settings)
             if inverse_scheduler is None:
                 # Imported here only: a saved pipeline brings its inverse scheduler with it.
                 from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
@@ -177,15 +183,17 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     f"`{name}` is {classifier.config[name]}."
                 )
         for name, settings in (presets or {}).items():
-            if not set(settings) <= set(self._preset_arguments):
+            if not isinstance(settings, dict) or not set(settings) <= set(self._preset_arguments):
                 raise ValueError(
-                    f"`presets` takes values of {', '.join(self._preset_arguments)}, got {list(settings)} for "
-                    f"{name!r}."
+                    f"`presets` takes dictionaries with values of {', '.join(self._preset_arguments)}, got "
+                    f"{settings!r} for {name!r}."
                 )
 
+        # Dropout and batch statistics would make an image depend on chance and on its batch.
         self.register_modules(
-            unet=unet, classifier=classifier, scheduler=scheduler, inverse_scheduler=inverse_scheduler
+            unet=unet.eval(), classifier=classifier.eval(), scheduler=scheduler, inverse_scheduler=inverse_scheduler
         )
+        self.check_schedulers()
         self.register_to_config(
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
@@ -238,6 +246,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`image` takes images of one shape, got {sorted({tuple(i.shape) for i in images})}.")
 
         channels, height, width = self.image_shape
+        if images[0].ndim < 2:
+            raise ValueError(f"`image` takes images of two or more axes, got shape {tuple(images[0].shape)}.")
         if isinstance(images[0], np.ndarray):
             images = torch.from_numpy(np.stack(images))
             # Greyscale arrays may come without an axis for the channel.
@@ -304,7 +314,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def prepare_guidance_scale(self, guidance_scale: float | list[float] | torch.Tensor) -> list[float]:
         """Checks guidance scales and returns them as a list: of one for all images, or of one per image."""
-        scales = guidance_scale.tolist() if torch.is_tensor(guidance_scale) else guidance_scale
+        is_array = isinstance(guidance_scale, (torch.Tensor, np.ndarray, np.generic))
+        scales = guidance_scale.tolist() if is_array else guidance_scale
         scales = list(scales) if isinstance(scales, (list, tuple)) else [scales]
         if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in scales):
             raise ValueError(
@@ -314,13 +325,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def split_batch(self, sample: torch.Tensor, batch_size: int | None) -> tuple[torch.Tensor, ...]:
         """Splits a batch into parts that the networks see one after another."""
-        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise ValueError(f"`batch_size` takes a whole number of at least 1, got {batch_size!r}.")
         return sample.split(batch_size or len(sample))
 
     def prepare_settings(self, preset: str | None, **arguments) -> list:
         """Completes `_preset_arguments`: what a call gives goes before its preset, that before the defaults."""
-        if preset is not None and preset not in self.config.presets:
+        if preset is not None and preset not in list(self.config.presets):
             raise ValueError(f"`preset` takes one of {sorted(self.config.presets)}, got {preset!r}.")
         settings = {
             "num_inference_steps": self.config.default_num_inference_steps,
@@ -336,14 +347,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`strength` takes a number in (0, 1], got {strength!r}.")
         if abduction not in (None, "source", "destination", "implicit"):
             raise ValueError(f"`abduction` takes 'source', 'destination' or 'implicit', got {abduction!r}.")
+        self.check_schedulers()
         if isinstance(self.scheduler, DDIMScheduler):
             evaluate_at = "destination" if abduction == "implicit" else abduction
             self.inverse_scheduler.set_timesteps(num_inference_steps, evaluate_at=evaluate_at)
-            if self.scheduler.config.clip_sample or self.scheduler.config.thresholding:
-                raise ValueError(
-                    "`scheduler` takes a DDIMScheduler without `clip_sample` and `thresholding`: they make the map "
-                    "from noise to image impossible to invert."
-                )
             if not self.inverse_scheduler.levels_are_consecutive:
                 # DDIMScheduler's stride is num_train_timesteps // num_inference_steps wherever its timesteps lie.
                 raise ValueError(
@@ -360,7 +367,32 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         else:
             self.inverse_scheduler.set_timesteps(num_inference_steps)
         self.scheduler.set_timesteps(num_inference_steps)
+        num_moves = round(num_inference_steps * strength)
+        if num_moves < self.scheduler.order:
+            raise ValueError(
+                f"`strength` {strength} of `num_inference_steps` {num_inference_steps} makes {num_moves} step(s), but "
+                f"{type(self.scheduler).__name__} takes at least {self.scheduler.order}."
+            )
+        return num_moves
 
+    def check_schedulers(self):
+        """Checks that the scheduler's moves can be inverted, and that the inverse scheduler makes the same ones."""
+        scheduler, inverse_scheduler = self.scheduler, self.inverse_scheduler
+        if isinstance(scheduler, DDIMScheduler):
+            fit = hasattr(type(inverse_scheduler), "levels_are_consecutive")
+        else:
+            fit = [s.config.get("reverse") for s in (scheduler, inverse_scheduler)] == [False, True]
+        if not fit:
+            raise ValueError(
+                "`scheduler` takes a DDIMScheduler beside a DiffSCMDDIMInverseScheduler, or a DiffSCMBELMScheduler "
+                f"beside its reverse, got {type(scheduler).__name__} and {type(inverse_scheduler).__name__}. Give "
+                "another one to a new pipeline, which converts it."
+            )
+        if scheduler.config.get("clip_sample") or scheduler.config.get("thresholding"):
+            raise ValueError(
+                "`scheduler` takes a DDIMScheduler without `clip_sample` and `thresholding`: they make the map "
+                "from noise to image impossible to invert."
+            )
         for name in (
             "num_train_timesteps",
             "prediction_type",
@@ -369,21 +401,34 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             "set_alpha_to_one",
             "rescale_betas_zero_snr",
         ):
-            if self.scheduler.config.get(name) != self.inverse_scheduler.config.get(name):
+            if scheduler.config.get(name) != inverse_scheduler.config.get(name):
                 raise ValueError(
                     f"`inverse_scheduler` must run `scheduler`'s moves upwards, but `{name}` is "
-                    f"{self.inverse_scheduler.config.get(name)!r} there and {self.scheduler.config.get(name)!r} here. "
+                    f"{inverse_scheduler.config.get(name)!r} there and {scheduler.config.get(name)!r} here. "
                     "Make it with `from_config(pipe.scheduler.config)`."
                 )
-        if not torch.equal(self.scheduler.alphas_cumprod.cpu(), self.inverse_scheduler.alphas_cumprod.cpu()):
+        if not torch.equal(scheduler.alphas_cumprod.cpu(), inverse_scheduler.alphas_cumprod.cpu()):
             raise ValueError("`inverse_scheduler` and `scheduler` have different betas.")
-        num_moves = round(num_inference_steps * strength)
-        if num_moves < self.scheduler.order:
+
+    def check_guided_timesteps(self, guidance_interval: tuple[int, int] | None, num_moves: int):
+        """Checks that guidance has a step to act in: without any, a counterfactual would be a reconstruction."""
+        timesteps = self.scheduler.timesteps[-num_moves:].tolist()
+        low, high = guidance_interval or (0, self.scheduler.config.num_train_timesteps)
+        if not any(low <= timestep <= high for timestep in timesteps):
             raise ValueError(
-                f"`strength` {strength} of `num_inference_steps` {num_inference_steps} makes {num_moves} step(s), but "
-                f"{type(self.scheduler).__name__} takes at least {self.scheduler.order}."
+                f"`guidance_interval` {guidance_interval} holds none of the prediction's timesteps, from "
+                f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."
             )
-        return num_moves
+
+    def check_averaging(self, timestep: int, num_draws: int):
+        """Checks at which noise level, and over how many draws, a posterior mean is taken."""
+        last = self.scheduler.config.num_train_timesteps - 1
+        if type(timestep) is not int or not 0 <= timestep <= last:
+            raise ValueError(f"`timestep` takes a whole number from 0 to {last}, got {timestep!r}.")
+        if type(num_draws) is not int or num_draws < 2 or num_draws % 2:
+            raise ValueError(f"`num_draws` takes an even number of at least 2, got {num_draws!r}.")
+        if self.scheduler.alphas_cumprod[timestep] == 0 and self.scheduler.config.prediction_type == "epsilon":
+            raise ValueError(f"`timestep` takes a level with a trace of the image, but {timestep} is pure noise.")
 
     def check_inputs(
         self,
@@ -403,7 +448,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"{num_images} image(s)."
             )
         if guidance_interval is not None:
-            is_pair = isinstance(guidance_interval, (tuple, list)) and len(guidance_interval) == 2
+            is_pair = isinstance(guidance_interval, (tuple, list)) and list(map(type, guidance_interval)) == [int, int]
             last = self.scheduler.config.num_train_timesteps - 1
             if not is_pair or not 0 <= guidance_interval[0] <= guidance_interval[1] <= last:
                 raise ValueError(
@@ -590,7 +635,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if not torch.is_tensor(exogenous_noise):
             raise TypeError(f"`exogenous_noise` takes a tensor, got {type(exogenous_noise).__name__}.")
         shapes = [self.image_shape, (self.scheduler.order, *self.image_shape)]
-        if len(exogenous_noise) == 0 or tuple(exogenous_noise.shape[1:]) not in shapes[: self.scheduler.order]:
+        if tuple(exogenous_noise.shape[1:]) not in shapes[: self.scheduler.order] or len(exogenous_noise) == 0:
             raise ValueError(
                 f"`exogenous_noise` takes the shape (num_factuals, {', '.join(map(str, self.image_shape))}), got "
                 f"{tuple(exogenous_noise.shape)}."
@@ -607,15 +652,17 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             output_type,
             callback_on_step_end_tensor_inputs,
         )
+        scales = self.prepare_guidance_scale(guidance_scale)
+        guided = max(scales) > 0
         num_moves = self.prepare_timesteps(num_inference_steps, strength)
+        if guided:
+            self.check_guided_timesteps(guidance_interval, num_moves)
 
         exogenous_noise = exogenous_noise.to(self._execution_device)
         if exogenous_noise.ndim == 4:
             exogenous_noise = exogenous_noise.float()
         num_images = len(exogenous_noise) if targets is None else max(len(exogenous_noise), len(targets))
         batches = self.split_batch(exogenous_noise.expand(num_images, *exogenous_noise.shape[1:]), batch_size)
-        scales = self.prepare_guidance_scale(guidance_scale)
-        guided = max(scales) > 0
         if len(scales) == 1:
             scale_batches = scales * len(batches)
         else:
@@ -645,7 +692,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                         sample = callback_on_step_end(self, i, timestep, callback_kwargs).pop("sample", sample)
                     progress_bar.update()
                 # the image itself, in the range of images: what `postprocess` will show
-                sample = self.scheduler.scale_model_input(sample).float().clamp(-1, 1)
+                sample = self.scheduler.scale_model_input(sample).float()
+                if not sample.isfinite().all():
+                    raise ValueError(
+                        "The prediction is not finite: lower `guidance_scale`, or compute in float32. "
+                        f"`guidance_scale` was {guidance_scale!r}."
+                    )
+                sample = sample.clamp(-1, 1)
                 images.append(sample)
                 if guided:
                     log_probs.append(self.classifier.log_prob(sample, 0, target))
@@ -715,16 +768,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         (guidance_scale,) = self.prepare_settings(preset, guidance_scale=guidance_scale)
         samples, targets = self.prepare_image(image), self.prepare_intervention(intervention)
         self.check_inputs(len(samples), targets, guidance_scale, None, 0.0, output_type, [])
-        last = self.scheduler.config.num_train_timesteps - 1
-        if not isinstance(timestep, int) or not 0 <= timestep <= last:
-            raise ValueError(f"`timestep` takes a whole number from 0 to {last}, got {timestep!r}.")
-        if not isinstance(num_draws, int) or num_draws < 2 or num_draws % 2:
-            raise ValueError(f"`num_draws` takes an even number of at least 2, got {num_draws!r}.")
+        self.check_averaging(timestep, num_draws)
         alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
         alpha, sigma = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
         prediction_type = self.scheduler.config.prediction_type
-        if alpha == 0 and prediction_type == "epsilon":
-            raise ValueError(f"`timestep` takes a level with a trace of the image, but {timestep} is pure noise.")
 
         num_images = max(len(samples), len(targets))
         scales = self.prepare_guidance_scale(guidance_scale)
@@ -781,13 +828,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             shared_noise (`bool`, *optional*, defaults to `False`):
                 Whether every class starts from the same noise, which shows the effect of the class alone (paper, Fig.
                 5), or from fresh noise.
-            kwargs: The other arguments of [`~DiffSCMCounterfactualPipeline.predict`].
+            kwargs: The other arguments of [`~DiffSCMCounterfactualPipeline.predict`], but for `strength`.
 
         Returns:
             [`DiffSCMCounterfactualPipelineOutput`] or `tuple`.
         """
-        if not isinstance(num_images, int) or num_images < 1:
+        if type(num_images) is not int or num_images < 1:
             raise ValueError(f"`num_images` takes a whole number of at least 1, got {num_images!r}.")
+        if kwargs.get("strength", 1) != 1:
+            raise ValueError(f"`strength` takes 1 for noise that is drawn, got {kwargs['strength']!r}.")
         targets = self.prepare_intervention(intervention)
         num_draws = num_images if shared_noise else num_images * len(targets)
         noise = randn_tensor(
@@ -848,7 +897,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 it
                 draws fresh noise in every step, and so forgets part of the exogenous noise.
             generator (`torch.Generator`, *optional*): Makes the draws of `eta > 0` reproducible.
-            batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
+            batch_size (`int`, *optional*):
+                The most images that the networks see at once. Default: all. The draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
                 Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
@@ -870,7 +920,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 of `num_inference_steps`, `guidance_scale`, `guidance_interval` and `abduction` that are not given.
 
         Raises:
-            ValueError: if an argument is out of its range or does not fit the others.
+            ValueError:
+                if an argument is out of its range or does not fit the others, if guidance has no step to act in, or if
+                the prediction is not finite.
             TypeError: if an argument is of another type.
 
         Examples:
@@ -896,6 +948,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             output_type,
             callback_on_step_end_tensor_inputs,
         )
+        num_moves = self.prepare_timesteps(num_inference_steps, strength, abduction)
+        if max(self.prepare_guidance_scale(guidance_scale)) > 0:
+            self.check_guided_timesteps(guidance_interval, num_moves)
         abducted = self.abduct(image, num_inference_steps, strength, batch_size, abduction, return_dict=True)
         output = self.predict(
             abducted.exogenous_noise,
@@ -911,5 +966,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
             guidance_interval=guidance_interval,
         )
-        output.abduction = abducted
-        return output if return_dict else tuple(output.values())
+        if not return_dict:
+            return (output.images, output.exogenous_noise, output.log_probs)
+        return DiffSCMCounterfactualPipelineOutput(
+            images=output.images,
+            exogenous_noise=output.exogenous_noise,
+            log_probs=output.log_probs,
+            abduction=abducted,
+        )

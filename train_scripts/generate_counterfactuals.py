@@ -107,15 +107,18 @@ def main(argv=None):
     has_classes = args.label_column is not None
     classes = match_classes(dataset.features[args.label_column].names, names) if has_classes else None
     interventions = Interventions(args.interventions, names, has_classes, args.seed)
-    guidance_scale, num_inference_steps, abduction = pipe.prepare_settings(
+    guidance_scale, num_inference_steps, abduction, guidance_interval = pipe.prepare_settings(
         args.preset,
         guidance_scale=args.guidance_scale,
         num_inference_steps=args.num_inference_steps,
         abduction=None,
+        guidance_interval=None,
     )
     if guidance_scale == 0:
         raise ValueError("`--guidance_scale` is needed: the checkpoint's own is 0, which makes reconstructions.")
-    pipe.prepare_timesteps(num_inference_steps, args.strength, abduction)  # refuses them before any file is written
+    # Refused before any file is written.
+    num_moves = pipe.prepare_timesteps(num_inference_steps, args.strength, abduction)
+    pipe.check_guided_timesteps(guidance_interval, num_moves)
 
     chunks = ChunkFolder(Path(args.output_dir, "data"), args.split)
     data_flags = ("dataset_name", "dataset_config_name", "train_data_dir", "split", "image_column", "label_column")

@@ -92,6 +92,7 @@ def create_method(
         averaging = None
         if args.posterior_mean is not None:
             timestep, num_draws = args.posterior_mean
+            pipe.check_averaging(timestep, num_draws)
             averaging = {"timestep": timestep, "num_draws": num_draws, "guidance_scale": guidance_scale}
             settings["posterior_mean"] = averaging
 
@@ -145,12 +146,30 @@ def create_method(
 def create_search(
     args: Namespace, pipe: DiffSCMCounterfactualPipeline, reference: LabelledImages, scorer: Scorer
 ) -> tuple[GuidanceScaleSearch, dict]:
-    """Makes the search for each image's guidance scale that `--search_scale` asks for, and says what it depends on."""
+    """
+    Makes the search for each image's guidance scale that `--search_scale` asks for, and says what it depends on.
+
+    Raises:
+        ValueError: if `--guidance_scale` is given too, or if `--search_scale` is neither the word pixels alone nor
+            folders of VAEs other than the one that scores.
+    """
     if args.guidance_scale is not None:
         raise ValueError("`--guidance_scale` and `--search_scale` exclude each other, got both.")
     encode, settings = None, {"encoder": args.search_scale}
     if args.search_scale != ["pixels"]:
-        vaes = [LatentVAE.from_pretrained(name, use_safetensors=True).to(pipe.device) for name in args.search_scale]
+        takes = "`--search_scale` takes the word pixels alone, or folders that hold a VAE, such as outputs/metrics/vae"
+        if "pixels" in args.search_scale:
+            raise ValueError(f"{takes}, got {args.search_scale}.")
+        vaes = []
+        for name in args.search_scale:
+            try:
+                class_name = LatentVAE.load_config(name).get("_class_name")
+                if class_name != "LatentVAE":
+                    # Loaded all the same, it would have random weights.
+                    raise ValueError(f"it holds {class_name}.")
+                vaes.append(LatentVAE.from_pretrained(name, use_safetensors=True).to(pipe.device))
+            except (KeyError, OSError, ValueError) as error:
+                raise ValueError(f"{takes}, got {name!r}: {error}") from error
         settings["weights"] = [fingerprint(vae) for vae in vaes]
         if fingerprint(scorer.models.vae) in settings["weights"]:
             raise ValueError(
@@ -224,4 +243,7 @@ def step_settings(args: Namespace, pipe: DiffSCMCounterfactualPipeline) -> dict:
     """The arguments of Diff-SCM's call that say which steps it makes."""
     names = ("num_inference_steps", "guidance_interval", "abduction")
     values = pipe.prepare_settings(args.preset, **{name: getattr(args, name) for name in names})
+    num_inference_steps, guidance_interval, abduction = values
+    # Refused before any file is written.
+    pipe.check_guided_timesteps(guidance_interval, pipe.prepare_timesteps(num_inference_steps, 1.0, abduction))
     return dict(zip(names, values, strict=True))

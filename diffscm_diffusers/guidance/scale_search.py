@@ -10,6 +10,7 @@ import torch
 from diffusers.utils import BaseOutput
 
 from diffscm_diffusers.metrics.functional.counterfactual_latent_divergence import (
+    check_latents,
     check_reference,
     find_floor,
     gaussian_divergence,
@@ -79,6 +80,7 @@ class GuidanceScaleSearch:
 
     Raises:
         ValueError: if the references are not as described, or the other arguments are out of their range.
+        TypeError: if the references are no tensors, or `encode` is no function.
 
     Example:
 
@@ -100,6 +102,11 @@ class GuidanceScaleSearch:
         num_candidates: int = 5,
         target_probability: float = 0.999,
     ):
+        for name, value in (("reference_images", reference_images), ("reference_class", reference_class)):
+            if not torch.is_tensor(value):
+                raise TypeError(f"`{name}` takes a tensor, got {type(value).__name__}.")
+        if encode is not None and not callable(encode):
+            raise TypeError(f"`encode` takes a function, got {encode!r}.")
         if tuple(reference_images.shape[1:]) != pipe.image_shape or len(reference_images) == 0:
             raise ValueError(
                 f"`reference_images` takes images of shape {pipe.image_shape}, got a batch of shape "
@@ -111,11 +118,13 @@ class GuidanceScaleSearch:
                 f"`reference_images` takes floats in [0, 1], got {reference_images.dtype} from {low:.4g} to "
                 f"{high:.4g}."
             )
-        if len(scale_range) != 2 or not 0 < scale_range[0] < scale_range[1] < float("inf"):
+        is_pair = isinstance(scale_range, (tuple, list)) and len(scale_range) == 2
+        is_pair = is_pair and all(isinstance(scale, (int, float)) for scale in scale_range)
+        if not is_pair or not 0 < scale_range[0] < scale_range[1] < float("inf"):
             raise ValueError(f"`scale_range` takes two scales above 0, the lower one first, got {scale_range!r}.")
         if not isinstance(num_candidates, int) or num_candidates < 1:
             raise ValueError(f"`num_candidates` takes a whole number of at least 1, got {num_candidates!r}.")
-        if not 0 < target_probability < 1:
+        if not isinstance(target_probability, float) or not 0 < target_probability < 1:
             raise ValueError(f"`target_probability` takes a number in (0, 1), got {target_probability!r}.")
         self.pipe = pipe
         self.encode = encode_pixels if encode is None else encode
@@ -128,8 +137,12 @@ class GuidanceScaleSearch:
 
     def encode_batches(self, batches: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the latents of images that come in batches."""
-        means, variances = zip(*map(self.encode, batches), strict=True)
-        return torch.cat(means), torch.cat(variances)
+        # In full precision always, as what the latents are compared with was encoded.
+        with torch.autocast(self.pipe.device.type, enabled=False):
+            means, variances = zip(*map(self.encode, batches), strict=True)
+        latents = torch.cat(means), torch.cat(variances)
+        check_latents(encode=latents)
+        return latents
 
     @torch.no_grad()
     def __call__(

@@ -51,6 +51,23 @@ def brightening_pipe(pipe, monkeypatch):
 REFERENCE = flat(0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6), torch.tensor([0] * 5 + [1] * 3)
 
 
+def test_latents_are_encoded_in_full_precision(pipe):
+    """Under autocast as well: the factual's latent is its own among the references'."""
+    linear = torch.nn.Linear(64, 3)
+    types = []
+
+    def encode(image):
+        mean = linear(image.flatten(1))
+        types.append(mean.dtype)
+        return mean, torch.ones_like(mean)
+
+    classes = torch.tensor([0, 0, 1, 1, 2, 2])
+    search = GuidanceScaleSearch(pipe, get_dummy_image(6), classes, encode, num_candidates=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        search(get_dummy_image(), 1, num_inference_steps=2)
+    assert set(types) == {torch.float32}
+
+
 class TestSearch:
     def test_finds_where_cld_is_lowest(self, brightening_pipe):
         output = GuidanceScaleSearch(brightening_pipe, *REFERENCE)(flat(0.2), 1, output_type="pt")
@@ -140,12 +157,31 @@ class TestBadInput:
             ("num_candidates", {"num_candidates": 0}),
             ("num_candidates", {"num_candidates": 2.0}),
             ("target_probability", {"target_probability": 1.0}),
+            ("target_probability", {"target_probability": "a"}),
+            ("scale_range", {"scale_range": 5}),
+            ("scale_range", {"scale_range": ("a", "b")}),
+            ("reference_images", {"reference_images": None}),
+            ("reference_class", {"reference_class": [0, 0, 1, 1]}),
+            ("encode", {"encode": 5}),
         ),
     )
     def test_constructor(self, pipe, name, kwargs):
         references = {"reference_images": torch.rand(4, 1, 8, 8), "reference_class": torch.tensor([0, 0, 1, 1])}
         with pytest.raises((ValueError, TypeError), match=name):
             GuidanceScaleSearch(pipe, **{**references, **kwargs})
+
+    def test_latents_that_turn_nan(self, pipe):
+        """They would have the best CLD of all: no divergence is above or below them."""
+        encoded = []
+
+        def encode(image):
+            encoded.append(image)
+            mean, variance = image.flatten(1), torch.ones(len(image), 64)
+            return (mean if len(encoded) == 1 else mean * float("nan")), variance
+
+        search = GuidanceScaleSearch(pipe, torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), encode)
+        with pytest.raises(ValueError, match="`encode_mean` takes finite values"):
+            search(get_dummy_image(), 1, num_inference_steps=4)
 
     def test_a_class_without_references(self, pipe):
         search = GuidanceScaleSearch(pipe, torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]))

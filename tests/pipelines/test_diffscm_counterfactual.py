@@ -10,12 +10,20 @@ import PIL.Image
 import pytest
 import torch
 from accelerate import cpu_offload_with_hook
-from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
+from diffusers import (
+    DDIMInverseScheduler,
+    DDIMScheduler,
+    DDPMPipeline,
+    DDPMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DModel,
+)
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from scipy.integrate import solve_ivp
 
 from diffscm_diffusers import (
     AntiCausalClassifier2DModel,
+    DiffSCMBELMScheduler,
     DiffSCMCounterfactualPipeline,
     DiffSCMDDIMInverseScheduler,
 )
@@ -376,6 +384,37 @@ class TestCounterfactuals:
         (picture,) = pipe(get_dummy_image(channels=3), 1, guidance_scale=1.0, num_inference_steps=2).images
         assert picture.mode == "RGB" and picture.size == (8, 8)
 
+    def test_networks_are_in_evaluation_mode(self):
+        components = get_dummy_components()
+        components["unet"] = UNet2DModel.from_config(components["unet"].config, dropout=0.5)
+        assert components["unet"].training
+        pipe = DiffSCMCounterfactualPipeline(**components)
+        assert torch.equal(*(pipe(get_dummy_image(), 1, **GUIDED).images for _ in range(2)))
+
+    def test_a_denoisers_own_betas(self):
+        """`DDIMScheduler` has no sigmoid schedule; its betas are taken over."""
+        components = get_dummy_components()
+        components["scheduler"] = DDPMScheduler(beta_schedule="sigmoid")
+        pipe = DiffSCMCounterfactualPipeline(**components)
+        assert torch.equal(pipe.scheduler.alphas_cumprod, components["scheduler"].alphas_cumprod)
+        assert pipe(get_dummy_image(), 1, **GUIDED).images.isfinite().all()
+
+    def test_without_a_dictionary(self, pipe):
+        """As many results whether guided or not, those of `predict`."""
+        output = pipe(get_dummy_image(), 1, **GUIDED)
+        images, exogenous_noise, log_probs = pipe(get_dummy_image(), 1, **GUIDED, return_dict=False)
+        for value, expected in zip((images, exogenous_noise, log_probs), output.to_tuple(), strict=False):
+            assert torch.equal(value, expected)
+        assert torch.equal(output["abduction"].exogenous_noise, exogenous_noise)
+        *_, log_probs = pipe(get_dummy_image(), **{**GUIDED, "guidance_scale": 0}, return_dict=False)
+        assert log_probs is None
+
+    @pytest.mark.parametrize("scale", (np.float32(30), np.int64(30), np.array([30.0])))
+    def test_scales_of_numpy(self, pipe, scale):
+        expected = pipe(get_dummy_image(), 1, **GUIDED).images
+        images = pipe(get_dummy_image(), 1, **{**GUIDED, "guidance_scale": scale}).images
+        torch.testing.assert_close(images, expected)
+
 
 class TestSample:
     def test_count_and_order(self, pipe):
@@ -383,6 +422,10 @@ class TestSample:
         noise = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         assert torch.equal(output.exogenous_noise, noise)
         assert torch.equal(output.images, pipe.predict(noise, [2, 2, 2, 0, 0, 0], **GUIDED).images)
+
+    def test_drawn_noise_is_of_the_highest_level(self, pipe):
+        with pytest.raises(ValueError, match="`strength` takes 1 for noise that is drawn, got 0.5"):
+            pipe.sample(1, strength=0.5, **GUIDED)
 
     def test_shared_noise(self, pipe):
         generator = torch.Generator().manual_seed(0)
@@ -605,9 +648,9 @@ class TestSaving:
             text=True,
         )
         assert process.returncode == 0, process.stderr
-        expected = pipe(image, ["two", 1], output_type="pt")
+        expected = pipe(image, ["two", 1], output_type="pt", return_dict=False)
         for name, outputs in torch.load(tmp_path / "outputs.pt", weights_only=True).items():
-            for output, reference in zip(outputs, expected.to_tuple(), strict=True):
+            for output, reference in zip(outputs, expected, strict=True):
                 assert torch.equal(output, reference), name
 
     def test_keeps_settings(self, tmp_path):
@@ -666,6 +709,8 @@ class TestErrors:
             ("image", {"image": [PIL.Image.new("L", (8, 8)), PIL.Image.new("L", (9, 9))]}),
             ("image", {"image": [PIL.Image.new("L", (8, 8)), PIL.Image.new("RGB", (8, 8))]}),
             ("image", {"image": torch.rand(8, 8)}),
+            ("image", {"image": np.zeros(8)}),
+            ("image", {"image": np.array(0.5)}),
             ("image", {"image": torch.rand(0, 1, 8, 8)}),
             ("image", {"image": torch.rand(1, 3, 8, 8)}),
             ("image", {"image": torch.rand(1, 1, 8, 9)}),
@@ -711,6 +756,10 @@ class TestErrors:
             ("eta", {"eta": 1.1}),
             ("batch_size", {"batch_size": 0}),
             ("batch_size", {"batch_size": 1.5}),
+            ("batch_size", {"batch_size": True}),
+            ("preset", {"preset": ["fast"]}),
+            ("guidance_interval", {"guidance_interval": ("a", "b")}),
+            ("guidance_interval", {"guidance_interval": (None, None)}),
             ("output_type", {"output_type": "latent"}),
             ("callback_on_step_end_tensor_inputs", {"callback_on_step_end_tensor_inputs": ["latents"]}),
         ),
@@ -728,6 +777,7 @@ class TestErrors:
             ("exogenous_noise", {"exogenous_noise": torch.randn(1, 8, 8)}),
             ("exogenous_noise", {"exogenous_noise": torch.randn(1, 3, 8, 8)}),
             ("exogenous_noise", {"exogenous_noise": torch.randn(0, 1, 8, 8)}),
+            ("exogenous_noise", {"exogenous_noise": torch.tensor(1.0)}),
             ("exogenous_noise", {"exogenous_noise": torch.full((1, 1, 8, 8), float("nan"))}),
             ("intervention", {"intervention": 3}),
             ("strength", {"strength": 2}),
@@ -784,6 +834,30 @@ class TestErrors:
         pipe.inverse_scheduler = DiffSCMDDIMInverseScheduler(beta_end=0.01)
         with pytest.raises(ValueError, match="`inverse_scheduler` .* betas"):
             pipe(self.image, 1, **GUIDED)
+
+    def test_scheduler_that_cannot_be_inverted(self, pipe):
+        pipe.scheduler = DDPMScheduler.from_config(pipe.scheduler.config)
+        with pytest.raises(ValueError, match="`scheduler` takes a DDIMScheduler .* got DDPMScheduler"):
+            pipe(self.image, 1, **GUIDED)
+
+    @pytest.mark.parametrize(
+        "schedulers",
+        (
+            {"scheduler": DiffSCMBELMScheduler(reverse=True)},
+            {"scheduler": DiffSCMBELMScheduler(), "inverse_scheduler": DiffSCMBELMScheduler()},
+            {"scheduler": DDIMScheduler(), "inverse_scheduler": DiffSCMBELMScheduler(reverse=True)},
+            {"scheduler": DDIMScheduler(), "inverse_scheduler": DDIMInverseScheduler()},
+            {"scheduler": DDIMScheduler(), "inverse_scheduler": DiffSCMDDIMInverseScheduler(num_train_timesteps=500)},
+            {"scheduler": FlowMatchEulerDiscreteScheduler()},
+        ),
+    )
+    def test_schedulers_of_a_new_pipeline(self, schedulers):
+        with pytest.raises(ValueError, match="scheduler`"):
+            DiffSCMCounterfactualPipeline(**{**get_dummy_components(), **schedulers})
+
+    def test_prediction_that_is_not_finite(self, pipe):
+        with pytest.raises(ValueError, match="The prediction is not finite: lower `guidance_scale`"):
+            pipe(self.image, 1, **{**GUIDED, "guidance_scale": 1e38})
 
     @pytest.mark.parametrize("config", ({"clip_sample": True}, {"thresholding": True}))
     def test_scheduler_that_clips(self, pipe, config):

@@ -224,6 +224,16 @@ class TestGuidanceInterval:
         everywhere = pipe(get_dummy_image(), "one", **GUIDED, guidance_interval=(0, 999)).images
         assert torch.equal(everywhere, pipe(get_dummy_image(), "one", **GUIDED).images)
 
+    @pytest.mark.parametrize("settings", [{"guidance_interval": (251, 499)}, {"strength": 0.5}])
+    def test_without_a_step_in_it(self, pipe, settings):
+        """Else a reconstruction would be taken for a counterfactual."""
+        settings = {"guidance_interval": (500, 999), **settings}
+        evaluations = record_evaluations(pipe.unet)
+        with pytest.raises(ValueError, match="`guidance_interval` .* holds none of the prediction's timesteps"):
+            pipe(get_dummy_image(), "one", **GUIDED, **settings)
+        assert evaluations == []
+        pipe(get_dummy_image(), **{**GUIDED, "guidance_scale": 0}, **settings)
+
     @pytest.mark.parametrize("interval", [(500, 250), (-1, 10), (0, 1000), (10,), 500])
     def test_bad_input(self, pipe, interval):
         with pytest.raises(ValueError, match="`guidance_interval` takes"):
@@ -305,5 +315,5 @@ class TestPresets:
             self.get_pipe()(get_dummy_image(), "one", preset="slow")
 
     def test_unknown_argument(self):
-        with pytest.raises(ValueError, match="`presets` takes values of"):
+        with pytest.raises(ValueError, match="`presets` takes dictionaries with values of"):
             DiffSCMCounterfactualPipeline(**get_dummy_components(), presets={"fast": {"steps": 2}})
