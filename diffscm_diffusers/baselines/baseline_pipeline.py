@@ -86,7 +86,7 @@ class BaselinePipeline(DiffusionPipeline):
         r"""
         Estimates counterfactuals. One image and several interventions give one counterfactual per intervention;
         several images and one intervention give one per image; as many interventions as images are taken in pairs.
-        Anything else is an error.
+        Anything else is an error. The networks are put in evaluation mode, and stay there.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
@@ -117,6 +117,9 @@ class BaselinePipeline(DiffusionPipeline):
             )
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
+        # Whoever trained a network after the pipeline was made gets the same images, and keeps its statistics.
+        for component in self.components.values():
+            component.eval()
         num_images = max(len(factuals), len(targets))
         factual_batches = self.split_batch(factuals.expand(num_images, *self.image_shape), batch_size)
         target_batches = self.split_batch(targets.expand(num_images), batch_size)

@@ -44,9 +44,9 @@ class SchutPipeline(BaselinePipeline):
         max_iterations: int = 5000,
     ):
         super().__init__()
-        if not 0 < step_size <= 1:
+        if not isinstance(step_size, (int, float)) or not 0 < step_size <= 1:
             raise ValueError(f"`step_size` takes a number in (0, 1], got {step_size!r}.")
-        if not 0 < confidence < 1:
+        if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
             raise ValueError(f"`confidence` takes a number in (0, 1), got {confidence!r}.")
         for name, value in (("max_changes_per_pixel", max_changes_per_pixel), ("max_iterations", max_iterations)):
             if not isinstance(value, int) or value < 1:

@@ -52,7 +52,8 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
             First step size; it decays to zero with the square root of the iterations that are left.
 
     Raises:
-        ValueError: if a setting is out of its range, or if the components do not take the same images and classes.
+        ValueError: if a setting is out of its range, or if the components do not take the same images, classes and
+            encodings.
     """
 
     model_cpu_offload_seq = "classifier"
@@ -75,10 +76,10 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
     ):
         super().__init__()
         for name, value in (("kappa", kappa), ("beta", beta), ("gamma", gamma), ("theta", theta)):
-            if not 0 <= value < float("inf"):
+            if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ValueError(f"`{name}` takes a number of at least 0, got {value!r}.")
         for name, value in (("c_init", c_init), ("learning_rate", learning_rate)):
-            if not 0 < value < float("inf"):
+            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ValueError(f"`{name}` takes a positive number, got {value!r}.")
         for name, value in (("c_steps", c_steps), ("max_iterations", max_iterations)):
             if not isinstance(value, int) or value < 1:
@@ -97,6 +98,22 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
         # Convolutions with few channels are up to twice as fast on CPUs in this layout.
         classifier.eval().to(memory_format=torch.channels_last)
         autoencoder.eval().to(memory_format=torch.channels_last)
+        image = torch.zeros(
+            1,
+            classifier.config.in_channels,
+            classifier.config.sample_size,
+            classifier.config.sample_size,
+            dtype=autoencoder.dtype,
+            device=autoencoder.device,
+        )
+        with torch.no_grad():
+            encoding_shape = tuple(autoencoder.encode(image).shape[1:])
+        if tuple(prototypes.config.encoding_shape) != encoding_shape:
+            # Some would broadcast, and the search would be led elsewhere.
+            raise ValueError(
+                f"`prototypes` takes encodings of `autoencoder`, of shape {encoding_shape}, got `encoding_shape` "
+                f"{tuple(prototypes.config.encoding_shape)}."
+            )
         self.register_modules(classifier=classifier, autoencoder=autoencoder, prototypes=prototypes.eval())
         self.register_to_config(
             kappa=kappa,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import torch
 
+from .functional.checks import check_eps
 from .functional.im1 import im1
 from .per_sample_metric import PerSampleMetric
 
@@ -24,10 +25,14 @@ class IM1(PerSampleMetric):
         class_autoencoders (sequence of callables):
             At index `c` an autoencoder trained on class `c` only, in evaluation mode. It maps images in [0, 1] to
             their reconstructions, a tensor of the same shape. A `torch.nn.ModuleList` follows the metric's device.
-        eps (`float`, *optional*, defaults to `1e-7`): Keeps the ratio finite.
+        eps (`float`, *optional*, defaults to `1e-7`): Keeps the ratio finite. At least 0.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` for the mean over all samples, `"none"` for the result of every sample.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].
+
+    Raises:
+        ValueError: if `reduction` is unknown, or `eps` is negative or not finite.
+        TypeError: if `eps` is no number.
 
     Example:
         >>> import torch
@@ -48,6 +53,7 @@ class IM1(PerSampleMetric):
         **kwargs: Any,
     ):
         super().__init__(reduction, **kwargs)
+        check_eps(eps)
         self.class_autoencoders = class_autoencoders
         self.eps = eps
 

@@ -55,6 +55,7 @@ class Realism(FrechetInceptionDistance):
                 features = feature_extractor(torch.rand(1, *image_shape, device=device))
             feature_extractor.num_features = features.shape[-1]
         super().__init__(feature=feature_extractor, normalize=True, input_img_size=image_shape, **kwargs)
+        self.image_shape = tuple(image_shape)
 
     def update(self, image: torch.Tensor, real: bool) -> None:
         """
@@ -63,8 +64,19 @@ class Realism(FrechetInceptionDistance):
         Args:
             image (`torch.Tensor` of shape `(batch, channels, height, width)`): Images, floats in [0, 1].
             real (`bool`): Whether these are real images (`True`) or counterfactuals (`False`).
+
+        Raises:
+            ValueError: if images are out of [0, 1] or of another shape than `image_shape`, or if the feature extractor
+                is in training mode.
+            TypeError: if images are not floats, or `real` is not a `bool`.
         """
+        if not isinstance(real, bool):
+            raise TypeError(f"`real` takes a `bool`, got {real!r} of type {type(real).__name__}.")
         check_images(image=image)
+        if tuple(image.shape[1:]) != self.image_shape:
+            raise ValueError(
+                f"`image` takes images of `image_shape` {self.image_shape}, got shape {tuple(image.shape)}."
+            )
         check_evaluation_mode("feature_extractor", self.inception)
         super().update(image, real)
 

@@ -321,9 +321,44 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
 
         Returns:
             `torch.Tensor` of shape `(batch,)`: natural logarithms, float32 whatever the weights' type.
+
+        Raises:
+            ValueError: if the images have another shape, or if there is not one class from 0 to `num_classes - 1` for
+                each.
+            TypeError: if `class_labels` is not a tensor of integers.
         """
+        self._check_inputs(sample, class_labels)
+        # On a GPU a wrong index would end the process' use of it.
+        if not ((class_labels >= 0) & (class_labels < self.config.num_classes)).all():
+            raise ValueError(
+                f"`class_labels` takes classes from 0 to {self.config.num_classes - 1}, got {class_labels.tolist()}."
+            )
+        return self._log_prob(sample, timestep, class_labels)
+
+    def _check_inputs(self, sample: torch.Tensor, class_labels: torch.Tensor):
+        """Checks shapes and types only: to look at values would make the CPU wait for a GPU."""
+        if sample.ndim != 4 or sample.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"`sample` takes shape (batch, {self.config.in_channels}, height, width), got {tuple(sample.shape)}."
+            )
+        if (
+            not isinstance(class_labels, torch.Tensor)
+            or class_labels.is_floating_point()
+            or class_labels.dtype == torch.bool
+        ):
+            got = class_labels.dtype if isinstance(class_labels, torch.Tensor) else type(class_labels).__name__
+            raise TypeError(f"`class_labels` takes a tensor of integers, got {got}.")
+        if class_labels.shape != (len(sample),):
+            raise ValueError(
+                f"`class_labels` takes one class for each of the {len(sample)} images, got shape "
+                f"{tuple(class_labels.shape)}."
+            )
+
+    def _log_prob(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
+    ) -> torch.Tensor:
         logits = self(sample.to(self.dtype), timestep).logits.float()
-        return F.log_softmax(logits, dim=-1).gather(1, class_labels[:, None]).squeeze(1)
+        return F.log_softmax(logits, dim=-1).gather(1, class_labels.long()[:, None]).squeeze(1)
 
     def log_prob_gradient(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
@@ -336,18 +371,25 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         Args:
             sample (`torch.Tensor`): Noisy images `x_t`, shape `(batch, in_channels, sample_size, sample_size)`.
             timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
-            class_labels (`torch.Tensor` of shape `(batch,)`): The class `y` of each image.
+            class_labels (`torch.Tensor` of shape `(batch,)`):
+                The class `y` of each image, from 0 to `num_classes - 1`. Its values are not checked, as that would
+                make the CPU wait for a GPU at each step of a diffusion.
 
         Returns:
             `tuple`: the gradient, like `sample` but in float32 whatever the weights' type, and `log p(y | x_t)`,
             float32 of shape `(batch,)`.
+
+        Raises:
+            ValueError: if the images have another shape, or if there is not one class for each.
+            TypeError: if `class_labels` is not a tensor of integers.
         """
+        self._check_inputs(sample, class_labels)
         with torch.inference_mode(False), torch.enable_grad():
             if sample.is_inference():
                 # Tensors made under inference mode cannot enter autograd; their copies can.
                 sample, class_labels = sample.clone(), class_labels.clone()
                 timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
             sample = sample.detach().float().requires_grad_()
-            log_prob = self.log_prob(sample, timestep, class_labels)
+            log_prob = self._log_prob(sample, timestep, class_labels)
             (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
         return gradient / self._GRADIENT_SCALE, log_prob.detach()

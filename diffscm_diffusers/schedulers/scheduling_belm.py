@@ -61,6 +61,13 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
             What the network predicts: `"epsilon"`, `"sample"` or `"v_prediction"`.
         reverse (`bool`, defaults to `False`):
             Whether the moves lead up, from the image to its exogenous noise.
+        rescale_betas_zero_snr (`bool`, defaults to `False`):
+            Whether to rescale the betas so that the last level is pure noise. It must be `False`, as `z` and `n` are
+            infinite there; it is an argument so that the configuration of a scheduler that does is refused.
+
+    Raises:
+        TypeError: If `num_train_timesteps` is not an integer.
+        ValueError: If an argument is unknown or out of range, or if the betas reach pure noise.
     """
 
     _compatibles = [e.name for e in KarrasDiffusionSchedulers]
@@ -76,16 +83,53 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         trained_betas: np.ndarray | list[float] | None = None,
         prediction_type: str = "epsilon",
         reverse: bool = False,
+        rescale_betas_zero_snr: bool = False,
     ):
+        if not isinstance(num_train_timesteps, int) or isinstance(num_train_timesteps, bool):
+            raise TypeError(
+                f"`num_train_timesteps` must be an `int`, but is a `{type(num_train_timesteps).__name__}`."
+            )
+        if num_train_timesteps < self.order:
+            raise ValueError(
+                f"`num_train_timesteps` must be at least {self.order}, as a move takes two samples, but is"
+                f" {num_train_timesteps}."
+            )
         if prediction_type not in ("epsilon", "sample", "v_prediction"):
             raise ValueError(
                 f"`prediction_type` must be one of 'epsilon', 'sample', 'v_prediction', but is {prediction_type!r}."
             )
+        if rescale_betas_zero_snr:
+            raise ValueError(
+                "`rescale_betas_zero_snr` must be `False`, but is `True`: the last level would be pure noise, where"
+                " the moves, made in `x / sqrt(abar)` and `sqrt((1 - abar) / abar)`, divide by zero."
+            )
+        if trained_betas is not None:
+            betas = torch.as_tensor(trained_betas, dtype=torch.float32)
+            if betas.shape != (num_train_timesteps,):
+                raise ValueError(
+                    f"`trained_betas` must have the length `num_train_timesteps`, {num_train_timesteps}, but has the"
+                    f" shape {tuple(betas.shape)}."
+                )
+            if not ((betas > 0) & (betas < 1)).all():
+                raise ValueError(
+                    "`trained_betas` must lie between 0 and 1, both excluded, but run from"
+                    f" {betas.min().item():.4g} to {betas.max().item():.4g}."
+                )
+        elif beta_schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
+            raise ValueError(
+                "`beta_schedule` must be one of 'linear', 'scaled_linear', 'squaredcos_cap_v2', but is"
+                f" {beta_schedule!r}."
+            )
+        elif beta_schedule != "squaredcos_cap_v2":  # which has betas of its own
+            for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
+                if not isinstance(value, (int, float)) or not 0 < value < 1:
+                    raise ValueError(f"`{name}` must be a number between 0 and 1, both excluded, but is {value!r}.")
         self.alphas_cumprod = DDIMScheduler(
             num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas
         ).alphas_cumprod
-        if self.alphas_cumprod[-1] == 0:
-            raise ValueError("`trained_betas` must not reach pure noise: nothing of the image is left there.")
+        if self.alphas_cumprod[-1] == 0:  # by rounding
+            given = "`trained_betas`" if trained_betas is not None else "`beta_start` and `beta_end`"
+            raise ValueError(f"{given} must not reach pure noise: nothing of the image is left there.")
 
         # set by `set_timesteps`
         self.num_inference_steps = None
@@ -168,12 +212,17 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
 
         Raises:
             ValueError:
-                If `set_timesteps` was not called, if `timestep` is not one of `timesteps`, if a single sample is given
-                to another than the first, or two samples to the first, or if `model_output` and `sample` differ in
-                shape.
+                If `set_timesteps` was not called, if `sample` is neither a single sample nor a state of two, if
+                `timestep` is not one of `timesteps`, if a single sample is given to another than the first, or two
+                samples to the first, or if `model_output` and `sample` differ in shape.
         """
         if self.num_inference_steps is None:
             raise ValueError("`set_timesteps` must be called before `step`.")
+        if sample.ndim != 4 and (sample.ndim != 5 or sample.shape[1] != 2):
+            raise ValueError(
+                "`sample` must have the shape (batch_size, num_channels, height, width) or, with two samples,"
+                f" (batch_size, 2, num_channels, height, width), but has {tuple(sample.shape)}."
+            )
         # The way up blows rounding up, the way down takes it back: float64 keeps it small in between.
         sample = sample if sample.device.type == "mps" else sample.double()  # which has no float64
         current = self.scale_model_input(sample)

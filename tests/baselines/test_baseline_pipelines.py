@@ -52,6 +52,15 @@ class TestCall:
         pipe = type(pipe)(**pipe.components, **{k: v for k, v in pipe.config.items() if not isinstance(v, tuple)})
         assert not any(component.training for component in pipe.components.values())
 
+    def test_networks_that_trained_since(self, pipe):
+        expected = pipe(get_dummy_image(3), [0, 1, 2], output_type="pt").images
+        for component in pipe.components.values():
+            component.train()
+        buffers = {name: buffer.clone() for name, buffer in pipe.classifier.named_buffers()}
+        assert torch.equal(pipe(get_dummy_image(3), [0, 1, 2], output_type="pt").images, expected)
+        for name, buffer in pipe.classifier.named_buffers():
+            assert torch.equal(buffer, buffers[name])
+
     def test_one_image_many_targets(self, pipe):
         output = pipe(get_dummy_image(), ["two", 0], output_type="pt")
         for target, image in zip((2, 0), output.images, strict=True):

@@ -103,6 +103,8 @@ def test_finished_images_leave_the_batch():
         ("step_size", 0),
         ("step_size", 1.1),
         ("step_size", float("nan")),
+        ("step_size", "0.2"),
+        ("confidence", "0.99"),
         ("confidence", 0.0),
         ("confidence", 1.0),
         ("max_changes_per_pixel", 0),

@@ -142,11 +142,53 @@ class TestPrototypes:
         with pytest.raises(ValueError, match=r"`labels` takes at least one image of each class, got none of \[0, 2\]"):
             ClassPrototypes(3, (1,)).fit(torch.rand(2, 1), torch.tensor([1, 1]))
 
+    @pytest.mark.parametrize(
+        "encodings, labels, error, message",
+        (
+            (torch.rand(3, 1, 2), [0, 1, 3], ValueError, r"`labels` takes classes from 0 to 2, got \[3\]"),
+            (torch.rand(3, 1, 2), [0, -1, 2], ValueError, r"`labels` takes classes from 0 to 2, got \[-1\]"),
+            (
+                torch.rand(3, 1, 2),
+                [0.0, 1.0, 2.0],
+                TypeError,
+                "`labels` takes a tensor of integers, got torch.float32",
+            ),
+            (torch.rand(3, 1, 2), [False, True, True], TypeError, "`labels` takes a tensor of integers"),
+            (torch.rand(4, 1, 2), [0, 1, 2], ValueError, r"`labels` .* of the 4 encodings, got shape \(3,\)"),
+            (torch.rand(3, 1, 2), [[0, 1, 2]], ValueError, r"`labels` .* of the 3 encodings, got shape \(1, 3\)"),
+            (
+                torch.rand(3, 2, 1),
+                [0, 1, 2],
+                ValueError,
+                r"`encodings` takes shape \(num_images, 1, 2\), got \(3, 2, 1\)",
+            ),
+            (torch.rand(3, 2), [0, 1, 2], ValueError, r"`encodings` takes shape \(num_images, 1, 2\), got \(3, 2\)"),
+            (
+                torch.ones(3, 1, 2).long(),
+                [0, 1, 2],
+                TypeError,
+                "`encodings` takes a tensor of floats, got torch.int64",
+            ),
+            (torch.full((3, 1, 2), float("nan")), [0, 1, 2], ValueError, "`encodings` takes finite values"),
+        ),
+    )
+    def test_bad_input(self, encodings, labels, error, message):
+        with pytest.raises(error, match=message):
+            ClassPrototypes(3, (1, 2)).fit(encodings, torch.tensor(labels))
+
+    @pytest.mark.parametrize("dtype", (torch.uint8, torch.int32))
+    def test_other_types(self, dtype):
+        prototypes = ClassPrototypes(2, (1,))
+        prototypes.fit(torch.tensor([[1.0], [2.0], [4.0]]).half(), torch.tensor([0, 1, 1], dtype=dtype))
+        assert prototypes.encodings.tolist() == [[1.0], [3.0]] and prototypes.dtype == torch.float32
+
 
 @pytest.mark.parametrize(
     "name, value",
     (
         ("kappa", -0.1),
+        ("kappa", "0.1"),
+        ("learning_rate", "0.01"),
         ("beta", float("nan")),
         ("gamma", -1),
         ("theta", float("inf")),
@@ -167,6 +209,8 @@ def test_settings_out_of_range(name, value):
         ("autoencoder", ImageAutoencoder(4)),
         ("autoencoder", ImageAutoencoder(8, in_channels=3)),
         ("prototypes", ClassPrototypes(4, (1, 4, 4))),
+        ("prototypes", ClassPrototypes(3, (1, 1, 1))),  # which broadcasts
+        ("prototypes", ClassPrototypes(3, (2, 4, 4))),
     ),
 )
 def test_components_that_do_not_match(name, component):

@@ -184,6 +184,38 @@ def test_unfit_models(name, option, argument):
         run(lambda image: (image,))
     with pytest.raises(ValueError, match=f"`{argument}` must return .* of shape"):
         run(lambda image: image[..., :1])
+    fit = {"IM1": Scale(0.5).eval(), "IM2": Scale(0.5).eval(), "Effectiveness": ORACLE}[name]
+    for dtype in (torch.int64, torch.bool):
+        with pytest.raises(TypeError, match=f"`{argument}` must return .* as floats, got {dtype}"):
+            run(lambda image, dtype=dtype: fit(image).to(dtype))
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"`{argument}` must return finite"):
+            run(lambda image, value=value: fit(image).index_fill(1, torch.tensor([1]), value))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", ["IM1", "IM2"])
+def test_half_precision(name, dtype):
+    """The sum over a white image of 512 x 512 pixels is more than float16 holds."""
+    batch = {"counterfactual": torch.ones(1, 1, 512, 512), "intervention": torch.tensor([1])}
+    batch = {**batch, "factual_class": torch.tensor([2])} if name == "IM1" else batch
+    _, function, options = METRICS[name]
+    result = function(**{**batch, "counterfactual": batch["counterfactual"].to(dtype)}, **options)
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result, function(**batch, **options))
+
+
+@pytest.mark.parametrize("name", ["IM1", "IM2"])
+@pytest.mark.parametrize(
+    ("eps", "error"), [(-1e-7, ValueError), (float("nan"), ValueError), (float("inf"), ValueError), ("0", TypeError)]
+)
+def test_eps(name, eps, error):
+    metric_class, function, options = METRICS[name]
+    with pytest.raises(error, match="`eps` takes"):
+        function(**make_batch(name), **options, eps=eps)
+    with pytest.raises(error, match="`eps` takes"):
+        metric_class(**options, eps=eps)
+    assert function(**make_batch(name), **options, eps=0).isfinite().all()
 
 
 @pytest.mark.parametrize("name", METRICS)

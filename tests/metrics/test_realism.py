@@ -48,6 +48,12 @@ def test_bad_input():
         metric.compute()
     with pytest.raises(ValueError, match=r"takes values in \[0, 1\]"):
         metric.update(torch.rand(4, 1, 2, 2) + 1, real=True)
+    for real in (1, "False", None, torch.tensor(True)):
+        with pytest.raises(TypeError, match="`real` takes a `bool`"):
+            metric.update(torch.rand(4, 1, 2, 2), real=real)
+    # The features of these would be as many.
+    with pytest.raises(ValueError, match=r"`image_shape` \(1, 2, 2\), got shape \(4, 1, 1, 4\)"):
+        metric.update(torch.rand(4, 1, 1, 4), real=True)
     with pytest.raises(ValueError, match="training mode"):
         Realism(nn.Flatten(), image_shape=(1, 2, 2))
     with pytest.raises(TypeError, match="feature_extractor"):

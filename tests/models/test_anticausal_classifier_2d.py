@@ -311,6 +311,12 @@ class TestLogProbGradient:
             assert torch.equal(result, reference)
         assert integer[0].isfinite().all()
 
+    def test_looks_at_no_value(self):
+        """Where it did, each step of a diffusion would wait for the GPU. Meta tensors have no values."""
+        model = get_dummy_classifier().to("meta")
+        gradient, log_prob = model.log_prob_gradient(*(x.to("meta") for x in get_dummy_inputs()))
+        assert gradient.shape == (2, 1, 8, 8) and log_prob.shape == (2,)
+
     def test_leaves_the_model_alone(self):
         model = get_dummy_classifier()
         model.conv_in.requires_grad_(False)
@@ -346,6 +352,41 @@ class TestLogProbGradient:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("name", ("log_prob", "log_prob_gradient"))
+    @pytest.mark.parametrize(
+        "inputs, error, message",
+        (
+            ({"class_labels": torch.tensor([0])}, ValueError, r"`class_labels` .* the 2 images, got shape \(1,\)"),
+            ({"class_labels": torch.tensor([0, 1, 2])}, ValueError, r"`class_labels` .* 2 images, got shape \(3,\)"),
+            ({"class_labels": torch.tensor([[0, 1]])}, ValueError, r"`class_labels` .* 2 images, got shape \(1, 2\)"),
+            ({"class_labels": torch.tensor([0.0, 1.0])}, TypeError, "`class_labels` .* integers, got torch.float32"),
+            ({"class_labels": [0, 1]}, TypeError, "`class_labels` takes a tensor of integers, got list"),
+            (
+                {"sample": torch.rand(2, 3, 8, 8)},
+                ValueError,
+                r"`sample` takes shape \(batch, 1, .* got \(2, 3, 8, 8\)",
+            ),
+            ({"sample": torch.rand(1, 8, 8)}, ValueError, r"`sample` takes shape .* got \(1, 8, 8\)"),
+        ),
+    )
+    def test_log_prob(self, name, inputs, error, message):
+        sample, timestep, labels = get_dummy_inputs()
+        inputs = {"sample": sample, "timestep": timestep, "class_labels": labels, **inputs}
+        with pytest.raises(error, match=message):
+            getattr(get_dummy_classifier(), name)(**inputs)
+
+    @pytest.mark.parametrize("labels", ([0, 3], [-1, 0]))
+    def test_log_prob_of_no_class(self, labels):
+        sample, timestep, _ = get_dummy_inputs()
+        with pytest.raises(ValueError, match=r"`class_labels` takes classes from 0 to 2, got \["):
+            get_dummy_classifier().log_prob(sample, timestep, torch.tensor(labels))
+
+    def test_log_prob_of_labels_of_another_type(self):
+        model, (sample, timestep, labels) = get_dummy_classifier(), get_dummy_inputs()
+        expected = model.log_prob(sample, timestep, labels)
+        for dtype in (torch.uint8, torch.int32):
+            assert torch.equal(model.log_prob(sample, timestep, labels.to(dtype)), expected)
+
     @pytest.mark.parametrize(
         "config, message",
         (

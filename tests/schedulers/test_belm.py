@@ -1,5 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -150,6 +152,57 @@ class TestInterface:
         with pytest.raises(ValueError, match="`model_output` must have the current sample's shape"):
             scheduler.step(torch.zeros(2, 2, 4, 4), 999, torch.zeros(SHAPE))
 
-    def test_pure_noise(self):
-        with pytest.raises(ValueError, match="trained_betas"):
-            DiffSCMBELMScheduler(trained_betas=[0.5, 1.0])
+    @pytest.mark.parametrize("shape", [(2, 1, 1, 4, 4), (2, 3, 1, 4, 4), (1, 4, 4)])
+    def test_states_of_other_than_two_samples(self, shape):
+        scheduler = DiffSCMBELMScheduler()
+        scheduler.set_timesteps(10)
+        with pytest.raises(ValueError, match=r"`sample` must have the shape .*, 2, num_channels, .* but has \("):
+            scheduler.step(torch.zeros(SHAPE), 899, torch.zeros(shape))
+
+    def test_zero_terminal_snr(self):
+        ddim = DDIMScheduler(rescale_betas_zero_snr=True)
+        with pytest.raises(ValueError, match="`rescale_betas_zero_snr` must be `False`.*pure noise"):
+            DiffSCMBELMScheduler.from_config(ddim.config)
+
+    def test_loads_what_was_saved_before(self, tmp_path):
+        config = {"_class_name": "DiffSCMBELMScheduler", "_diffusers_version": "0.42.1", "reverse": True}
+        (tmp_path / "scheduler_config.json").write_text(json.dumps({**config, "beta_schedule": "scaled_linear"}))
+        loaded = DiffSCMBELMScheduler.from_pretrained(tmp_path)
+        assert loaded.config.reverse and not loaded.config.rescale_betas_zero_snr
+
+    @pytest.mark.parametrize(
+        ("config", "error", "message"),
+        [
+            ({"beta_schedule": "cosine"}, ValueError, "`beta_schedule` must be one of 'linear'.*'cosine'"),
+            ({"num_train_timesteps": 0}, ValueError, "`num_train_timesteps` must be at least 2.* is 0"),
+            ({"num_train_timesteps": 10.0}, TypeError, "`num_train_timesteps` must be an `int`"),
+            ({"beta_start": -0.1}, ValueError, "`beta_start` must be a number between 0 and 1.* -0.1"),
+            ({"beta_start": 0.0}, ValueError, "`beta_start`"),
+            ({"beta_start": "0.1"}, ValueError, "`beta_start`.*'0.1'"),
+            ({"beta_end": 1.0}, ValueError, "`beta_end`"),
+            ({"beta_end": float("nan"), "beta_schedule": "scaled_linear"}, ValueError, "`beta_end`.* nan"),
+            (
+                {"beta_start": 0.5, "beta_end": 0.5},
+                ValueError,
+                "`beta_start` and `beta_end` must not reach pure noise",
+            ),
+            ({"trained_betas": [0.1, 0.2]}, ValueError, r"`trained_betas` .* 1000, but has the shape \(2,\)"),
+            ({"trained_betas": [0.5] * 1000}, ValueError, "`trained_betas` must not reach pure noise"),
+            ({"trained_betas": [0.5, 1.0]}, ValueError, "`trained_betas` must lie .* from 0.5 to 1"),
+            ({"trained_betas": [0.0, 0.5]}, ValueError, "`trained_betas` must lie .* from 0 to 0.5"),
+            ({"trained_betas": [0.5, float("nan")]}, ValueError, "`trained_betas` must lie .* nan"),
+        ],
+    )
+    def test_bad_configuration(self, config, error, message):
+        if len(config.get("trained_betas", [])) == 2 and "shape" not in message:
+            config = {**config, "num_train_timesteps": 2}
+        with pytest.raises(error, match=message):
+            DiffSCMBELMScheduler(**config)
+
+    def test_betas_of_its_own(self):
+        """Where an argument is not used, it may be anything."""
+        expected = DDIMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod
+        scheduler = DiffSCMBELMScheduler(beta_schedule="squaredcos_cap_v2", beta_start=0.0)
+        assert torch.equal(scheduler.alphas_cumprod, expected)
+        scheduler = DiffSCMBELMScheduler(2, beta_schedule="trained", trained_betas=np.array([0.25, 0.5]))
+        assert scheduler.alphas_cumprod.tolist() == [0.75, 0.375]

@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -46,6 +47,14 @@ def check_autoencoders(autoencoders: Sequence[Callable], **classes: torch.Tensor
                 f"`class_autoencoders` holds {len(autoencoders)} autoencoders, none for the classes {missing} of "
                 f"`{name}`."
             )
+
+
+def check_eps(eps: float) -> None:
+    """What is added to a denominator must be a finite number that cannot make it negative."""
+    if not isinstance(eps, (int, float)) or isinstance(eps, bool):
+        raise TypeError(f"`eps` takes a number of at least 0, got {eps!r} of type {type(eps).__name__}.")
+    if not (math.isfinite(eps) and eps >= 0):
+        raise ValueError(f"`eps` takes a finite number of at least 0, got {eps!r}.")
 
 
 def check_evaluation_mode(name: str, model: Callable) -> None:

@@ -34,8 +34,8 @@ def effectiveness(
         `torch.Tensor` of shape `(batch,)`: 1 where the oracle sees the target class, else 0, float32.
 
     Raises:
-        ValueError: On images out of [0, 1], mismatched lengths, a class that the oracle doesn't know, or an oracle in
-            training mode or of another output shape.
+        ValueError: On images out of [0, 1], mismatched lengths, a class that the oracle doesn't know, an oracle in
+            training mode or of another output shape, or logits that aren't finite.
         TypeError: On images or logits that aren't float tensors, or classes that aren't integers.
 
     Example:
@@ -55,9 +55,17 @@ def effectiveness(
     logits = oracle(counterfactual)
     if not isinstance(logits, torch.Tensor):
         raise TypeError(f"`oracle` must return a tensor of logits, got {type(logits).__name__}.")
+    if not logits.is_floating_point():
+        raise TypeError(f"`oracle` must return logits as floats, got {logits.dtype}.")
     if logits.ndim != 2 or len(logits) != len(counterfactual):
         raise ValueError(
             f"`oracle` must return logits of shape ({len(counterfactual)}, num_classes), got {tuple(logits.shape)}."
+        )
+    # The largest of NaNs is the first: class 0 would be seen wherever the oracle sees nothing.
+    broken = int((~logits.isfinite()).any(dim=1).sum())
+    if broken > 0:
+        raise ValueError(
+            f"`oracle` must return finite logits, got NaN or infinity for {broken} of {len(logits)} images."
         )
     unknown = sorted({c for c in intervention.tolist() if not 0 <= c < logits.shape[1]})
     if unknown:

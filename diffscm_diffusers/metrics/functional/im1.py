@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from .checks import check_autoencoders, check_classes, check_images
+from .checks import check_autoencoders, check_classes, check_eps, check_images
 from .reconstruction import reconstruct_by_class
 
 
@@ -36,15 +36,17 @@ def im1(
         class_autoencoders (sequence of callables):
             At index `c` an autoencoder trained on class `c` only, in evaluation mode. It maps images in [0, 1] to
             their reconstructions, a tensor of the same shape.
-        eps (`float`, *optional*, defaults to `1e-7`): Keeps the ratio finite.
+        eps (`float`, *optional*, defaults to `1e-7`): Keeps the ratio finite. At least 0.
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`: IM1 of each sample.
+        `torch.Tensor` of shape `(batch,)`: IM1 of each sample, float32 for images in half precision too.
 
     Raises:
-        ValueError: On images out of [0, 1], mismatched lengths, a class without an autoencoder, or an autoencoder in
-            training mode or of another output shape.
-        TypeError: On images or reconstructions that aren't floats, or classes that aren't integers.
+        ValueError: On images out of [0, 1], mismatched lengths, a class without an autoencoder, an autoencoder in
+            training mode or of another output shape, reconstructions that aren't finite, or an `eps` that is negative
+            or not finite.
+        TypeError: On images or reconstructions that aren't floats, classes that aren't integers, or an `eps` that is
+            no number.
 
     Example:
         >>> import torch
@@ -53,12 +55,14 @@ def im1(
         >>> im1(torch.ones(1, 1, 2, 2), torch.tensor([0]), torch.tensor([1]), class_autoencoders)
         tensor([0.2500])
     """
+    check_eps(eps)
     check_images(counterfactual=counterfactual)
     check_classes(len(counterfactual), factual_class=factual_class, intervention=intervention)
     check_autoencoders(class_autoencoders, factual_class=factual_class, intervention=intervention)
 
     by_counterfactual_class = reconstruct_by_class(class_autoencoders, counterfactual, intervention)
     by_factual_class = reconstruct_by_class(class_autoencoders, counterfactual, factual_class)
+    counterfactual = counterfactual.to(by_factual_class.dtype)
     numerator = (counterfactual - by_counterfactual_class).square().flatten(1).sum(dim=1)
     denominator = (counterfactual - by_factual_class).square().flatten(1).sum(dim=1)
     return numerator / (denominator + eps)
