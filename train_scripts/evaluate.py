@@ -45,8 +45,8 @@ def parse_args(argv=None):
         "--search_scale",
         nargs="+",
         metavar="ENCODER",
-        help="Search Diff-SCM's guidance scale for each image, by divergences from its factual in 'pixels', or in the "
-        "latents of VAEs: folders that `train_metric_models.py` wrote, other than the one that scores.",
+        help="Search Diff-SCM's guidance scale for each image, by divergences from its factual. Takes the word pixels "
+        "alone, or folders that hold a VAE, such as `outputs/metrics/vae`, other than the one that scores.",
     )
     parser.add_argument(
         "--posterior_mean",

@@ -55,20 +55,37 @@ def main(argv=None):
     if folder.exists():
         raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
     dtype = getattr(torch, args.dtype)
-    denoiser = DDPMPipeline.from_pretrained(args.denoiser, dtype=dtype, use_safetensors=True)
+    try:
+        denoiser = DDPMPipeline.from_pretrained(args.denoiser, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "`--denoiser` takes the Hub name or folder of a `DDPMPipeline`, as train_diffusion.py writes it, got "
+            f"{args.denoiser!r}: {error}"
+        ) from error
     num_train_timesteps = denoiser.scheduler.config.num_train_timesteps
     if args.num_inference_steps is not None and args.num_inference_steps > num_train_timesteps:
         raise ValueError(
             f"`--num_inference_steps` takes at most the denoiser's {num_train_timesteps} training steps, got "
             f"{args.num_inference_steps}."
         )
+    try:
+        class_name = AntiCausalClassifier2DModel.load_config(args.classifier).get("_class_name")
+        if class_name != "AntiCausalClassifier2DModel":
+            # A U-Net, say, would be loaded all the same, with a random last layer.
+            raise ValueError(f"it holds {class_name}.")
+        classifier = AntiCausalClassifier2DModel.from_pretrained(args.classifier, dtype=dtype, use_safetensors=True)
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(
+            "`--classifier` takes the Hub name or folder of an `AntiCausalClassifier2DModel`, as train_classifier.py "
+            f"writes it, got {args.classifier!r}: {error}"
+        ) from error
     defaults = {
         "default_guidance_scale": args.guidance_scale,
         "default_num_inference_steps": args.num_inference_steps,
     }
     pipeline = DiffSCMCounterfactualPipeline(
         unet=denoiser.unet,
-        classifier=AntiCausalClassifier2DModel.from_pretrained(args.classifier, dtype=dtype, use_safetensors=True),
+        classifier=classifier,
         scheduler=denoiser.scheduler,
         **{name: value for name, value in defaults.items() if value is not None},
     )

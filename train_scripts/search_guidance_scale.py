@@ -43,6 +43,13 @@ RULE = (
 )
 
 
+def fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"takes a number in [0, 1], got {text}")
+    return value
+
+
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_evaluation_arguments(parser)
@@ -56,9 +63,9 @@ def parse_args(argv=None):
     )
     parser.add_argument(
         "--min_effectiveness",
-        type=non_negative_float,
+        type=fraction,
         default=0.99,
-        help="How often the oracle must see the target for a scale to be chosen.",
+        help="How often the oracle must see the target for a scale to be chosen: a fraction of the pairs.",
     )
     parser.add_argument(
         "--update_checkpoint",
@@ -161,6 +168,12 @@ def main(argv=None):
     args = parse_args(argv)
     if args.update_checkpoint:
         check_updatable(args)
+    output_dir = Path(args.output_dir)
+    folders = {scale: output_dir / "counterfactuals" / f"scale-{scale:g}" for scale in sorted(set(args.scales))}
+    if len(set(folders.values())) < len(folders):
+        raise ValueError(
+            f"`--scales` takes numbers that six digits tell apart, for the names of their folders, got {args.scales}."
+        )
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         # One process may wait for another's last chunk.
@@ -174,8 +187,6 @@ def main(argv=None):
     )
     scorer = Scorer(accelerator, models, pairs, factuals, reference, args.batch_size)
     settings = {**data_settings(args), **pipeline_settings(args, pipe)}
-    output_dir = Path(args.output_dir)
-    folders = {scale: output_dir / "counterfactuals" / f"scale-{scale:g}" for scale in sorted(set(args.scales))}
     with accelerator.main_process_first():
         for scale, folder in folders.items():
             record_settings(folder, {**settings, "guidance_scale": scale})

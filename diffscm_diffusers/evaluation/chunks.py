@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
@@ -65,7 +66,7 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch
         of them took, `(num_pairs,)`.
 
     Raises:
-        ValueError: if some of them are missing.
+        ValueError: if some of them are missing, or if a file is damaged.
     """
     chunks = list_chunks(Path(folder))
     if num_pairs is None:
@@ -75,37 +76,61 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch
         raise ValueError(
             f"{str(folder)!r} does not hold all counterfactuals of {num_pairs} pairs: generate them first."
         )
-    files = [load_file(path) for path in chunks.values()]
+    files = []
+    for path in chunks.values():
+        try:
+            files.append(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(
+                f"{str(path)!r} is damaged: delete it and run again what wrote it, which makes it anew. {error}"
+            ) from error
     counterfactual, seconds = (torch.cat([file[name] for file in files]) for name in ("counterfactual", "seconds"))
     return counterfactual[:num_pairs], seconds[:num_pairs]
 
 
 def record_settings(folder: Path, settings: dict):
     """
-    Writes down what a folder's counterfactuals are made with, so that they are never mixed with others.
+    Writes down what a folder's counterfactuals are made with, so that they are never mixed with others. Settings of a
+    run that finished no counterfactual are written over: its flags may have been wrong.
 
     Args:
-        folder (`Path`): One method's folder.
+        folder (`Path`): One method's folder, or a whole data set's, with its counterfactuals at any depth.
         settings (`dict`): JSON-serialisable.
 
     Raises:
-        ValueError: if the folder has been begun with other settings; it names the difference.
+        ValueError: if the folder holds counterfactuals and was begun with other settings, of which it names the
+            difference, or with settings that cannot be read.
     """
     path = folder / "settings.json"
+    finished = any(
+        not file.name.startswith(UNFINISHED_PREFIX)
+        for pattern in ("*.safetensors", "*.parquet")
+        for file in folder.rglob(pattern)
+    )
+    recorded = None
     if path.exists():
-        recorded = json.loads(path.read_text())
+        try:
+            recorded = json.loads(path.read_text())
+        except ValueError as error:
+            if finished:
+                raise ValueError(
+                    f"{str(path)!r} is damaged. If the counterfactuals beside it were made with the settings of this "
+                    f"run, delete it and run again; otherwise take another `--output_dir`. {error}"
+                ) from error
+    if recorded is not None:
         differences = [
             f"`{name}` {recorded.get(name)!r} there and {settings.get(name)!r} here"
             for name in {**recorded, **settings}
             if recorded.get(name) != settings.get(name)
         ]
-        if differences:
+        if not differences:
+            return
+        if finished:
             raise ValueError(
                 f"{str(folder)!r} holds counterfactuals that were made with other settings: {', '.join(differences)}. "
                 "Take another `--output_dir`."
             )
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
-        unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(unfinished, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
+    unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+    os.replace(unfinished, path)

@@ -48,7 +48,8 @@ def load_image_dataset(args: Namespace, label_column: str | None = None) -> Data
 
     if args.train_split not in splits:
         raise ValueError(
-            f"`--train_split` names {args.train_split!r}, but the data set has the splits {sorted(splits)}."
+            # No flag is named: it is `--split` in a script that has nothing to train or compare with.
+            f"The split asked for is {args.train_split!r}, but the data set has the splits {sorted(splits)}."
         )
     features = splits[args.train_split].features
     if features is None:

@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
 import os
 from unittest import mock
 
@@ -50,12 +51,53 @@ def test_an_interrupted_write_leaves_no_chunk(tmp_path):
     assert missing_chunks(tmp_path, 4, 4) == []
 
 
+def test_a_damaged_chunk_is_named(tmp_path):
+    write(tmp_path, range(0, 4), range(4, 8))
+    path = tmp_path / "00004-00007.safetensors"
+    whole = path.read_bytes()
+    for size in (0, 5, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match="00004-00007.safetensors' is damaged: delete it and run again"):
+            read_chunks(tmp_path)
+    assert len(read_chunks(tmp_path, 4)[0]) == 4
+
+
 def test_other_settings_are_refused_by_name(tmp_path):
     settings = {"guidance_scale": 8.0, "split": "test"}
     record_settings(tmp_path, settings)
+    write(tmp_path, range(0, 4))
     record_settings(tmp_path, settings)
     with pytest.raises(ValueError, match="`guidance_scale` 8.0 there and 4.0 here. Take another") as error:
         record_settings(tmp_path, {**settings, "guidance_scale": 4.0})
     assert "split" not in str(error.value)
     with pytest.raises(ValueError, match="`seed` None there and 1 here"):
         record_settings(tmp_path, {**settings, "seed": 1})
+
+
+def test_settings_of_a_run_that_finished_nothing_are_written_over(tmp_path):
+    record_settings(tmp_path, {"guidance_scale": 8.0})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "unfinished-train-00000000.parquet").touch()
+    (tmp_path / "unfinished-00000-00003.safetensors").touch()
+    record_settings(tmp_path, {"guidance_scale": 4.0})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"guidance_scale": 4.0}
+    assert not list(tmp_path.glob("unfinished-*.json"))
+
+    (tmp_path / "data" / "train-00000000.parquet").touch()
+    with pytest.raises(ValueError, match="`guidance_scale` 4.0 there and 8.0 here"):
+        record_settings(tmp_path, {"guidance_scale": 8.0})
+    assert json.loads((tmp_path / "settings.json").read_text()) == {"guidance_scale": 4.0}
+
+
+@pytest.mark.parametrize("text", ["", '{"guidance_scale": 8'])
+def test_damaged_settings_are_refused_beside_counterfactuals(tmp_path, text):
+    path = tmp_path / "settings.json"
+    path.write_text(text)
+    record_settings(tmp_path, {"guidance_scale": 8.0})
+    assert json.loads(path.read_text()) == {"guidance_scale": 8.0}
+
+    write(tmp_path, range(0, 4))
+    path.write_text(text)
+    with pytest.raises(ValueError, match="settings.json' is damaged.* delete it and run again"):
+        record_settings(tmp_path, {"guidance_scale": 8.0})
+    assert path.read_text() == text

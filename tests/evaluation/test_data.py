@@ -54,7 +54,7 @@ def test_splits_are_sliced(args, image_folder):
     ("change", "message"),
     [
         ({"split": "validation"}, "`--split` takes a split .*got 'validation'.*Unknown split"),
-        ({"train_split": "all"}, "`--train_split` names 'all'"),
+        ({"train_split": "all"}, "The split asked for is 'all'"),
         ({"split": "test[5:"}, "`--split` takes a split or slices of splits, got 'test\\[5:'"),
         ({"split": "train[100:]"}, "`--split` 'train\\[100:\\]' has no rows"),
         ({"train_split": "train[:12]"}, "`--train_split` takes at least two images of every class.*{'light': 0}"),

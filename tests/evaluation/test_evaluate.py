@@ -252,6 +252,22 @@ class TestScaleSearch:
         with pytest.raises(ValueError, match="`--search_scale` takes other VAEs"):
             evaluate.main([*argv, "--methods", "diffscm"])
 
+    @pytest.mark.parametrize(
+        ("encoder", "reason"),
+        [
+            (["pixels", "other"], r"got \['pixels', 'other'\]"),
+            (["METRICS/missing"], "got '.*missing': "),
+            (["METRICS"], "got '.*': .*no file named config.json"),
+            (["METRICS/autoencoder"], "got '.*autoencoder': it holds ImageAutoencoder"),
+            (["METRICS/vae/config.json"], "got '.*config.json': "),
+        ],
+    )
+    def test_refuses_what_is_no_vae(self, flags, metric_models, tmp_path, encoder, reason):
+        encoder = [name.replace("METRICS", str(metric_models)) for name in encoder]
+        argv = [*to_argv({**flags, "output_dir": tmp_path / "out"}), "--search_scale", *encoder]
+        with pytest.raises(ValueError, match="^`--search_scale` takes the word pixels alone, or folders .*" + reason):
+            evaluate.main([*argv, "--methods", "diffscm"])
+
     def test_refuses_a_scale_beside_it(self, flags, tmp_path):
         argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": "pixels", "guidance_scale": 2})
         with pytest.raises(ValueError, match="exclude each other"):

@@ -136,8 +136,9 @@ def test_the_winner_becomes_the_default(flags, checkpoint, tmp_path):
 def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     flags["pretrained_model_name_or_path"] = folder
-    with pytest.raises(ValueError, match="None of the scales reaches `--min_effectiveness` 2"):
-        run(flags, tmp_path / "search", [0, 1], min_effectiveness=2, update_checkpoint=True)
+    with pytest.raises(ValueError, match="None of the scales reaches `--min_effectiveness` 1:"):
+        # An untrained oracle sees the target now and then, never in all pairs.
+        run(flags, tmp_path / "search", [0, 1], min_effectiveness=1, update_checkpoint=True)
     assert json.loads((tmp_path / "search" / "search.json").read_text())["chosen"] is None
     assert (folder / "model_index.json").read_text() == (checkpoint / "model_index.json").read_text()
 
@@ -154,3 +155,16 @@ def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
 def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         run({**flags, **change}, tmp_path, [1], update_checkpoint=True)
+
+
+@pytest.mark.parametrize("value", ["1.01", "-0.1", "nan"])
+def test_an_effectiveness_that_none_can_have_is_refused(flags, tmp_path, capsys, value):
+    with pytest.raises(SystemExit):
+        run(flags, tmp_path, [1], min_effectiveness=value)
+    assert f"--min_effectiveness: takes a number in [0, 1], got {value}" in capsys.readouterr().err
+
+
+def test_scales_that_would_share_a_folder_are_refused(flags, tmp_path):
+    with pytest.raises(ValueError, match=r"`--scales` takes .* six digits tell apart, .* got \[1.0, 1.0000001\]"):
+        run(flags, tmp_path, [1, 1.0000001])
+    assert not any(tmp_path.iterdir())

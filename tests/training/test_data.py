@@ -79,7 +79,7 @@ def test_unlabelled_images_serve_where_no_labels_are_asked_for(arguments, tmp_pa
 @pytest.mark.parametrize(
     ("changes", "label_column", "message"),
     [
-        ({"train_split": "dev"}, "label", r"`--train_split` names 'dev', but .* splits \['train'\]"),
+        ({"train_split": "dev"}, "label", r"^The split asked for is 'dev', but .* splits \['train'\]"),
         ({"image_column": "img"}, "label", "`--image_column` names 'img', but .* columns .*'image'"),
         ({}, "digit", "`--label_column` names 'digit', but .* columns .*'label'"),
         ({"image_column": "number"}, "label", "`--image_column` takes a column of type Image, but 'number'"),

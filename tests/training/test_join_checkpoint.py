@@ -82,9 +82,36 @@ def test_pickles_are_refused(flags, tmp_path, weights):
     (file,) = (tmp_path / weights).glob("*.safetensors")
     torch.save(load_file(file), file.with_suffix(".bin"))
     file.unlink()
-    with pytest.raises(OSError, match="safetensors"):
+    flag = weights.split("/")[0]
+    with pytest.raises(ValueError, match=f"`--{flag}` takes .* no file named .*safetensors"):
         join(flags)
     assert not flags["output_dir"].exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "folder", "message"),
+    [
+        ("denoiser", "missing", "`--denoiser` takes .*`DDPMPipeline`.* got '.*missing': "),
+        ("denoiser", "denoiser/unet", "`--denoiser` takes .* got '.*unet': .*model_index.json"),
+        ("classifier", "missing", "`--classifier` takes .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
+        ("classifier", "denoiser", "`--classifier` takes .* got '.*denoiser': .*config.json"),
+        # Its weights would be loaded into the layers that both have.
+        ("classifier", "denoiser/unet", "`--classifier` takes .* got '.*unet': it holds UNet2DModel"),
+        ("classifier", "classifier/config.json", "`--classifier` takes .* got '.*config.json': "),
+    ],
+)
+def test_components_that_are_none_are_refused(flags, tmp_path, flag, folder, message):
+    with pytest.raises(ValueError, match=message) as error:
+        join({**flags, flag: tmp_path / folder})
+    assert error.value.__cause__ is not None
+    assert not flags["output_dir"].parent.exists()
+
+
+@pytest.mark.parametrize(("flag", "file"), [("denoiser", "unet/config.json"), ("classifier", "config.json")])
+def test_components_that_lack_a_file_are_refused(flags, flag, file):
+    (flags[flag] / file).unlink()
+    with pytest.raises(ValueError, match=f"`--{flag}` takes .*config.json"):
+        join(flags)
 
 
 def test_more_steps_than_training_steps_are_refused(flags):
