@@ -31,7 +31,7 @@ def main(argv=None):
     parser.add_argument("--num_inference_steps", type=int, nargs="+", default=[10, 20, 50, 100, 1000])
     parser.add_argument("--num_samples", type=int, default=1000, help="The first so many test digits.")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="Of the implicit moves.")
-    parser.add_argument("--max_iterations", type=int, default=20, help="Of an implicit move.")
+    parser.add_argument("--max_iterations", type=int, default=40, help="Of an implicit move.")
     parser.add_argument("--batch_size", type=int, default=50)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output_dir", type=Path, default="outputs/round-trip")

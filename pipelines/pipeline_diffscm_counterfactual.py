@@ -515,7 +515,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         abduction: str | None = None,
         tolerance: float = 1e-6,
-        max_iterations: int = 20,
+        max_iterations: int = 40,
         preset: str | None = None,
         return_dict: bool = False,
     ) -> torch.Tensor | DiffSCMAbductionOutput:
@@ -533,7 +533,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 The residual at which an image's implicit move has converged; see
                 [`DiffSCMDDIMInverseScheduler.solve`]. Images that do not get there are named in a warning, and keep
                 the best that was found.
-            max_iterations (`int`, *optional*, defaults to 20):
+            max_iterations (`int`, *optional*, defaults to 40):
                 The most evaluations of the denoiser for an image's implicit move.
             preset (`str`, *optional*): See [`~DiffSCMCounterfactualPipeline.__call__`].
             return_dict (`bool`, *optional*, defaults to `False`):

@@ -371,17 +371,19 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         sample: torch.Tensor,
         model_output: torch.Tensor | None = None,
         tolerance: float = 1e-6,
-        max_iterations: int = 20,
+        max_iterations: int = 40,
     ) -> DiffSCMDDIMInverseSchedulerSolution:
         r"""
         Makes the next move upwards exactly: finds the sample from which [`DDIMScheduler`] arrives at `sample` by the
         network's own output, the solution of `x = move(network(x))` with the explicit move of
         [`step`](`DiffSCMDDIMInverseScheduler.step`).
 
-        The iteration starts from an explicit move and goes on by Anderson's acceleration ([Walker & Ni,
-        2011](https://doi.org/10.1137/10078356X)) with three past iterates, for each image by itself: images that have
-        converged leave the batch. Plain iteration is not always a contraction when the steps are few. The iterate with
-        the smallest residual is returned, so it is never further from a solution than the start.
+        The iteration starts from an explicit move and makes such moves, every third accelerated by Anderson's method
+        with three past iterates ([Banerjee, Suryanarayana & Pask, 2016](https://arxiv.org/abs/1512.01604)), for each
+        image by itself: images that have converged leave the batch. Plain iteration is not always a contraction when
+        the steps are few, and an acceleration of every move goes astray next to the clean image, where networks are
+        far from linear. The iterate with the smallest residual is returned, so it is never further from a solution
+        than the start.
 
         Args:
             network (`Callable`):
@@ -396,8 +398,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             tolerance (`float`, defaults to 1e-6):
                 The residual at which an image has converged: mean absolute difference, in `sample`'s units. The
                 residuals of many moves add up, so a schedule of 1000 steps needs one near the rounding of float32.
-            max_iterations (`int`, defaults to 20):
-                The most evaluations of the network per image.
+            max_iterations (`int`, defaults to 40):
+                The most evaluations of the network per image, besides the one without `model_output`.
 
         Returns:
             [`DiffSCMDDIMInverseSchedulerSolution`]: the sample, the residual and the evaluations of each image.
@@ -436,7 +438,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         residual = sample.new_full((len(sample),), float("inf"), dtype=torch.float32)
         active = torch.arange(len(sample), device=sample.device)
         history = []  # pairs of an iterate and its defect, move(network(x)) - x, for the active images
-        for _ in range(max_iterations):
+        for iteration in range(max_iterations):
             output = network(iterate, timestep)
             num_evaluations[active] += 1
             defect = self._move(output, sample[active], index)[0] - iterate
@@ -453,7 +455,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 break
             active = active[going_on]
             history = [(x[going_on], d[going_on]) for x, d in [*history[-3:], (iterate, defect)]]
-            iterate = self._accelerate(history)
+            iterate, defect = history[-1]
+            iterate = self._accelerate(history) if iteration % 3 == 2 else iterate + defect
 
         return DiffSCMDDIMInverseSchedulerSolution(
             prev_sample=solution, model_output=solution_output, residual=residual, num_evaluations=num_evaluations
@@ -463,8 +466,6 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     def _accelerate(history: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """Anderson's next iterate: a combination of the past ones with the least defect, moved by that defect."""
         iterate, defect = history[-1]
-        if len(history) == 1:
-            return iterate + defect
         iterate_steps = torch.stack([(iterate - x).flatten(1) for x, _ in history[:-1]], dim=-1).double()
         defect_steps = torch.stack([(defect - d).flatten(1) for _, d in history[:-1]], dim=-1).double()
         gram = defect_steps.mT @ defect_steps
