@@ -420,6 +420,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."
             )
 
+    def check_generator(self, generator: torch.Generator | None):
+        """Checks what draws noise."""
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"`generator` takes a `torch.Generator`, got {type(generator).__name__}.")
+
     def check_averaging(self, timestep: int, num_draws: int):
         """Checks at which noise level, and over how many draws, a posterior mean is taken."""
         last = self.scheduler.config.num_train_timesteps - 1
@@ -437,8 +442,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         guidance_scale: float | list[float] | torch.Tensor,
         guidance_interval: tuple[int, int] | None,
         eta: float,
+        generator: torch.Generator | None,
         output_type: str,
-        callback_on_step_end_tensor_inputs: list[str],
+        callback_on_step_end: Callable | None = None,
+        callback_on_step_end_tensor_inputs: list[str] = [],  # noqa: B006
     ):
         scales = self.prepare_guidance_scale(guidance_scale)
         num_images = max(num_factuals, 1 if targets is None else len(targets))
@@ -466,8 +473,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`eta` takes a number in [0, 1], got {eta!r}.")
         if eta > 0 and "eta" not in inspect.signature(self.scheduler.step).parameters:
             raise ValueError(f"`eta` must be 0 with {type(self.scheduler).__name__}, got {eta}.")
+        self.check_generator(generator)
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
+        if callback_on_step_end is not None and not callable(callback_on_step_end):
+            raise TypeError(f"`callback_on_step_end` takes a function, got {type(callback_on_step_end).__name__}.")
         if not set(callback_on_step_end_tensor_inputs) <= set(self._callback_tensor_inputs):
             raise ValueError(
                 f"`callback_on_step_end_tensor_inputs` takes names from {self._callback_tensor_inputs}, got "
@@ -649,7 +659,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_scale,
             guidance_interval,
             eta,
+            generator,
             output_type,
+            callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
         scales = self.prepare_guidance_scale(guidance_scale)
@@ -767,7 +779,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         """
         (guidance_scale,) = self.prepare_settings(preset, guidance_scale=guidance_scale)
         samples, targets = self.prepare_image(image), self.prepare_intervention(intervention)
-        self.check_inputs(len(samples), targets, guidance_scale, None, 0.0, output_type, [])
+        self.check_inputs(len(samples), targets, guidance_scale, None, 0.0, generator, output_type)
         self.check_averaging(timestep, num_draws)
         alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
         alpha, sigma = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
@@ -837,6 +849,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`num_images` takes a whole number of at least 1, got {num_images!r}.")
         if kwargs.get("strength", 1) != 1:
             raise ValueError(f"`strength` takes 1 for noise that is drawn, got {kwargs['strength']!r}.")
+        self.check_generator(generator)
         targets = self.prepare_intervention(intervention)
         num_draws = num_images if shared_noise else num_images * len(targets)
         noise = randn_tensor(
@@ -945,7 +958,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_scale,
             guidance_interval,
             eta,
+            generator,
             output_type,
+            callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
         num_moves = self.prepare_timesteps(num_inference_steps, strength, abduction)

@@ -754,6 +754,9 @@ class TestErrors:
             ("strength", {"strength": 0.1}),  # of four steps
             ("eta", {"eta": -0.1}),
             ("eta", {"eta": 1.1}),
+            ("generator", {"generator": 0}),
+            ("generator", {"generator": [torch.Generator()]}),
+            ("callback_on_step_end", {"callback_on_step_end": "print"}),
             ("batch_size", {"batch_size": 0}),
             ("batch_size", {"batch_size": 1.5}),
             ("batch_size", {"batch_size": True}),
@@ -793,6 +796,10 @@ class TestErrors:
     def test_sample(self, pipe, num_images):
         with pytest.raises(ValueError, match="`num_images`"):
             pipe.sample(1, num_images)
+
+    def test_sample_with_a_seed_for_a_generator(self, pipe):
+        with pytest.raises(TypeError, match="`generator` takes a `torch.Generator`, got int"):
+            pipe.sample(1, generator=0)
 
     def test_label_that_names_two_classes(self, pipe):
         pipe.classifier.register_to_config(id2label={0: "crane", 1: "crane", 2: "two"})
