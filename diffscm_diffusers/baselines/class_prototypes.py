@@ -4,8 +4,6 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
-from ..metrics.functional.checks import check_classes
-
 
 class ClassPrototypes(ModelMixin, ConfigMixin):
     r"""
@@ -47,7 +45,13 @@ class ClassPrototypes(ModelMixin, ConfigMixin):
             )
         if not encodings.isfinite().all():
             raise ValueError("`encodings` takes finite values, got NaN or infinity.")
-        check_classes(len(encodings), labels=labels)
+        if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+            got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
+            raise TypeError(f"`labels` takes a tensor of integers, got {got}.")
+        if labels.shape != (len(encodings),):
+            raise ValueError(
+                f"`labels` takes the class of each of the {len(encodings)} encodings, got shape {tuple(labels.shape)}."
+            )
         unknown = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
         if unknown:
             raise ValueError(f"`labels` takes classes from 0 to {num_classes - 1}, got {unknown}.")

@@ -154,8 +154,8 @@ class TestPrototypes:
                 "`labels` takes a tensor of integers, got torch.float32",
             ),
             (torch.rand(3, 1, 2), [False, True, True], TypeError, "`labels` takes a tensor of integers"),
-            (torch.rand(4, 1, 2), [0, 1, 2], ValueError, r"`labels` .* of the 4 samples, got shape \(3,\)"),
-            (torch.rand(3, 1, 2), [[0, 1, 2]], ValueError, r"`labels` .* of the 3 samples, got shape \(1, 3\)"),
+            (torch.rand(4, 1, 2), [0, 1, 2], ValueError, r"`labels` .* of the 4 encodings, got shape \(3,\)"),
+            (torch.rand(3, 1, 2), [[0, 1, 2]], ValueError, r"`labels` .* of the 3 encodings, got shape \(1, 3\)"),
             (
                 torch.rand(3, 2, 1),
                 [0, 1, 2],
