@@ -91,7 +91,8 @@ def measure_all(args, pipe) -> dict[str, dict[int, float]]:
 def draw(seconds: dict[str, dict[int, list[float]]], num_inference_steps: int) -> Figure:
     """A panel for each thing that varies: medians, the spread over repeats, and what proportional growth would be."""
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
-    figure.suptitle("How the time of a call grows, one thread", x=0.01, ha="left")
+    threads = torch.get_num_threads()
+    figure.suptitle(f"How the time of a call grows, {threads} thread{'s' * (threads > 1)}", x=0.01, ha="left")
     panels = figure.subplots(2, 3).flatten()
     titles = {
         "batch": "images in the batch",
