@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -442,10 +442,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         guidance_scale: float | list[float] | torch.Tensor,
         guidance_interval: tuple[int, int] | None,
         eta: float,
-        generator: torch.Generator | None,
         output_type: str,
+        generator: torch.Generator | None = None,
         callback_on_step_end: Callable | None = None,
-        callback_on_step_end_tensor_inputs: list[str] = [],  # noqa: B006
+        callback_on_step_end_tensor_inputs: Sequence[str] = (),
     ):
         scales = self.prepare_guidance_scale(guidance_scale)
         num_images = max(num_factuals, 1 if targets is None else len(targets))
@@ -659,8 +659,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_scale,
             guidance_interval,
             eta,
-            generator,
             output_type,
+            generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )
@@ -779,7 +779,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         """
         (guidance_scale,) = self.prepare_settings(preset, guidance_scale=guidance_scale)
         samples, targets = self.prepare_image(image), self.prepare_intervention(intervention)
-        self.check_inputs(len(samples), targets, guidance_scale, None, 0.0, generator, output_type)
+        self.check_inputs(len(samples), targets, guidance_scale, None, 0.0, output_type, generator)
         self.check_averaging(timestep, num_draws)
         alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
         alpha, sigma = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
@@ -958,8 +958,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_scale,
             guidance_interval,
             eta,
-            generator,
             output_type,
+            generator,
             callback_on_step_end,
             callback_on_step_end_tensor_inputs,
         )

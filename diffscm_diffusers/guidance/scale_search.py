@@ -173,7 +173,7 @@ class GuidanceScaleSearch:
         pipe = self.pipe
         targets = pipe.prepare_intervention(intervention)
         factual = pipe.prepare_image(image)
-        pipe.check_inputs(len(factual), targets, 0.0, guidance_interval, 0.0, None, output_type)
+        pipe.check_inputs(len(factual), targets, 0.0, guidance_interval, 0.0, output_type)
 
         num_images = max(len(factual), len(targets))
         factual_batches = pipe.split_batch(factual, batch_size)
