@@ -31,8 +31,8 @@ class World:
     """
     A structural causal model that renders images, and so knows their true counterfactuals.
 
-    A subclass sets `graph` and defines `_sample_exogenous_noise`, `_compute_variable` and `_render`, each of which must
-    be deterministic given its arguments.
+    A subclass sets `graph` and defines `_sample_exogenous_noise`, `_compute_variable` and `_render`, which must each
+    be deterministic given their arguments.
 
     Attributes:
         graph (`dict`): The causal graph as plain data, which can be written as JSON:
