@@ -28,7 +28,7 @@ TYPEFACES = (
 )
 
 # Pixels below are those of a 28x28 image; other sizes are scaled.
-EM = 23.0  # size of the type: digits are some 16 pixels high
+EM = 25.0  # size of the type: digits are some 17 pixels high
 OVERSAMPLING = 4  # sampling points per pixel and axis
 RENDER_BATCH = 128  # small enough for the sampled points to stay in the processor's cache
 
