@@ -5,6 +5,7 @@ from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalCla
 from .image_autoencoder import ImageAutoencoder
 from .image_classifier import ImageClassifier
 from .latent_vae import LatentVAE
+from .semantic_encoder_2d import SemanticEncoder2DModel, SemanticEncoder2DOutput
 
 
 __all__ = [
@@ -14,4 +15,6 @@ __all__ = [
     "ImageAutoencoder",
     "ImageClassifier",
     "LatentVAE",
+    "SemanticEncoder2DModel",
+    "SemanticEncoder2DOutput",
 ]
