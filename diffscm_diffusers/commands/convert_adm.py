@@ -12,7 +12,7 @@ Converts checkpoints of guided-diffusion (ADM; Dhariwal & Nichol, 2021) or of Di
         --output_dir checkpoints/diffscm-imagenet256
 
 The flags of the networks are guided-diffusion's, with its defaults. A denoiser alone becomes a `DDPMPipeline`, a
-classifier alone an `AntiCausalClassifier2DModel`; both are what `diffscm join-checkpoint` takes. A class-conditional
+classifier alone an `AntiCausalClassifier2DModel`; `diffscm join-checkpoint` joins the two. A class-conditional
 denoiser cannot be part of a `DiffSCMCounterfactualPipeline`: it is saved as a model in `unet`, beside its `scheduler`.
 """
 

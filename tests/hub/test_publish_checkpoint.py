@@ -66,6 +66,7 @@ def test_repository_holds_the_checkpoint_and_the_projects_own_code(hub, results,
     code = {
         "pipeline.py": "pipelines/pipeline_diffscm_counterfactual.py",
         "classifier/anticausal_classifier_2d.py": "diffscm_diffusers/models/anticausal_classifier_2d.py",
+        "scheduler/scheduling_ddim.py": "diffscm_diffusers/schedulers/scheduling_ddim.py",
         "inverse_scheduler/scheduling_ddim_inverse.py": "diffscm_diffusers/schedulers/scheduling_ddim_inverse.py",
     }
     assert {path for path in files if path.endswith(".py")} == set(code)
