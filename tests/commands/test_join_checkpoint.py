@@ -73,7 +73,7 @@ def test_card_tells_how_it_came_about(flags):
 def test_components_of_different_images_are_refused(flags, tmp_path, model_configs):  # noqa: F811
     config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
     AntiCausalClassifier2DModel.from_config(config, num_classes=2, sample_size=16).save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="`classifier` takes the images of `unet`, whose `sample_size` is 8"):
+    with pytest.raises(ValueError, match="`classifier` expects the `sample_size` of `unet`, 8, got 16"):
         join({**flags, "classifier": tmp_path / "other"})
     assert not flags["output_dir"].parent.exists()
 
