@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import (
     add_labelled_data_arguments,
@@ -30,7 +31,6 @@ from diffscm_diffusers.training.arguments import (
     positive_float,
     positive_int,
 )
-from diffscm_diffusers.training.components import save_whole
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -190,7 +190,15 @@ def load_or_train(
 
 def main(argv=None):
     args = parse_args(argv)
-    dataset = load_image_dataset(args, args.label_column)[args.train_split]
+    dataset = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        cache_dir=args.cache_dir,
+        label_column=args.label_column,
+    )[args.train_split]
     num_train_images = len(dataset) - args.num_validation_images
     if num_train_images < 1:
         raise ValueError(
