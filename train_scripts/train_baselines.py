@@ -190,7 +190,15 @@ def load_or_train(
 
 def main(argv=None):
     args = parse_args(argv)
-    dataset = load_image_dataset(args, args.label_column)[args.train_split]
+    dataset = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        cache_dir=args.cache_dir,
+        label_column=args.label_column,
+    )[args.train_split]
     num_train_images = len(dataset) - args.num_validation_images
     if num_train_images < 1:
         raise ValueError(

@@ -97,7 +97,16 @@ def main(argv=None):
     accelerator = create_accelerator(args)
     if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         create_repository(args)
-    splits = load_image_dataset(args, args.label_column)
+    splits = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        cache_dir=args.cache_dir,
+        label_column=args.label_column,
+        streaming=args.streaming,
+    )
     if args.validation_split not in splits:
         raise ValueError(
             f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."

@@ -55,7 +55,15 @@ def main(argv=None):
     accelerator = create_accelerator(args)
     if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         create_repository(args)
-    dataset = load_image_dataset(args)[args.train_split]
+    dataset = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        cache_dir=args.cache_dir,
+        streaming=args.streaming,
+    )[args.train_split]
     unet = create_model(UNet2DModel, args)
     if unet.config.out_channels != unet.config.in_channels:
         raise ValueError(

@@ -178,7 +178,15 @@ def main(argv=None):
     accelerator = Accelerator(mixed_precision=args.mixed_precision)
     if accelerator.num_processes > 1:
         raise ValueError(f"The metric models train in one process, got {accelerator.num_processes}.")
-    splits = load_image_dataset(args, args.label_column)
+    splits = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        cache_dir=args.cache_dir,
+        label_column=args.label_column,
+    )
     if args.validation_split not in splits:
         raise ValueError(
             f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."

@@ -22,10 +22,11 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.data.splits import load_pairs_and_images
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.arguments import add_evaluation_arguments
 from diffscm_diffusers.evaluation.counterfactual_files import missing_chunks, read_chunks, record_settings, write_chunk
 from diffscm_diffusers.evaluation.methods import CONTROLS, METHODS, create_method, load_pipeline
+from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import make_table, summarize
 from diffscm_diffusers.metrics import MetricModels
@@ -72,8 +73,24 @@ def main(argv=None):
     pipe = load_pipeline(args).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    splits = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        image_column=args.image_column,
+        label_column=args.label_column,
+        cache_dir=args.cache_dir,
+    )
+    channels, height, _ = pipe.image_shape
     pairs, factuals, reference = load_pairs_and_images(
-        args, pipe.classifier.config.num_classes, pipe.image_shape, accelerator.is_main_process
+        splits,
+        args.split,
+        args.train_split,
+        ImageCollator(height, channels, args.image_column, args.label_column),
+        pipe.classifier.config.num_classes,
+        args.seed,
+        args.max_samples,
+        accelerator.is_main_process,
     )
     scorer = Scorer(accelerator, models, pairs, factuals, reference, args.batch_size)
     methods = {

@@ -33,7 +33,8 @@ from diffusers.utils.torch_utils import get_device
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
-from diffscm_diffusers.data.splits import LabelledImages, load_splits, read_images
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.evaluation.pairs import Pairs, draw_pairs
@@ -159,13 +160,15 @@ def read_factuals(
     pairs = draw_pairs(torch.tensor(rows[args.label_column][:]), num_classes, args.seed)
     index = select_first_of_each_class(pairs.factual_class)
     pairs = Pairs(pairs.row[index], pairs.factual_class[index], pairs.intervention[index])
-    factuals = read_images(rows.select(pairs.row), pipe.image_shape, args.image_column, args.label_column, False)
+    channels, height, _ = pipe.image_shape
+    collate = ImageCollator(height, channels, args.image_column, args.label_column)
+    factuals = DecodedImages(rows.select(pairs.row), collate, show_progress=False)
     return pairs, factuals.images(slice(None))
 
 
 def read_references(
     args: argparse.Namespace, rows: Dataset, pipe: DiffSCMCounterfactualPipeline, classes: list[int]
-) -> LabelledImages:
+) -> DecodedImages:
     """Reads real images of some classes, drawn at random where there are many."""
     row_class = torch.tensor(rows[args.label_column][:])
     generator = torch.Generator().manual_seed(args.seed)
@@ -175,7 +178,9 @@ def read_references(
         if len(of_class) == 0:
             raise ValueError(f"`--train_split` {args.train_split!r} holds no image of class {c}.")
         drawn.append(of_class[torch.randperm(len(of_class), generator=generator)[:NUM_REFERENCES]])
-    return read_images(rows.select(torch.cat(drawn)), pipe.image_shape, args.image_column, args.label_column, True)
+    channels, height, _ = pipe.image_shape
+    collate = ImageCollator(height, channels, args.image_column, args.label_column)
+    return DecodedImages(rows.select(torch.cat(drawn)), collate, "Reading references")
 
 
 def load_vae(args: argparse.Namespace) -> LatentVAE:
@@ -210,7 +215,15 @@ def main(argv=None):
         factual_names = [names[c] for c in evaluated.factual_class.tolist()]
         target_names = [names[c] for c in evaluated.intervention.tolist()]
     if set(args.figures) & set(DATA_FIGURES):
-        factual_rows, reference_rows = load_splits(args)
+        splits = load_image_dataset(
+            args.dataset_name,
+            args.train_data_dir,
+            dataset_config_name=args.dataset_config_name,
+            image_column=args.image_column,
+            label_column=args.label_column,
+            cache_dir=args.cache_dir,
+        )
+        factual_rows, reference_rows = (select_rows(splits, split) for split in (args.split, args.train_split))
         pairs, factual = read_factuals(args, factual_rows, pipe)
     if "latents" in args.figures:
         vae = load_vae(args).to(device)

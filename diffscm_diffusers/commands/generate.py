@@ -22,11 +22,12 @@ from huggingface_hub import HfApi
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.data.classes import match_classes, unique_names
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import record_settings
 from diffscm_diffusers.evaluation.fingerprint import fingerprint
 from diffscm_diffusers.generation.generator import CounterfactualGenerator
-from diffscm_diffusers.generation.interventions import Interventions, match_classes, unique_names
+from diffscm_diffusers.generation.interventions import Interventions
 from diffscm_diffusers.generation.parquet_files import ChunkFolder, counterfactual_features, split_rows
 from diffscm_diffusers.hub.dataset_card import write_dataset_card
 from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
@@ -102,7 +103,16 @@ def main(argv=None):
             cache_dir=args.cache_dir,
             use_safetensors=True,
         ).to(accelerator.device)
-        splits = load_image_dataset(argparse.Namespace(**vars(args), train_split=args.split), args.label_column)
+        splits = load_image_dataset(
+            args.dataset_name,
+            args.train_data_dir,
+            dataset_config_name=args.dataset_config_name,
+            split=args.split,
+            image_column=args.image_column,
+            label_column=args.label_column,
+            cache_dir=args.cache_dir,
+            streaming=args.streaming,
+        )
     pipe.set_progress_bar_config(disable=True)
     dataset = splits[args.split]
     names = unique_names(pipe.classifier.id2label)

@@ -19,7 +19,7 @@ from diffscm_diffusers import (
     LatentVAE,
 )
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
-from diffscm_diffusers.data.splits import LabelledImages
+from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.guidance import GuidanceScaleSearch
 
 from .controls import draw_references, find_nearest_references
@@ -57,8 +57,8 @@ def create_method(
     args: Namespace,
     pipe: DiffSCMCounterfactualPipeline,
     pairs: Pairs,
-    factuals: LabelledImages,
-    reference: LabelledImages,
+    factuals: DecodedImages,
+    reference: DecodedImages,
     scorer: Scorer,
 ) -> Method:
     """
@@ -70,8 +70,8 @@ def create_method(
             `posterior_mean` and `baselines`.
         pipe (`DiffSCMCounterfactualPipeline`): From [`load_pipeline`].
         pairs (`Pairs`): The pairs.
-        factuals (`LabelledImages`): Their factuals.
-        reference (`LabelledImages`): The real images that the controls show.
+        factuals (`DecodedImages`): Their factuals.
+        reference (`DecodedImages`): The real images that the controls show.
         scorer (`Scorer`): Holds the latents.
 
     Raises:
@@ -144,7 +144,7 @@ def create_method(
 
 
 def create_search(
-    args: Namespace, pipe: DiffSCMCounterfactualPipeline, reference: LabelledImages, scorer: Scorer
+    args: Namespace, pipe: DiffSCMCounterfactualPipeline, reference: DecodedImages, scorer: Scorer
 ) -> tuple[GuidanceScaleSearch, dict]:
     """
     Makes the search for each image's guidance scale that `--search_scale` asks for, and says what it depends on.

@@ -1,8 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which factual meets which intervention, and their images."""
+
 from dataclasses import dataclass
 
 import torch
+from datasets import DatasetDict
+
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator
+from diffscm_diffusers.data.splits import select_rows
 
 
 @dataclass
@@ -53,3 +59,55 @@ def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: 
             f"An interval takes at least two pairs: raise `--max_samples` or take more rows, got {len(row)}."
         )
     return Pairs(row, classes[row], (classes[row] + shift) % num_classes)
+
+
+def load_pairs_and_images(
+    splits: DatasetDict,
+    split: str,
+    train_split: str,
+    collate: ImageCollator,
+    num_classes: int,
+    seed: int,
+    max_samples: int | None = None,
+    show_progress: bool = True,
+) -> tuple[Pairs, DecodedImages, DecodedImages]:
+    """
+    Draws the pairs of an evaluation and reads their factuals and the reference set.
+
+    Args:
+        splits (`datasets.DatasetDict`): The data set; see [`load_image_dataset`].
+        split (`str`): Split of the factuals, or slices of splits.
+        train_split (`str`): Split of the reference images, or slices of splits.
+        collate (`ImageCollator`): Made for the size of the models' images, with a `label_column`.
+        num_classes (`int`): Number of classes that the models know.
+        seed (`int`): See [`draw_pairs`].
+        max_samples (`int`, *optional*): See [`draw_pairs`].
+        show_progress (`bool`, *optional*, defaults to `True`): Whether to show progress bars.
+
+    Returns:
+        `tuple`: the pairs, their factuals in the same order, and the reference images.
+
+    Raises:
+        ValueError: as [`select_rows`], [`draw_pairs`] and [`ImageCollator`], and if the data has another number of
+            classes, or if the reference set has fewer than two images of a class that it is needed for.
+    """
+    factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split)
+    names = factual_rows.features[collate.label_column].names
+    if len(names) != num_classes:
+        raise ValueError(
+            f"`pretrained_model_name_or_path` expects a model of the data set's {len(names)} classes, got one that "
+            f"knows {num_classes}."
+        )
+    pairs = draw_pairs(torch.tensor(factual_rows[collate.label_column][:]), num_classes, seed, max_samples)
+
+    reference_class = torch.tensor(reference_rows[collate.label_column][:])
+    used = torch.cat([pairs.factual_class, pairs.intervention]).unique().tolist()
+    counts = {names[c]: (reference_class == c).sum().item() for c in used}
+    too_few = {name: count for name, count in counts.items() if count < 2}
+    if too_few:
+        raise ValueError(
+            f"`train_split` expects at least two images of every class to compare with, but {train_split!r} has "
+            f"{too_few}."
+        )
+    factuals = DecodedImages(factual_rows.select(pairs.row), collate, "Reading factuals", show_progress)
+    return pairs, factuals, DecodedImages(reference_rows, collate, "Reading references", show_progress)

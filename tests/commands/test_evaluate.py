@@ -207,7 +207,7 @@ def test_two_processes_equal_one(flags, finished, tmp_path):
 @pytest.mark.parametrize(
     ("change", "methods", "message"),
     [
-        ({"split": "validation"}, METHODS, "`--split` takes a split .* 'validation'"),
+        ({"split": "validation"}, METHODS, "`split` expects a split .* 'validation'"),
         ({}, ["schut"], "`--baselines` is needed for the method 'schut'"),
         ({"baselines": "nowhere"}, ["van_looveren_klaise"], "`--baselines` .*nowhere/van_looveren_klaise"),
         ({"metric_models": "nowhere"}, METHODS, "nowhere"),

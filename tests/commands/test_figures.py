@@ -11,8 +11,9 @@ import torch
 from datasets import ClassLabel
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
-from diffscm_diffusers.data.splits import load_pairs_and_images, load_splits
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
+from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from tests.helpers import load_script, to_argv
 
 
@@ -213,11 +214,17 @@ def test_latents_lie_with_their_class(metric_models):
     np.testing.assert_array_equal(thumbnails[1].images[0].get_array(), light[0, 0])
 
 
+def load_splits(flags):
+    return load_image_dataset(
+        train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
+    )
+
+
 def test_factuals_are_those_of_an_evaluation_with_this_seed(flags, pipe, tmp_path):
     args = make_figures.parse_args(to_argv({**flags, "seed": 3, "output_dir": tmp_path}))
-    args.max_samples = None
-    expected, factuals, _ = load_pairs_and_images(args, 3, (1, 8, 8), show_progress=False)
-    pairs, factual = make_figures.read_factuals(args, load_splits(args)[0], pipe)
+    splits = load_splits(flags)
+    expected, factuals, _ = load_pairs_and_images(splits, "test", "train", ImageCollator(8, 1, "image", "label"), 3, 3)
+    pairs, factual = make_figures.read_factuals(args, splits["test"], pipe)
     assert pairs.factual_class.tolist() == [0, 1, 2]
     for c in range(3):
         first = expected.factual_class.tolist().index(c)
@@ -228,7 +235,7 @@ def test_factuals_are_those_of_an_evaluation_with_this_seed(flags, pipe, tmp_pat
 def test_references_are_of_the_asked_classes_and_not_too_many(flags, pipe, tmp_path, monkeypatch):
     monkeypatch.setattr(make_figures, "NUM_REFERENCES", 4)
     args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
-    reference = make_figures.read_references(args, load_splits(args)[1], pipe, [2, 0])
+    reference = make_figures.read_references(args, load_splits(flags)["train"], pipe, [2, 0])
     assert reference.classes.tolist() == [2] * 4 + [0] * 4
     assert reference.images(slice(0, 4)).mean() > 0.6 > 0.4 > reference.images(slice(4, 8)).mean()
 
@@ -280,7 +287,8 @@ def test_an_evaluation_that_does_not_fit_is_refused(evaluation):
 
 def test_data_that_does_not_fit_is_refused(flags, pipe, tmp_path):
     args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
-    rows, reference_rows = load_splits(args)
+    splits = load_splits(flags)
+    rows, reference_rows = splits["test"], splits["train"]
     with pytest.raises(ValueError, match=r"`--train_split` 'train' holds no image of class 0"):
         make_figures.read_references(args, reference_rows.select([17]), pipe, [0, 2])
     rows = rows.cast_column("label", ClassLabel(names=[*NAMES, "white"]))

@@ -196,8 +196,8 @@ def test_other_weights_are_refused(flags, finished, checkpoint, tmp_path):
     [
         ({"train_data_dir": "nowhere"}, "takes a folder of images, got 'nowhere'"),
         ({"split": "validation"}, "'validation', but the data set has the splits"),
-        ({"image_column": "scan"}, "`--image_column` names 'scan'"),
-        ({"label_column": "sex"}, "`--label_column` names 'sex'"),
+        ({"image_column": "scan"}, "`image_column` expects one of .* columns, .* got 'scan'"),
+        ({"label_column": "sex"}, "`label_column` expects one of .* columns, .* got 'sex'"),
         ({"interventions": "blue"}, "names of classes .* got 'blue'"),
         ({"strength": 1.5}, "`strength` takes a number in"),
         ({"num_inference_steps": 21}, "21"),

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.methods import load_pipeline
+from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from tests.helpers import load_script, to_argv
 
 
@@ -34,8 +36,10 @@ def load_factuals(flags: dict) -> torch.Tensor:
     """The images that `run` starts from, in its order."""
     argv = to_argv({**flags, "output_dir": "unused", "split": "test", "train_split": "train"})
     args = search_guidance_scale.parse_args(argv)
-    _, factuals, _ = search_guidance_scale.load_pairs_and_images(args, 3, (1, 8, 8), False)
-    return factuals.images(slice(None))
+    splits = load_image_dataset(train_data_dir=args.train_data_dir, label_column="label", cache_dir=args.cache_dir)
+    collate = ImageCollator(8, 1, "image", "label")
+    pairs = load_pairs_and_images(splits, args.split, args.train_split, collate, 3, args.seed, args.max_samples)
+    return pairs[1].images(slice(None))
 
 
 def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.metrics.networks import MLPEnsemble
 from tests.helpers import load_script, to_argv
 
@@ -61,10 +62,10 @@ def weights_in(folder):
 
 
 def load_rows(flags):
-    script = load_script("train_baselines")
-    rows = script.load_image_dataset(script.parse_args(to_argv({**flags, "output_dir": "unused"})), "label")["train"][
-        :
-    ]
+    splits = load_image_dataset(
+        train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
+    )
+    rows = splits["train"][:]
     images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
     return images, torch.tensor(rows["label"])
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
+from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.metrics import MetricModels
 from tests.helpers import load_script, run_script, to_argv
 
@@ -78,9 +79,9 @@ def test_trained_models_load_and_have_learned(trained):
 def test_measures_are_those_of_the_validation_split(trained, tiny_flags):
     models = MetricModels.from_pretrained(trained)
     results = json.loads((trained / "metrics.json").read_text())
-    script = load_script("train_metric_models")
-    args = script.parse_args(to_argv({**tiny_flags, "output_dir": trained}))
-    splits = script.load_image_dataset(args, "label")
+    splits = load_image_dataset(
+        train_data_dir=tiny_flags["train_data_dir"], label_column="label", cache_dir=tiny_flags["cache_dir"]
+    )
     rows = splits["test"][:]
     images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
     errors = (models.autoencoder(images) - images).square().mean()
