@@ -65,9 +65,8 @@ def complete_settings(
     Raises:
         ValueError: if the checkpoint has no such preset, or if the settings do not fit the pipeline.
     """
-    presets = dict(pipe.config.presets)
-    if preset is not None and preset not in presets:
-        raise ValueError(f"`--preset` expects one of {sorted(presets)}, got {preset!r}.")
+    if preset is not None and preset not in pipe.presets:
+        raise ValueError(f"`--preset` expects one of {sorted(pipe.presets)}, got {preset!r}.")
     given = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -78,11 +77,14 @@ def complete_settings(
         **dict.fromkeys(given),
         "num_inference_steps": pipe.config.default_num_inference_steps,
         "guidance_scale": pipe.config.default_guidance_scale,
-        **presets.get(preset, {}),
+        **pipe.presets.get(preset, {}),
         **{name: value for name, value in given.items() if value is not None},
     }
-    num_moves = pipe.prepare_timesteps(settings["num_inference_steps"], 1.0, settings["abduction"])
-    pipe.check_guided_timesteps(settings["guidance_interval"], num_moves)
+    # Settings that don't fit fail here, not after images were read.
+    interval, abduction = settings["guidance_interval"], settings["abduction"]
+    pipe.check_inputs(guidance_interval=interval, abduction=abduction)
+    guidance, _ = pipe.prepare_guidance(0, 1.0, interval, num_factuals=1)
+    pipe.prepare_schedulers(settings["num_inference_steps"], abduction=abduction, guidance=guidance)
     return settings
 
 

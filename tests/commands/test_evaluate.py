@@ -13,6 +13,7 @@ from accelerate.state import AcceleratorState
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
+from diffscm_diffusers.guidance import posterior_mean
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from tests.helpers import load_script, start_script, to_argv
@@ -297,12 +298,12 @@ class TestPosteriorMean:
         pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
         interventions = pd.read_csv(tmp_path / "mean" / "samples.csv")["intervention"].tolist()
         generator = torch.Generator().manual_seed(0)
-        mean = pipe.posterior_mean(images["one"], interventions, 10, 2, generator=generator, output_type="pt")
+        mean = posterior_mean(pipe, images["one"], interventions, 10, 2, generator=generator, output_type="pt")
         torch.testing.assert_close(images["mean"], mean)
 
     def test_a_timestep_that_the_scheduler_lacks(self, flags, tmp_path):
         argv = to_argv({**flags, "output_dir": tmp_path / "out"})
-        with pytest.raises(ValueError, match="`timestep` takes a whole number from 0 to 19, got 20"):
+        with pytest.raises(ValueError, match="`timestep` expects a whole number from 0 to 19, got 20"):
             evaluate.main([*argv, "--methods", "diff-scm", "--posterior_mean", "20", "2"])
 
 

@@ -4,9 +4,8 @@ from functools import partial
 
 import torch
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, guidance
 from diffscm_diffusers.data.images import DecodedImages
-from diffscm_diffusers.guidance import GuidanceScaleSearch
 
 from ..fingerprint import fingerprint
 from ..pipelines import describe_pipeline
@@ -45,9 +44,10 @@ def create_diff_scm(
     averaging = None
     if posterior_mean is not None:
         timestep, num_draws = posterior_mean
-        pipe.check_averaging(timestep, num_draws)
         averaging = {"timestep": timestep, "num_draws": num_draws, "guidance_scale": guidance_scale}
         settings["posterior_mean"] = averaging
+        # Arguments that don't fit fail here, not after hours of generation.
+        guidance.posterior_mean(pipe, factuals.images(slice(1)), pairs.intervention[:1], **averaging)
 
     def generate(index):
         images, intervention = factuals.images(index), pairs.intervention[index]
@@ -57,14 +57,16 @@ def create_diff_scm(
                 return images
             # The same draws for every chunk, so that none depends on which were generated before.
             generator = torch.Generator().manual_seed(seed)
-            return pipe.posterior_mean(images, intervention, **averaging, generator=generator, output_type="pt")
+            return guidance.posterior_mean(
+                pipe, images, intervention, **averaging, generator=generator, output_type="pt"
+            )
 
     return Method(generate, settings)
 
 
 def create_search(
     encoder: list[str], pipe: DiffSCMCounterfactualPipeline, reference: DecodedImages, scoring_vae: LatentVAE
-) -> tuple[GuidanceScaleSearch, dict]:
+) -> tuple[guidance.GuidanceScaleSearch, dict]:
     """
     Creates the search for each image's guidance scale.
 
@@ -95,7 +97,7 @@ def create_search(
             means, variances = zip(*(vae.encode(image) for vae in vaes), strict=True)
             return torch.cat(means, dim=1), torch.cat(variances, dim=1)
 
-    search = GuidanceScaleSearch(pipe, reference.images(slice(None)), reference.classes, encode)
+    search = guidance.GuidanceScaleSearch(pipe, reference.images(slice(None)), reference.classes, encode)
     settings["scale_range"] = list(search.scale_range)
     settings["num_candidates"] = search.num_candidates
     settings["target_probability"] = search.target_probability
