@@ -12,11 +12,10 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
-from diffscm_diffusers.evaluation.pipelines import load_pipeline
 from tests.helpers import load_script, to_argv
 
 
-search_guidance_scale = load_script("search_scale")
+search_scale = load_script("search_scale")
 
 
 def run(flags: dict, output_dir, scales, **more):
@@ -28,7 +27,7 @@ def run(flags: dict, output_dir, scales, **more):
         "output_dir": output_dir,
         **more,
     }
-    search_guidance_scale.main([*to_argv(flags), "--guidance_scales", *map(str, scales)])
+    search_scale.main([*to_argv(flags), "--guidance_scales", *map(str, scales)])
     return json.loads((output_dir / "search.json").read_text())
 
 
@@ -49,7 +48,7 @@ def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict
 
 def test_chosen_is_the_lowest_cld_that_is_effective_enough():
     summaries = {1: summarize(0.9, 0.5), 3: summarize(1.1, 0.99), 5: summarize(1.0, 0.995), 8: summarize(1.2, 1.0)}
-    choose_scale = search_guidance_scale.choose_scale
+    choose_scale = search_scale.choose_scale
     assert choose_scale(summaries, 0.99) == 5
     assert choose_scale(summaries, 0.4) == 1
     assert choose_scale(summaries, 0.999) == 8
@@ -57,7 +56,7 @@ def test_chosen_is_the_lowest_cld_that_is_effective_enough():
 
 
 def test_chosen_is_the_smallest_scale_within_a_standard_error_of_the_lowest_cld():
-    choose_scale = search_guidance_scale.choose_scale
+    choose_scale = search_scale.choose_scale
     others = {1: summarize(0.9, 0.5), 3: summarize(1.03, 1.0, 9.0), 5: summarize(1.01, 1.0, 9.0)}
     # A 95 % interval of 1.96 standard errors on either side of the lowest, 1.0.
     assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.005)}, 0.99) == 8
@@ -95,21 +94,6 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
     for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
         expected = pipe(factuals, intervention, guidance_scale=scale, output_type="pt").images
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
-
-
-def test_other_moves_keep_the_checkpoints_settings(checkpoint, tmp_path):
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
-    pipe.inverse_scheduler.register_to_config(evaluate_at="source")
-    pipe.register_to_config(presets={"fast": {"num_inference_steps": 2}})
-    pipe.save_pretrained(tmp_path / "checkpoint")
-    for scheduler, class_name in (("belm", "DiffSCMBELMScheduler"), ("quadratic", "DiffSCMDDIMScheduler")):
-        loaded = load_pipeline(tmp_path / "checkpoint", scheduler)
-        assert type(loaded.scheduler).__name__ == class_name and len(loaded.scheduler) == 20
-        for name in ("default_guidance_scale", "default_num_inference_steps", "presets"):
-            assert loaded.config[name] == pipe.config[name]
-    assert loaded.scheduler.config.timestep_spacing == "quadratic"
-    assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
-    assert loaded.inverse_scheduler.config.evaluate_at == "source"
 
 
 def test_a_further_scale_keeps_the_others(flags, tmp_path):

@@ -2,13 +2,16 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
 from pathlib import Path
+from unittest import mock
 
 import pandas as pd
 import pytest
 
+from diffscm_diffusers import LatentVAE
 from diffscm_diffusers.commands import evaluate
 from diffscm_diffusers.evaluation import methods
 from diffscm_diffusers.evaluation.methods import METHODS, Method, register_method
+from diffscm_diffusers.evaluation.methods.diff_scm import create_search
 from tests.helpers import to_argv
 
 
@@ -40,3 +43,26 @@ def test_a_new_method_takes_part(registry, flags, tmp_path):
     assert "\n| *negative* |" in (tmp_path / "table.md").read_text()
     with pytest.raises(ValueError, match="no other method has, got 'negative'"):
         register_method("negative", "another")
+
+
+def test_the_scale_search_refuses_the_vae_that_scores(metric_models):
+    vae = LatentVAE.from_pretrained(metric_models / "vae")
+    with pytest.raises(ValueError, match="`--search_scale` expects other VAEs"):
+        create_search([str(metric_models / "vae")], mock.Mock(device="cpu"), None, vae)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [
+        (["METRICS/vae", "pixels"], "got 'pixels': "),
+        (["METRICS/missing"], "got '.*missing': "),
+        (["METRICS"], "got '.*': .*no file named config.json"),
+        (["METRICS/autoencoder"], "got '.*autoencoder': it holds ImageAutoencoder"),
+        (["METRICS/vae/config.json"], "got '.*config.json': "),
+    ],
+)
+def test_the_scale_search_refuses_what_is_no_vae(metric_models, encoder, reason):
+    vae = LatentVAE.from_pretrained(metric_models / "vae")
+    encoder = [name.replace("METRICS", str(metric_models)) for name in encoder]
+    with pytest.raises(ValueError, match="`--search_scale` expects the word pixels alone, or folders .*" + reason):
+        create_search(encoder, mock.Mock(device="cpu"), None, vae)
