@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import (
     add_labelled_data_arguments,
@@ -30,7 +31,6 @@ from diffscm_diffusers.training.arguments import (
     positive_float,
     positive_int,
 )
-from diffscm_diffusers.training.components import save_whole
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

@@ -14,6 +14,7 @@ The output folder is an `AntiCausalClassifier2DModel`. Use the diffusion flags o
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import torch
@@ -21,10 +22,12 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.hub.publishing import create_repository, publish, write_model_card
+from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.hub.cards import make_component_card, save_card
+from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
-from diffscm_diffusers.training.components import create_model, save_whole
+from diffscm_diffusers.training.components import create_model
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.loop import anticausal_loss, check_run, create_accelerator, train
 from diffscm_diffusers.training.noise import draw_noise
@@ -96,7 +99,7 @@ def main(argv=None):
     args = parse_args(argv)
     accelerator = create_accelerator(args)
     if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
-        create_repository(args)
+        args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
@@ -142,10 +145,26 @@ def main(argv=None):
     )
     if accelerator.is_main_process:
         save_whole(model, args.output_dir)
-        description = DESCRIPTION.format(name=args.hub_model_id or args.output_dir)
-        write_model_card(args, Path(__file__).name, argv, accelerator.num_processes, description)
+        name = args.hub_model_id or args.output_dir
+        card = make_component_card(
+            name,
+            DESCRIPTION.format(name=name),
+            script=Path(__file__).name,
+            argv=sys.argv[1:] if argv is None else argv,
+            num_processes=accelerator.num_processes,
+            num_steps=args.max_train_steps,
+            split=args.train_split,
+            dataset_name=args.dataset_name,
+            train_data_dir=args.train_data_dir,
+        )
+        save_card(card, args.output_dir)
         if args.push_to_hub:
-            publish(args)
+            upload_folder(
+                args.output_dir,
+                args.hub_model_id,
+                "Publish the trained model",
+                ignore_patterns=["checkpoint-*", f"{args.logging_dir}/*"],
+            )
     accelerator.end_training()
 
 

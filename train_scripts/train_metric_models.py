@@ -14,8 +14,6 @@ that was interrupted goes on when started anew. The data set must fit into memor
 import argparse
 import functools
 import json
-import os
-import shutil
 from pathlib import Path
 
 import torch
@@ -26,6 +24,7 @@ from diffusers.optimization import get_scheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import (
@@ -34,7 +33,6 @@ from diffscm_diffusers.training.arguments import (
     positive_float,
     positive_int,
 )
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -131,12 +129,9 @@ def train_unless_there(
     if not loss.isfinite():
         raise FloatingPointError(f"The last loss of {name} is {loss.item()}: try a lower `--learning_rate`.")
 
-    unfinished = Path(args.output_dir, UNFINISHED_PREFIX + "model")
-    shutil.rmtree(unfinished, ignore_errors=True)
     model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    model.to(memory_format=torch.contiguous_format).save_pretrained(unfinished)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(unfinished, folder)
+    with written_whole(folder) as unfinished:
+        model.to(memory_format=torch.contiguous_format).save_pretrained(unfinished)
 
 
 @torch.no_grad()

@@ -12,8 +12,7 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 
-
-UNFINISHED_PREFIX = "unfinished-"
+from diffscm_diffusers.files import UNFINISHED_PREFIX
 
 
 def list_checkpoints(output_dir: str | Path) -> dict[int, Path]:

@@ -1,15 +1,10 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Where a training run's model comes from, and where it goes when the run ends."""
+"""Where a training run's model comes from."""
 
-import os
-import shutil
 from argparse import Namespace
-from pathlib import Path
 
-from diffusers import DiffusionPipeline, ModelMixin
-
-from .checkpoints import UNFINISHED_PREFIX
+from diffusers import ModelMixin
 
 
 def create_model(model_class: type[ModelMixin], args: Namespace, **config) -> ModelMixin:
@@ -53,17 +48,3 @@ def create_model(model_class: type[ModelMixin], args: Namespace, **config) -> Mo
         )
     args.resolution = model.config.sample_size
     return model
-
-
-def save_whole(component: ModelMixin | DiffusionPipeline, folder: str | Path):
-    """Saves a model or pipeline into a folder beside others' files, each file complete before it gets its name."""
-    folder = Path(folder)
-    unfinished = folder / (UNFINISHED_PREFIX + "model")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    component.save_pretrained(unfinished)
-    for path in sorted(unfinished.rglob("*")):
-        if path.is_file():
-            target = folder / path.relative_to(unfinished)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
-    shutil.rmtree(unfinished)

@@ -6,7 +6,7 @@ import pytest
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel
-from diffscm_diffusers.training.components import create_model, save_whole
+from diffscm_diffusers.training.components import create_model
 from tests.helpers import load_script, to_argv
 
 
@@ -61,17 +61,6 @@ def test_learned_variance_is_refused(model_configs, image_folder, cache_dir, tmp
     flags = {"train_data_dir": image_folder, "cache_dir": cache_dir, "report_to": "none", "output_dir": tmp_path}
     with pytest.raises(ValueError, match="The denoiser predicts the noise alone.* takes 1 and gives 2"):
         load_script("train_diffusion").main(to_argv({**flags, "model_config_name_or_path": tmp_path / "unet.json"}))
-
-
-def test_model_is_saved_beside_other_files_and_over_an_older_one(model_configs, tmp_path):
-    config = UNet2DModel.load_config(model_configs["unet"])
-    (tmp_path / "checkpoint-1").mkdir()
-    save_whole(DDPMPipeline(UNet2DModel.from_config(config), DDPMScheduler()), tmp_path)
-    unet = UNet2DModel.from_config(config)
-    save_whole(DDPMPipeline(unet, DDPMScheduler()), tmp_path)
-    loaded = DDPMPipeline.from_pretrained(tmp_path).unet
-    assert all((a == b).all() for a, b in zip(unet.parameters(), loaded.parameters(), strict=True))
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint-1", "model_index.json", "scheduler", "unet"]
 
 
 def test_classifier_starts_from_the_encoder_of_a_denoiser(model_configs, tmp_path):

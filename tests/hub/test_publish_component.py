@@ -1,9 +1,11 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from pathlib import Path
 from unittest import mock
 
 import pytest
 from huggingface_hub import ModelCard
+from huggingface_hub.utils import filter_repo_objects
 
 from diffscm_diffusers import AntiCausalClassifier2DModel
 from tests.helpers import load_script, to_argv
@@ -28,7 +30,7 @@ def flags(image_folder, cache_dir, model_configs, tmp_path):
 @pytest.fixture
 def hub():
     with mock.patch("diffscm_diffusers.hub.publishing.HfApi") as api:
-        api.return_value.create_repo.side_effect = lambda name, exist_ok: mock.Mock(repo_id=f"me/{name}")
+        api.return_value.create_repo.side_effect = lambda name, **kwargs: mock.Mock(repo_id=f"me/{name}")
         yield api.return_value
 
 
@@ -53,22 +55,19 @@ def test_trained_model_is_published(flags, hub, monkeypatch):
     train = script.train
 
     def train_after_create_repo(*args):
-        hub.create_repo.assert_called_once_with("digits", exist_ok=True)
+        hub.create_repo.assert_called_once_with("digits", repo_type="model", private=None, exist_ok=True)
         return train(*args)
 
     # A missing login has to show before the training, not after it.
     monkeypatch.setattr(script, "train", train_after_create_repo)
     published = {}
 
-    def upload_folder(repo_id, folder_path, commit_message, ignore_patterns):
-        from huggingface_hub.utils import filter_repo_objects
-
-        paths = [path.relative_to(folder_path).as_posix() for path in folder_path.rglob("*") if path.is_file()]
+    def upload_folder(repo_id, folder_path, ignore_patterns, **kwargs):
+        files = [path for path in Path(folder_path).rglob("*") if path.is_file()]
+        paths = [path.relative_to(folder_path).as_posix() for path in files]
         published[repo_id] = sorted(filter_repo_objects(paths, ignore_patterns=ignore_patterns))
 
-    hub.upload_folder.side_effect = lambda **kwargs: upload_folder(
-        **kwargs | {"folder_path": type(flags["output_dir"])(kwargs["folder_path"])}
-    )
+    hub.upload_folder.side_effect = upload_folder
     script.main(to_argv({**flags, "push_to_hub": True, "hub_model_id": "digits", "report_to": "tensorboard"}))
     assert published == {"me/digits": ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]}
     assert 'from_pretrained("me/digits")' in (flags["output_dir"] / "README.md").read_text()
@@ -78,7 +77,7 @@ def test_trained_model_is_published(flags, hub, monkeypatch):
 
 def test_repository_is_named_after_the_output_folder(flags, hub):
     load_script("train_classifier").main(to_argv({**flags, "push_to_hub": True}))
-    hub.create_repo.assert_called_once_with("a classifier", exist_ok=True)
+    hub.create_repo.assert_called_once_with("a classifier", repo_type="model", private=None, exist_ok=True)
 
 
 def test_missing_validation_split_is_refused(flags):

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What `publish.py` puts on the Hub, and what it refuses to. One process publishes; the tests look at its work."""
+"""What `diffscm publish` puts on the Hub, and what it refuses. One process publishes; the tests look at its work."""
 
 import json
 import re
@@ -26,17 +26,17 @@ def results(hub, run, checkpoint, tmp_path_factory):
         f"""
         import os
         from unittest import mock
-        sys.path.insert(0, "train_scripts")
-        import publish, huggingface_hub.constants, tempfile
+        import huggingface_hub.constants
+        from diffscm_diffusers.commands import publish
 
         def call(folder, name, *flags):
             publish.main(["--pretrained_model_name_or_path", str(folder), "--hub_model_id", name, *flags])
 
         checkpoint = {str(checkpoint)!r}
         call(checkpoint, "published", "--variant", "fp16", "--commit_message", "First digits")
-        call(checkpoint, "ada/secret", "--private")
+        call(checkpoint, "ada/secret", "--hub_private_repo")
         call(checkpoint, "ada/branched", "--revision", "v2")
-        results["public"] = error(lambda: call(checkpoint, "ada/published", "--private"))
+        results["public"] = error(lambda: call(checkpoint, "ada/published", "--hub_private_repo"))
         results["not_mine"] = error(lambda: call(checkpoint, "bob/stolen"))
         results["torn"] = error(lambda: call({str(copies / "torn")!r}, "ada/torn"))
         results["pickled"] = error(lambda: call({str(copies / "pickled")!r}, "ada/pickled"))
@@ -47,7 +47,7 @@ def results(hub, run, checkpoint, tmp_path_factory):
         full = OSError(28, "No space left on device")
         with mock.patch("diffusers.ModelMixin.save_pretrained", side_effect=full):
             results["full_disk"] = error(lambda: call(checkpoint, "ada/full", "--variant", "fp16"))
-        with mock.patch.object(publish, "HfApi", lambda: huggingface_hub.HfApi(endpoint="http://127.0.0.1:9")):
+        with mock.patch("diffscm_diffusers.hub.publishing.HfApi", lambda: huggingface_hub.HfApi(endpoint="http://127.0.0.1:9")):
             results["no_network"] = error(lambda: call(checkpoint, "ada/unreachable"))
         with mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True):
             results["offline"] = error(lambda: call(checkpoint, "ada/offline"))
@@ -112,7 +112,7 @@ def test_branch_and_visibility_are_as_asked_for(hub, results):
 @pytest.mark.parametrize(
     ("name", "kind", "message"),
     [
-        ("public", "ValueError", "`--private` was given, but 'ada/published' exists and is public"),
+        ("public", "ValueError", "`private` expects a new or private repository, but 'ada/published' is public"),
         ("not_mine", "PermissionError", "'bob/stolen' cannot be published: your token may not write there"),
         ("wrong_token", "PermissionError", "Log in with `hf auth login`"),
         ("no_network", "ConnectionError", "the Hub cannot be reached .* Check the network"),
@@ -120,7 +120,11 @@ def test_branch_and_visibility_are_as_asked_for(hub, results):
         ("full_disk", "OSError", "No space left on device"),
         ("torn", "ValueError", "has a missing or torn file .*unet/diffusion_pytorch_model.safetensors.*restore it"),
         ("pickled", "ValueError", "holds pickles, .*: unet/weights.bin. Remove them"),
-        ("no_checkpoint", "ValueError", "has no `model_index.json`. `join_checkpoint.py` writes such folders"),
+        (
+            "no_checkpoint",
+            "ValueError",
+            "has no `model_index.json`. `diffscm join-checkpoint` writes such folders",
+        ),
     ],
 )
 def test_error_says_what_to_do(results, name, kind, message):
