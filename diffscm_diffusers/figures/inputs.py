@@ -67,7 +67,7 @@ def read_factuals(
     rows: Dataset, collate: ImageCollator, num_classes: int, seed: int, max_classes: int
 ) -> tuple[Pairs, DecodedImages]:
     """
-    Reads the first factual of each class, in the order in which an evaluation with this seed takes them.
+    Reads the first factual of each class, in the order that an evaluation with this seed has.
 
     Args:
         rows (`datasets.Dataset`): Where they are.

@@ -50,8 +50,10 @@ def test_pairs_depend_on_the_seed_alone():
     ("classes", "num_classes", "max_samples", "message"),
     [
         ([0, 0, 0], 1, None, "at least two classes"),
-        ([0, -1, 1], 2, None, "without a label"),
-        ([0, 1, 1], 2, 1, "at least two pairs"),
+        ([0, -1, 1], 2, None, "got -1 to 1; -1 is a row without a label"),
+        ([0, 1, 2], 2, None, "from 0 to 1, got 0 to 2"),
+        ([0, 1, 1], 2, 1, "`max_samples` .* got 1 of 3"),
+        ([0], 2, None, "`max_samples` .* got None of 1"),
     ],
 )
 def test_bad_input(classes, num_classes, max_samples, message):
