@@ -94,27 +94,26 @@ def get_call_settings(
     strength: float,
 ) -> dict:
     """What a flag gives goes before what its preset gives, and that before the checkpoint's defaults."""
-    presets = pipe.config.presets
-    if preset is not None and preset not in presets:
-        raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(presets)}, got {preset!r}.")
+    if preset is not None and preset not in pipe.presets:
+        raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(pipe.presets)}, got {preset!r}.")
     given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
     settings = {
         "guidance_scale": pipe.config.default_guidance_scale,
         "num_inference_steps": pipe.config.default_num_inference_steps,
-        **(presets[preset] if preset is not None else {}),
+        **pipe.presets.get(preset, {}),
         **{name: value for name, value in given.items() if value is not None},
         "strength": strength,
     }
-    if settings.get("guidance_interval") is not None:
-        settings["guidance_interval"] = list(settings["guidance_interval"])  # as JSON gives it back
     if settings["guidance_scale"] == 0:
         raise ValueError(
             "`--guidance_scale` expects a number greater than 0, but the checkpoint's default is 0, which makes "
             "reconstructions."
         )
     # Refused before any file is written.
-    num_moves = pipe.prepare_timesteps(settings["num_inference_steps"], strength, settings.get("abduction"))
-    pipe.check_guided_timesteps(settings.get("guidance_interval"), num_moves)
+    abduction, interval = settings.get("abduction"), settings.get("guidance_interval")
+    pipe.check_inputs(strength=strength, abduction=abduction, guidance_interval=interval)
+    guidance, _ = pipe.prepare_guidance(0, settings["guidance_scale"], interval, num_factuals=1)
+    pipe.prepare_schedulers(settings["num_inference_steps"], strength, abduction, guidance)
     return settings
 
 

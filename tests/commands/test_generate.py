@@ -219,7 +219,7 @@ def test_other_weights_are_refused(flags, finished, checkpoint, tmp_path):
         ({"label_column": "sex"}, "`label_column` expects one of .* columns, .* got 'sex'"),
         ({"interventions": "blue"}, "names of classes .* got 'blue'"),
         ({"preset": "slow"}, r"`--preset` expects one of the checkpoint's, \[\], got 'slow'"),
-        ({"strength": 1.5}, "`strength` takes a number in"),
+        ({"strength": 1.5}, "`strength` expects a number in"),
         ({"num_inference_steps": 21}, "21"),
     ],
 )
