@@ -109,7 +109,7 @@ def generate(
             start = time.perf_counter()
             with accelerator.autocast():
                 exogenous_noise = pipe.abduct(
-                    factuals.images(index), steps["num_inference_steps"], abduction=steps["abduction"]
+                    factuals.images(index), steps["num_inference_steps"], abduction=steps.get("abduction")
                 )
             abduction_seconds = time.perf_counter() - start
             for scale in scales_by_chunk[chunk]:
@@ -120,7 +120,7 @@ def generate(
                         intervention[index],
                         guidance_scale=scale,
                         num_inference_steps=steps["num_inference_steps"],
-                        guidance_interval=steps["guidance_interval"],
+                        guidance_interval=steps.get("guidance_interval"),
                         output_type="pt",
                     ).images.cpu()
                 seconds = abduction_seconds + time.perf_counter() - start

@@ -49,6 +49,7 @@ def complete_settings(
     guidance_scale: float | None = None,
     guidance_interval: list[int] | None = None,
     abduction: str | None = None,
+    strength: float = 1.0,
 ) -> dict:
     """
     Completes the settings of a call: those that are given go before the preset's, these before the checkpoint's
@@ -58,15 +59,16 @@ def complete_settings(
         pipe ([`DiffSCMCounterfactualPipeline`]): The pipeline.
         preset (`str`, *optional*): The name of one of the checkpoint's presets.
         num_inference_steps, guidance_scale, guidance_interval, abduction (*optional*): As in the pipeline's call.
+        strength (`float`, *optional*, defaults to 1.0): With which they have to fit.
 
     Returns:
-        `dict`: the last four, complete.
+        `dict`: the arguments of the pipeline's call that have a value.
 
     Raises:
         ValueError: if the checkpoint has no such preset, or if the settings do not fit the pipeline.
     """
     if preset is not None and preset not in pipe.presets:
-        raise ValueError(f"`--preset` expects one of {sorted(pipe.presets)}, got {preset!r}.")
+        raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(pipe.presets)}, got {preset!r}.")
     given = {
         "num_inference_steps": num_inference_steps,
         "guidance_scale": guidance_scale,
@@ -74,17 +76,16 @@ def complete_settings(
         "abduction": abduction,
     }
     settings = {
-        **dict.fromkeys(given),
         "num_inference_steps": pipe.config.default_num_inference_steps,
         "guidance_scale": pipe.config.default_guidance_scale,
         **pipe.presets.get(preset, {}),
         **{name: value for name, value in given.items() if value is not None},
     }
     # Settings that don't fit fail here, not after images were read.
-    interval, abduction = settings["guidance_interval"], settings["abduction"]
-    pipe.check_inputs(guidance_interval=interval, abduction=abduction)
+    interval, abduction = settings.get("guidance_interval"), settings.get("abduction")
+    pipe.check_inputs(strength=strength, guidance_interval=interval, abduction=abduction)
     guidance, _ = pipe.prepare_guidance(0, 1.0, interval, num_factuals=1)
-    pipe.prepare_schedulers(settings["num_inference_steps"], abduction=abduction, guidance=guidance)
+    pipe.prepare_schedulers(settings["num_inference_steps"], strength, abduction, guidance)
     return settings
 
 

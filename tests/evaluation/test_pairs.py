@@ -97,7 +97,7 @@ def test_splits_are_sliced(load, image_folder):
         ({"train_split": "train[:12]"}, "`train_split` expects at least two images of every class.*{'light': 0}"),
         ({"train_split": "train[:13]"}, "`train_split` expects at least two images of every class.*{'light': 1}"),
         ({"num_classes": 10}, "expects a model of the data set's 3 classes, got one that knows 10"),
-        ({"max_samples": 1}, "`--max_samples`"),
+        ({"max_samples": 1}, "`max_samples`"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(load, change, message):
