@@ -50,7 +50,7 @@ def parse_args(argv=None):
             default=str(CONFIGS / f"{name}_mnist.json"),
             help="JSON file with the architecture. Default: that for MNIST.",
         )
-        parser.add_argument(f"--{name}_epochs", type=positive_int, default=epochs, help=f"Default: {epochs}.")
+        parser.add_argument(f"--{name}_epochs", type=positive_int, default=epochs, help="Epochs of its training.")
     return parser.parse_args(argv)
 
 
