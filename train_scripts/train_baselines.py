@@ -72,7 +72,9 @@ def parse_args(argv=None):
             default=str(CONFIGS / file),
             help="JSON file with the architecture. Default: that for MNIST.",
         )
-        parser.add_argument(f"--{name}_epochs", type=positive_int, default=epochs, help=f"Epochs of its training.{note}")
+        parser.add_argument(
+            f"--{name}_epochs", type=positive_int, default=epochs, help=f"Epochs of its training.{note}"
+        )
     parser.add_argument(
         "--adversarial_step", type=positive_float, default=0.15, help="Step of the ensemble's adversarial training."
     )
