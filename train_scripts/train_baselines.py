@@ -5,7 +5,7 @@ Trains the networks of the methods that Diff-SCM is compared with (paper, Sec. 5
 
     python train_scripts/train_baselines.py --dataset_name ylecun/mnist --output_dir outputs/mnist-baselines
 
-The output folder holds a `VanLooverenKlaisePipeline` in `van_looveren_klaise` and a `SchutPipeline` in `schut`. A
+The output folder holds a `VanLooverenKlaisePipeline` in `van-looveren-klaise` and a `SchutPipeline` in `schut`. A
 network that is complete there is not trained again, so both `--settings` cost one training, and a run that was
 interrupted goes on when started anew; with `--resume_from_checkpoint latest` also in the middle of a network.
 """
@@ -38,9 +38,9 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 # "tuned" is chosen by hand on MNIST's validation images, for a low CLD at an effectiveness of at least 99 %
 # (docs/results.md). "published" is the pipelines' defaults.
 SETTINGS = {
-    "published": {"van_looveren_klaise": {}, "schut": {}},
+    "published": {"van-looveren-klaise": {}, "schut": {}},
     "tuned": {
-        "van_looveren_klaise": {
+        "van-looveren-klaise": {
             "kappa": 0.999,
             "beta": 0.001,
             "c_init": 1000.0,
@@ -238,10 +238,10 @@ def main(argv=None):
     train_data = Subset(images, range(num_train_images))
     validation_data = images.images(slice(num_train_images, None)), images.classes[num_train_images:]
 
-    folder = Path(args.output_dir, "van_looveren_klaise")
+    folder = Path(args.output_dir, "van-looveren-klaise")
     train(
         args,
-        "van_looveren_klaise/classifier",
+        "van-looveren-klaise/classifier",
         ImageClassifier,
         classifier_config,
         train_data,
@@ -252,7 +252,7 @@ def main(argv=None):
     )
     train(
         args,
-        "van_looveren_klaise/autoencoder",
+        "van-looveren-klaise/autoencoder",
         ImageAutoencoder,
         autoencoder_config,
         train_data,
@@ -268,7 +268,7 @@ def main(argv=None):
         encodings = torch.cat([autoencoder.encode(batch.to(state.device)).cpu() for batch in batches])
     prototypes = ClassPrototypes(len(names), encodings.shape[1:])
     prototypes.fit(encodings, images.classes[:num_train_images])
-    settings = SETTINGS[args.settings]["van_looveren_klaise"]
+    settings = SETTINGS[args.settings]["van-looveren-klaise"]
     save_whole(VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, **settings), folder)
 
     train(

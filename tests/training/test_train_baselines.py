@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.metrics.networks import MLPEnsemble
 from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
@@ -19,9 +21,9 @@ from tests.helpers import load_script, to_argv
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 NAMES = (
-    "van_looveren_klaise/classifier",
-    "van_looveren_klaise/autoencoder",
-    "van_looveren_klaise/prototypes",
+    "van-looveren-klaise/classifier",
+    "van-looveren-klaise/autoencoder",
+    "van-looveren-klaise/prototypes",
     "schut/classifier",
 )
 
@@ -69,9 +71,17 @@ def load_rows(flags):
     return images, torch.tensor(rows["label"])
 
 
+def test_the_evaluation_finds_the_methods_by_their_names(trained):
+    for name in ("van-looveren-klaise", "schut"):
+        method = METHODS[name].create(
+            pairs=None, factuals=None, baselines=str(trained), accelerator=Accelerator(cpu=True)
+        )
+        assert method.settings["baselines"] == str(trained)
+
+
 def test_trained_methods_load_and_have_learned(trained, tiny_flags):
     images, labels = load_rows(tiny_flags)
-    van_looveren_klaise = VanLooverenKlaisePipeline.from_pretrained(trained / "van_looveren_klaise")
+    van_looveren_klaise = VanLooverenKlaisePipeline.from_pretrained(trained / "van-looveren-klaise")
     schut = SchutPipeline.from_pretrained(trained / "schut")
     with torch.no_grad():
         assert (van_looveren_klaise.classifier(images).argmax(dim=1) == labels).all()
@@ -87,7 +97,7 @@ def test_trained_methods_load_and_have_learned(trained, tiny_flags):
 @torch.no_grad()
 def test_last_images_are_held_out(trained, tiny_flags):
     images, labels = load_rows(tiny_flags)
-    pipe = VanLooverenKlaisePipeline.from_pretrained(trained / "van_looveren_klaise")
+    pipe = VanLooverenKlaisePipeline.from_pretrained(trained / "van-looveren-klaise")
     encodings = pipe.autoencoder.encode(images)[:-4]
     for c in (0, 1):
         torch.testing.assert_close(pipe.prototypes.encodings[c], encodings[labels[:-4] == c].mean(dim=0))
@@ -98,7 +108,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
     seed_dropout = trainer.seed_dropout
 
     def stop_in_the_ensemble(seed, step, process_index):
-        if step == 30 and (tmp_path / "van_looveren_klaise" / "prototypes").exists():
+        if step == 30 and (tmp_path / "van-looveren-klaise" / "prototypes").exists():
             raise KeyboardInterrupt
         seed_dropout(seed, step, process_index)
 
@@ -108,7 +118,7 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
     assert (tmp_path / "checkpoints" / "schut" / "classifier" / "checkpoint-20").exists()
     train(flags)
     output = capsys.readouterr().out
-    assert "van_looveren_klaise/classifier is already there" in output
+    assert "van-looveren-klaise/classifier is already there" in output
     expected = weights_in(trained)
     for name, state in weights_in(tmp_path).items():
         for key, value in state.items():
@@ -123,7 +133,7 @@ def test_settings_change_without_training(trained, tiny_flags, tmp_path, capsys)
     train({**tiny_flags, "output_dir": tmp_path, "settings": "published"})
     assert capsys.readouterr().out.count("is already there") == 3
     assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99
-    config = VanLooverenKlaisePipeline.from_pretrained(tmp_path / "van_looveren_klaise").config
+    config = VanLooverenKlaisePipeline.from_pretrained(tmp_path / "van-looveren-klaise").config
     assert (config.c_steps, config.max_iterations, config.kappa) == (2, 1000, 0)
 
 
