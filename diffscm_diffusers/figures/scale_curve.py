@@ -12,7 +12,7 @@ def draw_scale_search(search: dict) -> Figure:
     Lines are means, bands their 95 % intervals.
 
     Args:
-        search (`dict`): What `search_guidance_scale.py` wrote to `search.json`.
+        search (`dict`): What `diffscm search-scale` wrote to `search.json`.
 
     Returns:
         `matplotlib.figure.Figure`
