@@ -10,6 +10,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from tqdm.auto import tqdm
 
+from ..models import AntiCausalClassifier2DModel
 from ..pipelines import DiffSCMCounterfactualPipeline
 
 
@@ -50,10 +51,8 @@ class BaselinePipeline(DiffusionPipeline):
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
 
-    # The arguments have the same meaning and are checked in the same way.
+    # Images are checked and converted in the same way.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image
-    prepare_intervention = DiffSCMCounterfactualPipeline.prepare_intervention
-    split_batch = DiffSCMCounterfactualPipeline.split_batch
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -111,7 +110,8 @@ class BaselinePipeline(DiffusionPipeline):
             TypeError: If an argument has another type.
         """
         # 1. Check inputs
-        targets = self.prepare_intervention(intervention)
+        classes = AntiCausalClassifier2DModel.class_indices(self.classifier, intervention, "intervention")
+        targets = torch.tensor(classes, device=self._execution_device)
         factuals = self.image_processor.denormalize(self.prepare_image(image))
         if len(factuals) > 1 and len(targets) not in (1, len(factuals)):
             raise ValueError(
@@ -120,11 +120,13 @@ class BaselinePipeline(DiffusionPipeline):
             )
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` expects 'pil', 'np' or 'pt', got {output_type!r}.")
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise ValueError(f"`batch_size` expects an integer of at least 1, got {batch_size!r}.")
 
         # 2. Split into batches
         num_images = max(len(factuals), len(targets))
-        factual_batches = self.split_batch(factuals.expand(num_images, *self.image_shape), batch_size)
-        target_batches = self.split_batch(targets.expand(num_images), batch_size)
+        factual_batches = factuals.expand(num_images, *self.image_shape).split(batch_size or num_images)
+        target_batches = targets.expand(num_images).split(batch_size or num_images)
 
         # 3. Search. The networks may have been trained since the pipeline was created.
         for component in self.components.values():

@@ -18,7 +18,9 @@ def check_images(**images: torch.Tensor) -> None:
             )
         low, high = image.min().item(), image.max().item()
         if not (low >= 0 and high <= 1):  # also if either is NaN
-            raise ValueError(f"`{name}` expects values in [0, 1] without NaN, got {low:.4g} to {high:.4g}.")
+            raise ValueError(
+                f"`{name}` expects values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}."
+            )
     shapes = {name: tuple(image.shape) for name, image in images.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"The images must have the same shape, got {shapes}.")

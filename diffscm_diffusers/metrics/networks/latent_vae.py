@@ -92,7 +92,7 @@ class LatentVAE(ModelMixin, ConfigMixin):
             raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
         low, high = image.min().item(), image.max().item()
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"`image` expects values in [0, 1] without NaN, got {low:.4g} to {high:.4g}.")
+            raise ValueError(f"`image` expects values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
         mean, log_variance = self.encoder(image).float().chunk(2, dim=1)
         return mean, log_variance.exp()
 
