@@ -30,7 +30,7 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
     the target, otherwise it increases. The result is the iterate classified as the target with the smallest
     `beta * |d|_1 + |d|_2^2`. If there is none, it is the last iterate.
 
-    Images are in [0, 1], and in [-0.5, 0.5] in the paper. The loss is the same if autoencoder and classifier were
+    Images are in [0, 1] here and in [-0.5, 0.5] in the paper. The loss is the same if autoencoder and classifier were
     trained on images in [0, 1].
 
     The result for an image does not depend on the other images of its batch, up to rounding. Rounding errors grow if

@@ -39,8 +39,8 @@ class Composition(PixelDistance):
     Composition: the [`PixelDistance`] between the factual and its counterfactual under the null intervention,
     `do(y = y_F)` or none. A null intervention changes nothing, so the counterfactual should be the factual.
 
-    It measures what abduction and prediction lose. A method that returns the factual whatever the intervention scores
-    0, so read it together with [`Effectiveness`].
+    It measures what abduction and prediction lose. A method that always returns the factual scores 0, so read it
+    together with [`Effectiveness`].
 
     Source: an axiom of [Galles & Pearl (1998)](https://doi.org/10.1023/A:1009602825894), measured as in
     [Monteiro et al. (2023)](https://huggingface.co/papers/2303.01274). They repeat the null intervention `m` times. To
@@ -106,8 +106,8 @@ class Reversibility(PixelDistance):
     Reversibility: the [`PixelDistance`] between the factual and the counterfactual of its counterfactual under the
     factual class: `do(y = y_CF)`, then `do(y = y_F)`. It should be the factual again.
 
-    It measures how much of the factual a counterfactual keeps. A method that returns the factual whatever the
-    intervention scores 0, so read it together with [`Effectiveness`].
+    It measures how much of the factual a counterfactual keeps. A method that always returns the factual scores 0, so
+    read it together with [`Effectiveness`].
 
     Source: an axiom of [Galles & Pearl (1998)](https://doi.org/10.1023/A:1009602825894), measured as in
     [Monteiro et al. (2023)](https://huggingface.co/papers/2303.01274). They repeat the cycle `m` times. To do the
