@@ -34,8 +34,8 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.images import ImageCollator
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
-from diffscm_diffusers.training.data import ImageCollator
 from diffscm_diffusers.training.loop import create_accelerator, denoising_loss, train
 
 

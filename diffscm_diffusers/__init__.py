@@ -2,35 +2,37 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Counterfactual images with Diffusers: Diff-SCM (Sanchez & Tsaftaris, 2022)."""
 
-from diffusers import ModelMixin, SchedulerMixin
-from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+import importlib
 
-from .baselines import ClassPrototypes, MLPEnsemble
-from .models import ADMUNet2DModel, AntiCausalClassifier2DModel, ImageAutoencoder, ImageClassifier, LatentVAE
-from .pipelines import DiffSCMCounterfactualPipeline
-from .schedulers import DiffSCMBELMScheduler, DiffSCMDDIMInverseScheduler, DiffSCMDDIMScheduler
 from .version import __version__
 
 
-# Diffusers looks a component's class up in the library that `model_index.json` names, here this package, and its
-# loading methods by base class in this table. It has no public way to add a library.
-LOADABLE_CLASSES["diffscm_diffusers"] = {
-    name: LOADABLE_CLASSES["diffusers"][name] for name in ("ModelMixin", "SchedulerMixin")
+# Imported when they are first used: `diffscm --help` need not wait for PyTorch.
+_MODULES = {
+    "ADMUNet2DModel": ".models",
+    "AntiCausalClassifier2DModel": ".models",
+    "ClassPrototypes": ".baselines",
+    "DiffSCMBELMScheduler": ".schedulers",
+    "DiffSCMCounterfactualPipeline": ".pipelines",
+    "DiffSCMDDIMInverseScheduler": ".schedulers",
+    "DiffSCMDDIMScheduler": ".schedulers",
+    "ImageAutoencoder": ".metrics.networks",
+    "ImageClassifier": ".metrics.networks",
+    "LatentVAE": ".metrics.networks",
+    "MLPEnsemble": ".metrics.networks",
+    # Diffusers looks a component's base classes up beside it.
+    "ModelMixin": "diffusers",
+    "SchedulerMixin": "diffusers",
 }
 
-__all__ = [
-    "ADMUNet2DModel",
-    "AntiCausalClassifier2DModel",
-    "ClassPrototypes",
-    "DiffSCMBELMScheduler",
-    "DiffSCMCounterfactualPipeline",
-    "DiffSCMDDIMInverseScheduler",
-    "DiffSCMDDIMScheduler",
-    "ImageAutoencoder",
-    "ImageClassifier",
-    "LatentVAE",
-    "MLPEnsemble",
-    "ModelMixin",
-    "SchedulerMixin",
-    "__version__",
-]
+__all__ = [*_MODULES, "__version__"]
+
+
+def __getattr__(name: str):
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

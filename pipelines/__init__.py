@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from .. import loading  # noqa: F401
 from .pipeline_diffscm_counterfactual import DiffSCMCounterfactualPipeline, DiffSCMCounterfactualPipelineOutput
 
 

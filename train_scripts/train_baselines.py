@@ -21,8 +21,9 @@ from diffusers import ModelMixin
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
-from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier
+from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import (
     add_labelled_data_arguments,
     non_negative_int,
@@ -30,7 +31,6 @@ from diffscm_diffusers.training.arguments import (
     positive_int,
 )
 from diffscm_diffusers.training.components import save_whole
-from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

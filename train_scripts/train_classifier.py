@@ -20,14 +20,14 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.hub.publishing import create_repository, publish, write_model_card
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
 from diffscm_diffusers.training.components import create_model, save_whole
-from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.loop import anticausal_loss, check_run, create_accelerator, train
 from diffscm_diffusers.training.noise import draw_noise
-from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
 
 
 DESCRIPTION = """
@@ -40,7 +40,7 @@ from diffscm_diffusers import AntiCausalClassifier2DModel
 classifier = AntiCausalClassifier2DModel.from_pretrained("{name}")
 ```
 
-Together with a denoiser (`train_scripts/join_checkpoint.py`) it estimates counterfactuals.
+Together with a denoiser (`diffscm join-checkpoint`) it estimates counterfactuals.
 """.strip()
 
 

@@ -20,12 +20,12 @@ import torch
 from diffusers import DDIMPipeline, DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffusers.utils import make_image_grid
 
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.hub.publishing import create_repository, publish, write_model_card
 from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
 from diffscm_diffusers.training.components import create_model, save_whole
-from diffscm_diffusers.training.data import ImageCollator, load_image_dataset
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.loop import check_run, create_accelerator, denoising_loss, train
-from diffscm_diffusers.training.publishing import create_repository, publish, write_model_card
 
 
 DESCRIPTION = """
@@ -38,7 +38,7 @@ from diffusers import DDPMPipeline
 image = DDPMPipeline.from_pretrained("{name}")().images[0]
 ```
 
-Together with an anti-causal predictor (`train_scripts/join_checkpoint.py`) it estimates counterfactuals.
+Together with an anti-causal predictor (`diffscm join-checkpoint`) it estimates counterfactuals.
 """.strip()
 
 

@@ -25,8 +25,9 @@ from accelerate.utils import set_seed
 from diffusers.optimization import get_scheduler
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
 from diffscm_diffusers.metrics import MetricModels
-from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier, LatentVAE
+from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import (
     add_labelled_data_arguments,
     non_negative_int,
@@ -34,7 +35,6 @@ from diffscm_diffusers.training.arguments import (
     positive_int,
 )
 from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
-from diffscm_diffusers.training.data import ImageCollator, decode_images, load_image_dataset
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

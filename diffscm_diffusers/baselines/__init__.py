@@ -4,7 +4,6 @@
 
 from .baseline_pipeline import BaselinePipelineOutput
 from .class_prototypes import ClassPrototypes
-from .mlp_ensemble import MLPEnsemble
 from .schut import SchutPipeline
 from .van_looveren_klaise import VanLooverenKlaisePipeline
 
@@ -12,7 +11,6 @@ from .van_looveren_klaise import VanLooverenKlaisePipeline
 __all__ = [
     "BaselinePipelineOutput",
     "ClassPrototypes",
-    "MLPEnsemble",
     "SchutPipeline",
     "VanLooverenKlaisePipeline",
 ]

@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+from ..metrics.networks import MLPEnsemble
 from .baseline_pipeline import BaselinePipeline
-from .mlp_ensemble import MLPEnsemble
 
 
 class SchutPipeline(BaselinePipeline):

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..models import ImageAutoencoder, ImageClassifier
+from ..metrics.networks import ImageAutoencoder, ImageClassifier
 from .baseline_pipeline import BaselinePipeline
 from .class_prototypes import ClassPrototypes
 

@@ -19,10 +19,10 @@ from diffscm_diffusers import (
     LatentVAE,
 )
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.splits import LabelledImages
 from diffscm_diffusers.guidance import GuidanceScaleSearch
 
 from .controls import draw_references, find_nearest_references
-from .data import LabelledImages
 from .fingerprint import fingerprint
 from .pairs import Pairs
 from .scores import Scorer

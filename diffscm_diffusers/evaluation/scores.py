@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.splits import LabelledImages
 from diffscm_diffusers.metrics import MetricModels, Realism
 from diffscm_diffusers.metrics.functional import (
     counterfactual_latent_divergence,
@@ -18,9 +19,8 @@ from diffscm_diffusers.metrics.functional import (
     im2,
     minimality,
 )
-from diffscm_diffusers.models import LatentVAE
+from diffscm_diffusers.metrics.networks import LatentVAE
 
-from .data import LabelledImages
 from .pairs import Pairs
 
 

@@ -9,7 +9,7 @@ import torch
 from datasets import Image
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
-from diffscm_diffusers.training.data import ImageCollator
+from diffscm_diffusers.data.images import ImageCollator
 
 from .interventions import Interventions
 

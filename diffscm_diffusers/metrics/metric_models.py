@@ -6,7 +6,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import nn
 
-from ..models import ImageAutoencoder, ImageClassifier, LatentVAE
+from .networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from .transformers_oracle import TransformersOracle
 
 

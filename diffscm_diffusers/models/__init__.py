@@ -1,17 +1,8 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from .. import loading  # noqa: F401
 from .adm_unet_2d import ADMUNet2DModel
 from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalClassifier2DOutput
-from .image_autoencoder import ImageAutoencoder
-from .image_classifier import ImageClassifier
-from .latent_vae import LatentVAE
 
 
-__all__ = [
-    "ADMUNet2DModel",
-    "AntiCausalClassifier2DModel",
-    "AntiCausalClassifier2DOutput",
-    "ImageAutoencoder",
-    "ImageClassifier",
-    "LatentVAE",
-]
+__all__ = ["ADMUNet2DModel", "AntiCausalClassifier2DModel", "AntiCausalClassifier2DOutput"]

@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 from datasets import Dataset, IterableDataset
 from diffusers import ModelMixin
 
-from .data import ImageCollator
+from diffscm_diffusers.data.images import ImageCollator
 
 
 def estimate_memory(

@@ -29,11 +29,12 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator
+from diffscm_diffusers.data.streaming import StreamLoader
+
 from .averaging import ShardedEMAModel
 from .checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-from .data import DecodedImages, ImageCollator
 from .noise import draw_noise, seed_dropout
-from .streaming import StreamLoader
 
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,8 @@
 import torch
 
 from diffscm_diffusers import ImageAutoencoder, ImageClassifier
-from diffscm_diffusers.baselines import ClassPrototypes, MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.metrics.networks import MLPEnsemble
 
 
 ID2LABEL = {0: "zero", 1: "one", 2: "two"}

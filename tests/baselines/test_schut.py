@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from diffscm_diffusers.baselines import MLPEnsemble, SchutPipeline
+from diffscm_diffusers.baselines import SchutPipeline
+from diffscm_diffusers.metrics.networks import MLPEnsemble
 
 from .helpers import get_dummy_image, get_schut_pipe
 

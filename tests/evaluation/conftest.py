@@ -8,7 +8,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
-from diffscm_diffusers.models import ImageAutoencoder, ImageClassifier, LatentVAE
+from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 
 
 CLASSES = ["dark", "grey", "light"]

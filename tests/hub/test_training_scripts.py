@@ -12,7 +12,7 @@ def results(hub, run, image_folder, model_configs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     return run(
         f"""
-        from tests.training.helpers import load_script, to_argv
+        from tests.helpers import load_script, to_argv
 
         folder = Path({str(folder)!r})
         shared = {{

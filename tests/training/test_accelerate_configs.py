@@ -9,8 +9,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from diffscm_diffusers.training import loop
-
-from .helpers import TRAIN_SCRIPTS, load_script, to_argv
+from tests.helpers import TRAIN_SCRIPTS, load_script, to_argv
 
 
 CONFIGS = {path.stem: path for path in (TRAIN_SCRIPTS / "configs" / "accelerate").iterdir()}

@@ -10,8 +10,7 @@ from torch import distributed
 from torch.distributed.fsdp import fully_shard
 
 from diffscm_diffusers.training.averaging import ShardedEMAModel, local_parts
-
-from .helpers import free_port, multiprocessing_context
+from tests.helpers import free_port, multiprocessing_context
 
 
 EMA = {"decay": 0.9, "use_ema_warmup": True, "inv_gamma": 1.0, "power": 0.75, "foreach": True}

@@ -7,8 +7,7 @@ from diffusers.training_utils import EMAModel
 
 from diffscm_diffusers.training import checkpoints
 from diffscm_diffusers.training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
-
-from .helpers import load_script, to_argv
+from tests.helpers import load_script, to_argv
 
 
 @pytest.fixture

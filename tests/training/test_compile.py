@@ -6,7 +6,7 @@ from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
-from .helpers import load_script, to_argv
+from tests.helpers import load_script, to_argv
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel
 from diffscm_diffusers.training.components import create_model, save_whole
-
-from .helpers import load_script, to_argv
+from tests.helpers import load_script, to_argv
 
 
 def arguments(**flags):

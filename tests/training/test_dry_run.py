@@ -3,8 +3,7 @@
 import pytest
 
 from diffscm_diffusers.training.dry_run import estimate_memory
-
-from .helpers import load_script, to_argv
+from tests.helpers import load_script, to_argv
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from diffscm_diffusers.training import loop
 from diffscm_diffusers.training.loop import anticausal_loss, denoising_loss, swapped_weights
 from diffscm_diffusers.training.noise import draw_noise
-
-from .helpers import load_script, run_script, start_script, to_argv
+from tests.helpers import load_script, run_script, start_script, to_argv
 
 
 @pytest.fixture

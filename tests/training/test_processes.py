@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset, Features, Image
 from safetensors.torch import load_file
 
-from .helpers import free_port, run_script, start_script, to_argv
+from tests.helpers import free_port, run_script, start_script, to_argv
 
 
 def run_two_processes(argv: list[str], **environment: str):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from .helpers import run_script, to_argv
+from tests.helpers import run_script, to_argv
 
 
 # Seven batches of four images make an epoch, and two batches an optimizer step: eight steps cross the end of the first

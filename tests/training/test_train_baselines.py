@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from diffscm_diffusers.baselines import MLPEnsemble, SchutPipeline, VanLooverenKlaisePipeline
-
-from .helpers import load_script, to_argv
+from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.metrics.networks import MLPEnsemble
+from tests.helpers import load_script, to_argv
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

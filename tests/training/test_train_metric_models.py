@@ -13,8 +13,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from diffscm_diffusers.metrics import MetricModels
-
-from .helpers import load_script, run_script, to_argv
+from tests.helpers import load_script, run_script, to_argv
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

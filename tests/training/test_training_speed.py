@@ -3,7 +3,7 @@
 import importlib.util
 import json
 
-from .helpers import TRAIN_SCRIPTS
+from tests.helpers import TRAIN_SCRIPTS
 
 
 def test_speed_of_both_loops_is_measured(model_configs, tmp_path):

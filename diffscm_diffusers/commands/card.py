@@ -1,0 +1,68 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Writes the model card of a `DiffSCMCounterfactualPipeline` checkpoint, `README.md` in its folder.
+
+    diffscm card --pretrained_model_name_or_path checkpoints/diffscm-mnist \
+        --cause digit --effect "handwritten digit" --dataset_name ylecun/mnist --license apache-2.0 \
+        --evaluation outputs/evaluation --picture docs/images/mnist_counterfactuals.png
+
+Of a card that is there already, the sections *Training* and *Limits* are kept; all else is made anew.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.hub.model_card import make_model_card, read_section
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(
+        "diffscm card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pretrained_model_name_or_path", required=True, help="Folder of the checkpoint.")
+    parser.add_argument("--cause", default="class", help="What the classes are, in a word or two.")
+    parser.add_argument("--effect", default="image", help="What the images show, in a word or two.")
+    parser.add_argument("--dataset_name", help="The training data's name on the Hub.")
+    parser.add_argument("--license", help="The weights' licence, by the Hub's name for it.")
+    parser.add_argument(
+        "--evaluation", help="Folder that `diffscm evaluate` wrote. Default: the card tells no results."
+    )
+    parser.add_argument("--picture", help="Picture of factuals and counterfactuals. It is copied into the checkpoint.")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    folder = Path(args.pretrained_model_name_or_path)
+    if not folder.is_dir():
+        raise ValueError(f"`--pretrained_model_name_or_path` takes a checkpoint's folder, got {str(folder)!r}.")
+    summary = None
+    if args.evaluation is not None:
+        file = Path(args.evaluation, "summary.json")
+        if not file.is_file():
+            raise ValueError(
+                f"`--evaluation` takes a folder that `diffscm evaluate` wrote, but there is no {str(file)!r}."
+            )
+        summary = json.loads(file.read_text())
+
+    path = folder / "README.md"
+    card = path.read_text() if path.exists() else ""
+    card = make_model_card(
+        DiffSCMCounterfactualPipeline.from_pretrained(folder),
+        name=args.pretrained_model_name_or_path,
+        cause=args.cause,
+        effect=args.effect,
+        dataset=args.dataset_name,
+        license=args.license,
+        picture=None if args.picture is None else Path(args.picture).name,
+        training=read_section(card, "Training"),
+        limits=read_section(card, "Limits"),
+        summary=summary,
+    )
+    if args.picture is not None:
+        picture = Path(args.picture)
+        (folder / picture.name).write_bytes(picture.read_bytes())  # it may be the checkpoint's own
+    card.save(path)

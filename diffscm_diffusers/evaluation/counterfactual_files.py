@@ -1,0 +1,136 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Counterfactuals on disk, in chunks that are written whole or not at all."""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+
+
+def list_chunks(folder: Path) -> dict[range, Path]:
+    """Returns the complete chunks in a folder by the numbers of their pairs, in order."""
+    matches = [re.fullmatch(r"(\d+)-(\d+)\.safetensors", path.name) for path in folder.glob("*.safetensors")]
+    bounds = sorted((int(match[1]), int(match[2]), match[0]) for match in matches if match)
+    return {range(first, last + 1): folder / name for first, last, name in bounds}
+
+
+def missing_chunks(folder: Path, num_pairs: int, batch_size: int) -> list[range]:
+    """Returns the numbers of the first `num_pairs` pairs that no chunk holds, in chunks of at most `batch_size`."""
+    done = {index for chunk in list_chunks(folder) for index in chunk}
+    missing = []
+    for index in range(num_pairs):
+        if index in done:
+            continue
+        if missing and index == missing[-1].stop and index % batch_size != 0:
+            missing[-1] = range(missing[-1].start, index + 1)
+        else:
+            missing.append(range(index, index + 1))
+    return missing
+
+
+def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, seconds: float):
+    """
+    Writes the counterfactuals of consecutive pairs.
+
+    Args:
+        folder (`Path`): One method's folder.
+        chunk (`range`): The pairs' numbers.
+        counterfactual (`torch.Tensor` of shape `(len(chunk), channels, height, width)`): Float32 in [0, 1].
+        seconds (`float`): How long they took together.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{chunk.start:05d}-{chunk.stop - 1:05d}.safetensors"
+    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
+    per_counterfactual = torch.full((len(chunk),), seconds / len(chunk))
+    save_file({"counterfactual": counterfactual.cpu().contiguous(), "seconds": per_counterfactual}, unfinished)
+    os.replace(unfinished, path)
+
+
+def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Reads one method's counterfactuals, in the order of the pairs.
+
+    Args:
+        folder (`str` or `Path`): `counterfactuals/<method>` in the output folder of `diffscm evaluate`.
+        num_pairs (`int`, *optional*): How many to read. Default: all that are there.
+
+    Returns:
+        `tuple`: counterfactuals, float32 in [0, 1], `(num_pairs, channels, height, width)`, and the seconds that each
+        of them took, `(num_pairs,)`.
+
+    Raises:
+        ValueError: if some of them are missing, or if a file is damaged.
+    """
+    chunks = list_chunks(Path(folder))
+    if num_pairs is None:
+        num_pairs = max((chunk.stop for chunk in chunks), default=0)
+    chunks = {chunk: path for chunk, path in chunks.items() if chunk.start < num_pairs}
+    if num_pairs == 0 or missing_chunks(Path(folder), num_pairs, num_pairs):
+        raise ValueError(
+            f"{str(folder)!r} does not hold all counterfactuals of {num_pairs} pairs: generate them first."
+        )
+    files = []
+    for path in chunks.values():
+        try:
+            files.append(load_file(path))
+        except SafetensorError as error:
+            raise ValueError(
+                f"{str(path)!r} is damaged: delete it and run again what wrote it, which makes it anew. {error}"
+            ) from error
+    counterfactual, seconds = (torch.cat([file[name] for file in files]) for name in ("counterfactual", "seconds"))
+    return counterfactual[:num_pairs], seconds[:num_pairs]
+
+
+def record_settings(folder: Path, settings: dict):
+    """
+    Writes down what a folder's counterfactuals are made with, so that they are never mixed with others. Settings of a
+    run that finished no counterfactual are written over: its flags may have been wrong.
+
+    Args:
+        folder (`Path`): One method's folder, or a whole data set's, with its counterfactuals at any depth.
+        settings (`dict`): JSON-serialisable.
+
+    Raises:
+        ValueError: if the folder holds counterfactuals and was begun with other settings, of which it names the
+            difference, or with settings that cannot be read.
+    """
+    path = folder / "settings.json"
+    finished = any(
+        not file.name.startswith(UNFINISHED_PREFIX)
+        for pattern in ("*.safetensors", "*.parquet")
+        for file in folder.rglob(pattern)
+    )
+    recorded = None
+    if path.exists():
+        try:
+            recorded = json.loads(path.read_text())
+        except ValueError as error:
+            if finished:
+                raise ValueError(
+                    f"{str(path)!r} is damaged. If the counterfactuals beside it were made with the settings of this "
+                    f"run, delete it and run again; otherwise take another `--output_dir`. {error}"
+                ) from error
+    if recorded is not None:
+        differences = [
+            f"`{name}` {recorded.get(name)!r} there and {settings.get(name)!r} here"
+            for name in {**recorded, **settings}
+            if recorded.get(name) != settings.get(name)
+        ]
+        if not differences:
+            return
+        if finished:
+            raise ValueError(
+                f"{str(folder)!r} holds counterfactuals that were made with other settings: {', '.join(differences)}. "
+                "Take another `--output_dir`."
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
+    unfinished.write_text(json.dumps(settings, indent=2) + "\n")
+    os.replace(unfinished, path)

@@ -1,0 +1,3 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Model cards, publishing, and weights from elsewhere."""

@@ -1,0 +1,330 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+import math
+import shutil
+import socket
+
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
+from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
+from diffscm_diffusers.metrics import MetricModels
+from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
+from tests.helpers import load_script, start_script, to_argv
+
+
+evaluate = load_script("evaluate")
+
+METHODS = ["diffscm", "factual", "random_target_image", "nearest_in_pixels", "nearest_in_latents"]
+
+
+def run(flags: dict, output_dir, methods=METHODS, **more):
+    evaluate.main([*to_argv({**flags, "output_dir": output_dir, **more}), "--methods", *methods])
+    return pd.read_csv(output_dir / "samples.csv")
+
+
+def chunk_times(output_dir) -> dict:
+    return {path.relative_to(output_dir): path.stat().st_mtime_ns for path in output_dir.rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def finished(image_folder, cache_dir, checkpoint, metric_models, tmp_path_factory):
+    """A whole run."""
+    output_dir = tmp_path_factory.mktemp("evaluation")
+    flags = {
+        "train_data_dir": image_folder,
+        "cache_dir": cache_dir,
+        "pretrained_model_name_or_path": checkpoint,
+        "metric_models": metric_models,
+        "batch_size": 4,
+    }
+    return output_dir, run(flags, output_dir)
+
+
+def test_every_method_meets_the_same_pairs(finished):
+    _, samples = finished
+    assert samples["method"].unique().tolist() == METHODS
+    pairs = ["index", "row", "factual_class", "intervention", "cld_floor"]
+    first, *others = (rows[pairs].reset_index(drop=True) for _, rows in samples.groupby("method"))
+    assert first["index"].tolist() == list(range(12))
+    assert sorted(first["row"]) == list(range(12))
+    assert (first["factual_class"] != first["intervention"]).all()
+    for other in others:
+        pd.testing.assert_frame_equal(other, first)
+
+
+def test_controls_score_as_what_they_are(finished, metric_models):
+    output_dir, samples = finished
+    by_method = {name: rows.reset_index(drop=True) for name, rows in samples.groupby("method")}
+    factual = by_method["factual"]
+    assert (factual["l1"] == 0).all() and (factual["l2"] == 0).all()
+    assert factual["cld"].tolist() == pytest.approx([math.log(1 + math.e)] * 12, abs=1e-5)
+    assert (by_method["nearest_in_pixels"]["l2"] <= by_method["random_target_image"]["l2"] + 1e-6).all()
+    assert (samples["cld_excess"] >= -1e-6).all()
+
+    # The latents' distance is the least for the nearest in them.
+    vae = MetricModels.from_pretrained(metric_models).vae
+    means = {name: vae.encode(read_chunks(output_dir / "counterfactuals" / name)[0])[0] for name in METHODS}
+    distance = {name: (mean - means["factual"]).norm(dim=1) for name, mean in means.items()}
+    for name in ("random_target_image", "nearest_in_pixels"):
+        assert (distance["nearest_in_latents"] <= distance[name] + 1e-6).all()
+
+
+def test_scores_are_those_of_each_image_alone(finished, metric_models):
+    output_dir, samples = finished
+    models = MetricModels.from_pretrained(metric_models)
+    factual, counterfactual = (read_chunks(output_dir / "counterfactuals" / m)[0] for m in ("factual", "diffscm"))
+    rows = samples[samples["method"] == "diffscm"]
+    for i, row in enumerate(rows.itertuples()):
+        image = counterfactual[i : i + 1]
+        errors = [(image - models.class_autoencoders[c](image)).square().sum().item() for c in range(3)]
+        assert row.im1 == pytest.approx(errors[row.intervention] / (errors[row.factual_class] + 1e-7), rel=1e-3)
+        disagreement = models.class_autoencoders[row.intervention](image) - models.autoencoder(image)
+        assert row.im2 == pytest.approx(disagreement.square().sum().item() / image.sum().item(), rel=1e-3)
+        assert row.effectiveness == (models.oracle(image).argmax().item() == row.intervention)
+        assert row.l1 == pytest.approx((factual[i] - counterfactual[i]).abs().mean().item(), abs=1e-5)
+
+
+def test_summary_and_table_are_of_the_samples(finished):
+    output_dir, samples = finished
+    summary = json.loads((output_dir / "summary.json").read_text())
+    assert summary["num_pairs"] == 12
+    assert summary["methods"]["diffscm"]["settings"]["guidance_scale"] == 1.5
+    for name, rows in samples.groupby("method"):
+        for score in ("im1", "im2", "cld", "cld_excess", "effectiveness", "l1"):
+            assert summary["methods"][name]["scores"][score]["mean"] == pytest.approx(rows[score].mean(), rel=1e-4)
+        assert summary["methods"][name]["realism"] >= 0
+    table = (output_dir / "table.md").read_text().splitlines()
+    assert len(table) == 2 + len(METHODS)
+    assert table[2].startswith("| Diff-SCM | ")
+
+
+def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
+    torch.manual_seed(0)
+    classifier = ImageClassifier(8, num_classes=3, block_out_channels=(4, 4), hidden_features=8)
+    autoencoder = ImageAutoencoder(8, encoder_layers=(2, "pool", 1), decoder_layers=("up", 2))
+    prototypes = ClassPrototypes(3, encoding_shape=(1, 4, 4))
+    baselines = {
+        "schut": SchutPipeline(MLPEnsemble(8, num_classes=3, num_members=2, hidden_features=(8,)), max_iterations=3),
+        "van_looveren_klaise": VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, max_iterations=3),
+    }
+    for name, baseline in baselines.items():
+        baseline.save_pretrained(tmp_path / "baselines" / name)
+
+    flags["baselines"] = tmp_path / "baselines"
+    samples = run(flags, tmp_path / "output", ["factual", *baselines])
+    pairs = ["row", "factual_class", "intervention"]
+    for name, baseline in baselines.items():
+        assert samples[samples["method"] == name][pairs].values.tolist() == finished[1][pairs][:12].values.tolist()
+        factual, counterfactual = (
+            read_chunks(tmp_path / "output" / "counterfactuals" / method)[0] for method in ("factual", name)
+        )
+        intervention = torch.tensor(samples["intervention"][:12].to_numpy())
+        torch.testing.assert_close(counterfactual, baseline(factual, intervention, output_type="pt").images)
+
+    flags["baselines"] = tmp_path / "again"
+    baselines["schut"].register_to_config(step_size=0.5)
+    baselines["schut"].save_pretrained(tmp_path / "again" / "schut")
+    with pytest.raises(ValueError, match="`weights` '.*' there and '.*' here"):
+        run(flags, tmp_path / "output", ["schut"])
+
+
+def test_a_restarted_run_does_only_what_is_missing(flags, tmp_path):
+    methods = ["diffscm", "random_target_image"]
+    samples = run(flags, tmp_path, methods)
+    before = chunk_times(tmp_path)
+    assert len(before) == 6
+    lost = tmp_path / "counterfactuals" / "diffscm" / "00004-00007.safetensors"
+    lost.unlink()
+
+    again = run(flags, tmp_path, methods)
+    after = chunk_times(tmp_path)
+    assert {path for path in before if before[path] != after[path]} == {lost.relative_to(tmp_path)}
+    assert after.keys() == before.keys()
+    pd.testing.assert_frame_equal(again.drop(columns="seconds"), samples.drop(columns="seconds"))
+
+
+def test_more_samples_keep_those_there_are(flags, tmp_path):
+    few = run(flags, tmp_path, ["diffscm", "factual"], max_samples=6)
+    before = chunk_times(tmp_path)
+    many = run(flags, tmp_path, ["diffscm", "factual"])
+    after = chunk_times(tmp_path)
+    assert all(after[path] == time for path, time in before.items())
+    assert len(many) == 24
+    pd.testing.assert_frame_equal(many[many["index"] < 6].reset_index(drop=True), few, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"guidance_scale": 2}, "guidance_scale` 1.5 there and 2.0 here"),
+        ({"num_inference_steps": 3}, "num_inference_steps` 2 there and 3 here"),
+        ({"abduction": "source"}, "abduction` None there and 'source' here"),
+        ({"seed": 1}, "seed` 0 there and 1 here"),
+        ({"split": "train"}, "split` 'test' there and 'train' here"),
+    ],
+)
+def test_other_settings_are_refused(flags, finished, change, named):
+    with pytest.raises(ValueError, match=named):
+        run(flags, finished[0], **change)
+
+
+def test_other_weights_are_refused(flags, checkpoint, tmp_path):
+    flags["pretrained_model_name_or_path"] = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    run(flags, tmp_path / "output", ["diffscm"])
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.unet.conv_out.bias.data += 1e-3
+    pipe.save_pretrained(flags["pretrained_model_name_or_path"])
+    with pytest.raises(ValueError, match="`weights` '.*' there and '.*' here"):
+        run(flags, tmp_path / "output", ["diffscm"])
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("localhost", 0))
+        return listener.getsockname()[1]
+
+
+def test_two_processes_equal_one(flags, finished, tmp_path):
+    argv = [*to_argv({**flags, "output_dir": tmp_path}), "--methods", *METHODS]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    ranks = [start_script("evaluate", argv, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
+    for rank in ranks:
+        rank.join(timeout=100)
+    assert [rank.exitcode for rank in ranks] == [0, 0]
+    samples = pd.read_csv(tmp_path / "samples.csv")
+    pd.testing.assert_frame_equal(samples.drop(columns="seconds"), finished[1].drop(columns="seconds"))
+    one, two = (json.loads((folder / "summary.json").read_text()) for folder in (finished[0], tmp_path))
+    for name in METHODS:
+        assert two["methods"][name]["realism"] == pytest.approx(one["methods"][name]["realism"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "methods", "message"),
+    [
+        ({"split": "validation"}, METHODS, "`--split` takes a split .* 'validation'"),
+        ({}, ["schut"], "`--baselines` is needed for the method 'schut'"),
+        ({"baselines": "nowhere"}, ["van_looveren_klaise"], "`--baselines` .*nowhere/van_looveren_klaise"),
+        ({"metric_models": "nowhere"}, METHODS, "nowhere"),
+    ],
+)
+def test_bad_input(flags, tmp_path, change, methods, message):
+    with pytest.raises(ValueError, match=message):
+        run(flags, tmp_path, methods, **change)
+
+
+def test_unknown_method(flags, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(flags, tmp_path, ["diff_scm"])
+    assert "invalid choice: 'diff_scm'" in capsys.readouterr().err
+
+
+class TestScaleSearch:
+    """`--search_scale`: every image at its own guidance scale."""
+
+    def test_in_pixels_and_in_latents(self, flags, metric_models, tmp_path):
+        vaes = [str(tmp_path / name) for name in ("vae", "other-vae")]
+        for seed, folder in enumerate(vaes, start=1):
+            torch.manual_seed(seed)
+            LatentVAE(8, latent_dim=3, block_out_channels=(4,), hidden_features=8).save_pretrained(folder)
+        changes = {}
+        for name, encoder in (("pixels", ["pixels"]), ("latents", vaes), ("one scale", [])):
+            output_dir = tmp_path / name
+            argv = to_argv({**flags, "output_dir": output_dir})
+            search = ["--search_scale", *encoder] if name != "one scale" else []
+            evaluate.main([*argv, "--methods", "diffscm", *search])
+            changes[name] = pd.read_csv(output_dir / "samples.csv")["l1"].tolist()
+            settings = json.loads((output_dir / "summary.json").read_text())["methods"]["diffscm"]["settings"]
+            if name == "one scale":
+                assert settings["guidance_scale"] == 1.5
+            else:
+                assert settings["guidance_scale"]["encoder"] == (["pixels"] if name == "pixels" else vaes)
+                assert settings["guidance_scale"]["num_candidates"] == 5
+        assert changes["pixels"] != changes["one scale"] != changes["latents"]
+
+    def test_refuses_the_vae_that_scores(self, flags, metric_models, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": metric_models / "vae"})
+        with pytest.raises(ValueError, match="`--search_scale` takes other VAEs"):
+            evaluate.main([*argv, "--methods", "diffscm"])
+
+    @pytest.mark.parametrize(
+        ("encoder", "reason"),
+        [
+            (["pixels", "other"], r"got \['pixels', 'other'\]"),
+            (["METRICS/missing"], "got '.*missing': "),
+            (["METRICS"], "got '.*': .*no file named config.json"),
+            (["METRICS/autoencoder"], "got '.*autoencoder': it holds ImageAutoencoder"),
+            (["METRICS/vae/config.json"], "got '.*config.json': "),
+        ],
+    )
+    def test_refuses_what_is_no_vae(self, flags, metric_models, tmp_path, encoder, reason):
+        encoder = [name.replace("METRICS", str(metric_models)) for name in encoder]
+        argv = [*to_argv({**flags, "output_dir": tmp_path / "out"}), "--search_scale", *encoder]
+        with pytest.raises(ValueError, match="^`--search_scale` takes the word pixels alone, or folders .*" + reason):
+            evaluate.main([*argv, "--methods", "diffscm"])
+
+    def test_refuses_a_scale_beside_it(self, flags, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out", "search_scale": "pixels", "guidance_scale": 2})
+        with pytest.raises(ValueError, match="exclude each other"):
+            evaluate.main([*argv, "--methods", "diffscm"])
+
+
+class TestPosteriorMean:
+    """`--posterior_mean`: the mean of what the counterfactuals could be."""
+
+    def test_is_the_pipelines_and_does_not_depend_on_chunks(self, flags, tmp_path):
+        images = {}
+        for name, averaging, batch_size in (("one", [], 4), ("mean", [10, 2], 4), ("chunks", [10, 2], 3)):
+            output_dir = tmp_path / name
+            argv = to_argv({**flags, "output_dir": output_dir, "batch_size": batch_size})
+            averaging = ["--posterior_mean", *map(str, averaging)] if averaging else []
+            evaluate.main([*argv, "--methods", "diffscm", *averaging])
+            images[name], _ = read_chunks(output_dir / "counterfactuals" / "diffscm")
+            settings = json.loads((output_dir / "summary.json").read_text())["methods"]["diffscm"]["settings"]
+            if averaging:
+                assert settings["posterior_mean"] == {"timestep": 10, "num_draws": 2, "guidance_scale": 1.5}
+            else:
+                assert "posterior_mean" not in settings
+        torch.testing.assert_close(images["chunks"], images["mean"])
+
+        pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+        interventions = pd.read_csv(tmp_path / "mean" / "samples.csv")["intervention"].tolist()
+        generator = torch.Generator().manual_seed(0)
+        mean = pipe.posterior_mean(images["one"], interventions, 10, 2, generator=generator, output_type="pt")
+        torch.testing.assert_close(images["mean"], mean)
+
+    def test_a_timestep_that_the_scheduler_lacks(self, flags, tmp_path):
+        argv = to_argv({**flags, "output_dir": tmp_path / "out"})
+        with pytest.raises(ValueError, match="`timestep` takes a whole number from 0 to 19, got 20"):
+            evaluate.main([*argv, "--methods", "diffscm", "--posterior_mean", "20", "2"])
+
+
+def test_bf16_is_autocast_around_the_call(flags, finished, fresh_accelerator, tmp_path):
+    samples = run(flags, tmp_path, ["diffscm"], mixed_precision="bf16")
+    folder = tmp_path / "counterfactuals" / "diffscm"
+    counterfactual, _ = read_chunks(folder)
+
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+    factual, _ = read_chunks(finished[0] / "counterfactuals" / "factual")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = pipe(factual, samples["intervention"].tolist(), output_type="pt").images
+    torch.testing.assert_close(counterfactual, expected)
+    float32, _ = read_chunks(finished[0] / "counterfactuals" / "diffscm")
+    assert 0 < (counterfactual - float32).abs().max() < 0.1
+
+    # Whatever they were made in, images are judged in float32.
+    seen = MetricModels.from_pretrained(flags["metric_models"]).oracle(counterfactual).argmax(1)
+    assert samples["effectiveness"].astype(bool).tolist() == (seen.numpy() == samples["intervention"]).tolist()
+    assert json.loads((folder / "settings.json").read_text())["mixed_precision"] == "bf16"
+
+
+def test_precisions_are_not_mixed_in_one_folder(flags, fresh_accelerator, tmp_path):
+    run(flags, tmp_path, ["diffscm"], max_samples=2)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with pytest.raises(ValueError, match="`mixed_precision` 'no' there and 'bf16' here"):
+        run(flags, tmp_path, ["diffscm"], max_samples=2, mixed_precision="bf16")

@@ -1,0 +1,288 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import PIL.Image
+import pytest
+import torch
+from datasets import ClassLabel
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
+from diffscm_diffusers.data.splits import load_pairs_and_images, load_splits
+from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
+from tests.helpers import load_script, to_argv
+
+
+make_figures = load_script("figures")
+
+NAMES = ["dark", "grey", "light"]
+FACTUAL_CLASS = [2, 0, 2, 1, 0, 1]
+INTERVENTION = [0, 1, 1, 2, 2, 0]
+FIRST_OF_EACH_CLASS = [1, 3, 0]
+
+
+@pytest.fixture
+def pipe(checkpoint):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """What `evaluate.py` writes, of images with one grey value each: method + number of the pair, in hundredths."""
+    folder = tmp_path / "evaluation"
+    samples = []
+    for i, method in enumerate(["schut", "factual", "diffscm"]):
+        values = torch.tensor([20.0 * i + number for number in range(6)]) / 100
+        images = values.view(6, 1, 1, 1).expand(6, 1, 8, 8)
+        write_chunk(folder / "counterfactuals" / method, range(0, 4), images[:4], 1.0)
+        write_chunk(folder / "counterfactuals" / method, range(4, 6), images[4:], 1.0)
+        columns = {"index": range(6), "row": range(6), "factual_class": FACTUAL_CLASS, "intervention": INTERVENTION}
+        effectiveness = [1, 1, 1, 0, 1, 1] if method == "schut" else [1] * 6
+        samples.append(pd.DataFrame({"method": method, **columns, "effectiveness": effectiveness}))
+    pd.concat(samples).to_csv(folder / "samples.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def search(tmp_path):
+    """What `search_guidance_scale.py` writes."""
+    folder = tmp_path / "search"
+    folder.mkdir()
+    levels = {"cld": [1.3, 1.0, 1.1], "cld_floor": [0.9] * 3, "effectiveness": [0.0, 0.98, 1.0], "l1": [0.0, 0.1, 0.2]}
+    scales = [
+        {
+            "guidance_scale": scale,
+            **{name: {"mean": v[i], "low": v[i] - 0.01, "high": v[i] + 0.02} for name, v in levels.items()},
+        }
+        for i, scale in enumerate([0.0, 1.0, 3.0])
+    ]
+    content = {"chosen": 1.0, "min_effectiveness": 0.97, "num_pairs": 6, "scales": scales}
+    (folder / "search.json").write_text(json.dumps(content))
+    return folder
+
+
+def shown_images(figure, rows: int) -> np.ndarray:
+    """The images of a grid where they are seen: `(rows, columns, height, width)`, and `3` at the end in colour."""
+    images = sorted(figure.axes[0].images, key=lambda image: (image.get_extent()[3], image.get_extent()[0]))
+    images = [np.asarray(image.get_array()) for image in images]
+    return np.stack(images).reshape(rows, -1, *images[0].shape)
+
+
+def framed_images(figure) -> list[tuple[int, int]]:
+    """Row and column of the images with a frame."""
+    grid = figure.axes[0]
+    lefts = sorted({image.get_extent()[0] for image in grid.images})
+    tops = sorted({image.get_extent()[3] for image in grid.images})
+    return [(tops.index(frame.get_y()), lefts.index(frame.get_x())) for frame in grid.patches]
+
+
+def run(flags: dict, output_dir, *names: str, **more):
+    argv = to_argv({**flags, **more, "output_dir": output_dir})
+    make_figures.main([*argv, "--figures", *names] if names else argv)
+
+
+def test_every_figure_is_written_as_png_and_pdf(flags, evaluation, search, tmp_path):
+    run(flags, tmp_path / "figures", evaluation=evaluation, search=search)
+    names = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
+    written = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert written == {f"{name}.{extension}" for name in names for extension in ("png", "pdf")}
+    for name in names:
+        pixels = np.asarray(PIL.Image.open(tmp_path / "figures" / f"{name}.png").convert("L"))
+        assert pixels.shape[1] > 300
+        assert 0.02 < (pixels < 250).mean() < 0.98, name
+        assert (tmp_path / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_figure_is_the_same_in_every_run(flags, tmp_path):
+    for folder in ("a", "b"):
+        run(flags, tmp_path / folder, "one_noise")
+    for name in ("one_noise.png", "one_noise.pdf"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_methods_are_columns_and_the_first_pair_of_each_class_rows(evaluation):
+    pairs, images, effective = make_figures.read_evaluation(evaluation, 3)
+    assert pairs.factual_class.tolist() == [0, 1, 2]
+    assert pairs.intervention.tolist() == [INTERVENTION[number] for number in FIRST_OF_EACH_CLASS]
+
+    figure = figures.draw_methods(
+        images["factual"], {"Diff-SCM": images["diffscm"], "Schut et al.": images["schut"]}, NAMES, effective
+    )
+    expected = [[0.2 + number / 100, 0.4 + number / 100, number / 100] for number in FIRST_OF_EACH_CLASS]
+    np.testing.assert_allclose(shown_images(figure, 3)[..., 0, 0], expected, atol=1e-6)
+    # The oracle misses the target in pair 3 by Schut et al.
+    assert framed_images(figure) == [(1, 2)]
+
+
+def test_difference_is_red_where_brighter_and_blue_where_darker():
+    factual = torch.full((2, 3, 8, 8), 0.5)
+    counterfactual = factual.clone()
+    counterfactual[1, :, 0, 0] = 1
+    counterfactual[1, :, 7, 7] = 0
+    figure = figures.draw_difference(factual, counterfactual, ["a", "b"])
+    factual_row, counterfactual_row, difference_row = shown_images(figure, 3)
+    np.testing.assert_array_equal(factual_row[1], factual[1].movedim(0, -1))
+    np.testing.assert_array_equal(counterfactual_row[1], counterfactual[1].movedim(0, -1))
+    unchanged, brighter, darker = difference_row[0, 0, 0], difference_row[1, 0, 0], difference_row[1, 7, 7]
+    assert unchanged.min() > 0.95
+    assert brighter[0] > brighter[2] + 0.3
+    assert darker[2] > darker[0] + 0.3
+
+
+def test_one_noise_is_shared_by_a_row(pipe):
+    shown = shown_images(figures.draw_one_noise(pipe, 2, [0, 2], seed=3), 2)
+    noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+    np.testing.assert_allclose(shown[:, 0], (noise[:, 0] / 6 + 0.5).clamp(0, 1), atol=1e-6)
+    for column, c in ((1, 0), (2, 2)):
+        expected = pipe.predict(noise, c, output_type="pt").images[:, 0]
+        np.testing.assert_allclose(shown[:, column], expected, atol=1e-5)
+
+
+def test_targets_are_columns_and_the_null_intervention_is_framed(pipe):
+    factual = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    figure = figures.draw_targets(pipe, factual, torch.tensor([2, 0]), [0, 1, 2], num_inference_steps=3, batch_size=4)
+    shown = shown_images(figure, 2)
+    np.testing.assert_allclose(shown[:, 0], factual[:, 0])
+    expected = pipe(factual, guidance_scale=0, num_inference_steps=3, output_type="pt").images[:, 0]
+    np.testing.assert_allclose(shown[:, 1], expected, atol=1e-5)
+    for c in range(3):
+        expected = pipe(factual, c, num_inference_steps=3, output_type="pt").images[:, 0]
+        np.testing.assert_allclose(shown[:, 2 + c], expected, atol=1e-5)
+    assert framed_images(figure) == [(0, 4), (1, 2)]
+
+
+def test_scales_are_columns(pipe):
+    factual = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    intervention = torch.tensor([2, 0])
+    shown = shown_images(figures.draw_scales(pipe, factual, intervention, [0.0, 9.0, 2.0], 3), 2)
+    np.testing.assert_allclose(shown[:, 0], factual[:, 0])
+    for column, scale in ((1, 0.0), (2, 9.0), (3, 2.0)):
+        output = pipe(factual, intervention, guidance_scale=scale, num_inference_steps=3, output_type="pt")
+        np.testing.assert_allclose(shown[:, column], output.images[:, 0], atol=1e-5)
+
+
+def test_scales_are_around_the_checkpoints_or_as_asked(flags, tmp_path):
+    with mock.patch.object(figures, "draw_scales", wraps=figures.draw_scales) as draw:
+        run(flags, tmp_path, "scales")
+        run(flags, tmp_path, "scales", scales=0.7)
+    default, asked = (call.args[3] for call in draw.call_args_list)
+    assert default[0] == 0 and default == sorted(default)
+    assert 1.5 in default and default[-1] > 1.5  # the checkpoint's is 1.5
+    assert asked == [0.7]
+
+
+def test_scale_search_marks_floor_requirement_and_choice(search):
+    content = json.loads((search / "search.json").read_text())
+    panels = figures.draw_scale_search(content).axes
+    for axes, mean in zip(panels, ([1.3, 1.0, 1.1], [0.0, 0.98, 1.0], [0.0, 0.1, 0.2]), strict=True):
+        line, chosen = axes.lines[:2]
+        np.testing.assert_allclose(line.get_xydata(), np.stack([[0, 1, 3], mean], axis=1))
+        assert chosen.get_xdata() == [1, 1]
+        band = axes.collections[0].get_paths()[0].vertices
+        np.testing.assert_allclose([band[:, 1].min(), band[:, 1].max()], [min(mean) - 0.01, max(mean) + 0.02])
+    assert panels[0].lines[2].get_ydata() == [0.9, 0.9]
+    assert panels[1].lines[2].get_ydata() == [0.97, 0.97]
+
+    panels = figures.draw_scale_search({**content, "chosen": None}).axes
+    assert len(panels[2].lines) == 1 and not panels[0].texts
+
+
+def test_latents_lie_with_their_class(metric_models):
+    vae = LatentVAE.from_pretrained(metric_models, subfolder="vae")
+    generator = torch.Generator().manual_seed(0)
+    dark = torch.rand(12, 1, 8, 8, generator=generator) / 3
+    light = 1 - torch.rand(10, 1, 8, 8, generator=generator) / 3
+    reference, reference_class = torch.cat([light[1:], dark[1:]]), torch.tensor([2] * 9 + [0] * 11)
+    axes, *thumbnails = figures.draw_latents(
+        vae, reference, reference_class, dark[0], light[0], 0, 2, NAMES, seed=0
+    ).axes
+    dark_dots, factual, light_dots, counterfactual = (np.asarray(c.get_offsets()) for c in axes.collections)
+    assert len(dark_dots) == 11 and len(light_dots) == 9
+
+    def distance(point, dots):
+        return np.linalg.norm(point - dots, axis=1).min()
+
+    assert distance(factual, dark_dots) < distance(factual, light_dots)
+    assert distance(counterfactual, light_dots) < distance(counterfactual, dark_dots)
+    np.testing.assert_array_equal(thumbnails[0].images[0].get_array(), dark[0, 0])
+    np.testing.assert_array_equal(thumbnails[1].images[0].get_array(), light[0, 0])
+
+
+def test_factuals_are_those_of_an_evaluation_with_this_seed(flags, pipe, tmp_path):
+    args = make_figures.parse_args(to_argv({**flags, "seed": 3, "output_dir": tmp_path}))
+    args.max_samples = None
+    expected, factuals, _ = load_pairs_and_images(args, 3, (1, 8, 8), show_progress=False)
+    pairs, factual = make_figures.read_factuals(args, load_splits(args)[0], pipe)
+    assert pairs.factual_class.tolist() == [0, 1, 2]
+    for c in range(3):
+        first = expected.factual_class.tolist().index(c)
+        torch.testing.assert_close(factual[c], factuals.images(first))
+        assert pairs.intervention[c] == expected.intervention[first]
+
+
+def test_references_are_of_the_asked_classes_and_not_too_many(flags, pipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(make_figures, "NUM_REFERENCES", 4)
+    args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
+    reference = make_figures.read_references(args, load_splits(args)[1], pipe, [2, 0])
+    assert reference.classes.tolist() == [2] * 4 + [0] * 4
+    assert reference.images(slice(0, 4)).mean() > 0.6 > 0.4 > reference.images(slice(4, 8)).mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out", "message"),
+    [
+        ("methods", "evaluation", r"`--evaluation` is needed for \['methods'\]"),
+        ("latents", "evaluation", r"`--evaluation` is needed for \['latents'\]"),
+        ("difference", "evaluation", r"`--evaluation` is needed for \['difference'\]"),
+        ("scale_search", "search", r"`--search` is needed for \['scale_search'\]"),
+        ("targets", "train_data_dir", r"`--dataset_name` or `--train_data_dir` is needed for \['targets'\]"),
+        ("scales", "train_data_dir", r"`--dataset_name` or `--train_data_dir` is needed for \['scales'\]"),
+    ],
+)
+def test_a_missing_input_is_named_before_anything_is_loaded(
+    name, left_out, message, flags, evaluation, search, tmp_path
+):
+    flags = {**flags, "evaluation": evaluation, "search": search}
+    del flags[left_out]
+    with mock.patch.object(DiffSCMCounterfactualPipeline, "from_pretrained") as load:
+        with pytest.raises(ValueError, match=message):
+            run(flags, tmp_path / "figures", "one_noise", name)
+    load.assert_not_called()
+    assert not (tmp_path / "figures").exists()
+
+
+def test_folders_of_something_else_are_refused(flags, evaluation, search, tmp_path):
+    with pytest.raises(ValueError, match=r"`--evaluation` takes a folder that evaluate.py wrote, .* 'samples.csv'"):
+        run(flags, tmp_path, "methods", evaluation=search)
+    with pytest.raises(ValueError, match=r"`--search` takes a folder that search_guidance_scale.py wrote"):
+        run(flags, tmp_path, "scale_search", search=evaluation)
+    flags = {**flags, "metric_models": tmp_path}
+    with pytest.raises(ValueError, match=r"`--metric_models` takes what train_metric_models.py wrote"):
+        run(flags, tmp_path, "latents", evaluation=evaluation)
+
+
+def test_an_evaluation_that_does_not_fit_is_refused(evaluation):
+    with pytest.raises(ValueError, match=r"knows 2 classes, but those in `--evaluation` .* go up to 2"):
+        make_figures.read_evaluation(evaluation, 2)
+    (evaluation / "counterfactuals" / "diffscm" / "00000-00003.safetensors").unlink()
+    with pytest.raises(ValueError, match="does not hold all counterfactuals"):
+        make_figures.read_evaluation(evaluation, 3)
+    samples = pd.read_csv(evaluation / "samples.csv")
+    samples[samples["method"] != "factual"].to_csv(evaluation / "samples.csv", index=False)
+    with pytest.raises(ValueError, match=r"`--evaluation` takes an evaluation of \['factual'\] too"):
+        make_figures.read_evaluation(evaluation, 3)
+
+
+def test_data_that_does_not_fit_is_refused(flags, pipe, tmp_path):
+    args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
+    rows, reference_rows = load_splits(args)
+    with pytest.raises(ValueError, match=r"`--train_split` 'train' holds no image of class 0"):
+        make_figures.read_references(args, reference_rows.select([17]), pipe, [0, 2])
+    rows = rows.cast_column("label", ClassLabel(names=[*NAMES, "white"]))
+    with pytest.raises(ValueError, match=r"knows 3 classes, but the data set has 4"):
+        make_figures.read_factuals(args, rows, pipe)

@@ -1,0 +1,137 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+
+from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
+from tests.helpers import load_script, to_argv
+
+
+@pytest.fixture
+def flags(model_configs, tmp_path):
+    unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
+    DDPMPipeline(unet, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path / "denoiser")
+    config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
+    classifier = AntiCausalClassifier2DModel.from_config(config, num_classes=2, id2label={0: "dark", 1: "light"})
+    classifier.save_pretrained(tmp_path / "classifier")
+    (tmp_path / "denoiser" / "README.md").write_text("# denoiser\n\n## Training\n\nby\n\n```bash\ntrain it\n```\n")
+    return {
+        "denoiser": tmp_path / "denoiser",
+        "classifier": tmp_path / "classifier",
+        "output_dir": tmp_path / "deep" / "joined",
+    }
+
+
+def join(flags):
+    load_script("join_checkpoint").main(to_argv(flags))
+
+
+def test_joined_checkpoint_loads_and_predicts(flags):
+    join({**flags, "guidance_scale": 3, "num_inference_steps": 4})
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["output_dir"])
+    assert pipe.config.default_guidance_scale == 3
+    assert pipe.config.default_num_inference_steps == 4
+    assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    denoiser = DDPMPipeline.from_pretrained(flags["denoiser"]).unet
+    assert all(torch.equal(a, b) for a, b in zip(denoiser.parameters(), pipe.unet.parameters(), strict=True))
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(PIL.Image.new("L", (8, 8)), ["dark", "light"], output_type="np").images
+    assert images.shape == (2, 8, 8, 1) and np.isfinite(images).all()
+    assert [path.name for path in flags["output_dir"].parent.iterdir()] == ["joined"]
+
+
+def test_defaults_are_the_pipelines_where_no_flag_is_given(flags):
+    join(flags)
+    config = DiffSCMCounterfactualPipeline.from_pretrained(flags["output_dir"]).config
+    assert config.default_guidance_scale == 1.0 and config.default_num_inference_steps == 100
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_are_saved_in_the_type_asked_for(flags, dtype):
+    join({**flags, "dtype": dtype})
+    for component in ("unet", "classifier"):
+        weights = load_file(flags["output_dir"] / component / "diffusion_pytorch_model.safetensors")
+        assert {value.dtype for value in weights.values()} == {getattr(torch, dtype)}
+
+
+def test_card_tells_how_it_came_about(flags):
+    join(flags)
+    card = ModelCard.load(flags["output_dir"] / "README.md")
+    assert f"python train_scripts/join_checkpoint.py --denoiser {flags['denoiser']}" in card.text
+    assert "`dark`, `light`" in card.text
+    assert "## Denoiser\n\nby\n\n```bash\ntrain it\n```" in card.text
+    assert "## Anti-causal predictor" not in card.text
+
+
+def test_components_of_different_images_are_refused(flags, tmp_path, model_configs):
+    config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
+    AntiCausalClassifier2DModel.from_config(config, num_classes=2, sample_size=16).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="`classifier` takes the images of `unet`, whose `sample_size` is 8"):
+        join({**flags, "classifier": tmp_path / "other"})
+    assert not flags["output_dir"].parent.exists()
+
+
+@pytest.mark.parametrize("weights", ["denoiser/unet", "classifier"])
+def test_pickles_are_refused(flags, tmp_path, weights):
+    (file,) = (tmp_path / weights).glob("*.safetensors")
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    flag = weights.split("/")[0]
+    with pytest.raises(ValueError, match=f"`--{flag}` takes .* no file named .*safetensors"):
+        join(flags)
+    assert not flags["output_dir"].exists()
+
+
+@pytest.mark.parametrize(
+    ("flag", "folder", "message"),
+    [
+        ("denoiser", "missing", "`--denoiser` takes .*`DDPMPipeline`.* got '.*missing': "),
+        ("denoiser", "denoiser/unet", "`--denoiser` takes .* got '.*unet': .*model_index.json"),
+        ("classifier", "missing", "`--classifier` takes .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
+        ("classifier", "denoiser", "`--classifier` takes .* got '.*denoiser': .*config.json"),
+        # Its weights would be loaded into the layers that both have.
+        ("classifier", "denoiser/unet", "`--classifier` takes .* got '.*unet': it holds UNet2DModel"),
+        ("classifier", "classifier/config.json", "`--classifier` takes .* got '.*config.json': "),
+    ],
+)
+def test_components_that_are_none_are_refused(flags, tmp_path, flag, folder, message):
+    with pytest.raises(ValueError, match=message) as error:
+        join({**flags, flag: tmp_path / folder})
+    assert error.value.__cause__ is not None
+    assert not flags["output_dir"].parent.exists()
+
+
+@pytest.mark.parametrize(("flag", "file"), [("denoiser", "unet/config.json"), ("classifier", "config.json")])
+def test_components_that_lack_a_file_are_refused(flags, flag, file):
+    (flags[flag] / file).unlink()
+    with pytest.raises(ValueError, match=f"`--{flag}` takes .*config.json"):
+        join(flags)
+
+
+def test_more_steps_than_training_steps_are_refused(flags):
+    with pytest.raises(ValueError, match="`--num_inference_steps` takes at most the denoiser's 1000 .* got 1001"):
+        join({**flags, "num_inference_steps": 1001})
+
+
+def test_folder_that_exists_is_left_alone(flags):
+    flags["output_dir"].mkdir(parents=True)
+    with pytest.raises(ValueError, match="`--output_dir` takes a new folder"):
+        join(flags)
+    assert list(flags["output_dir"].iterdir()) == []
+
+
+def test_failed_write_leaves_nothing_under_the_name(flags, monkeypatch):
+    script = load_script("join_checkpoint")
+
+    def full_disk(*args):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(script, "card", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        script.main(to_argv(flags))
+    assert not flags["output_dir"].exists()

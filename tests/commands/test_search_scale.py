@@ -1,0 +1,170 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+import shutil
+from unittest import mock
+
+import pandas as pd
+import pytest
+import torch
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
+from diffscm_diffusers.evaluation.methods import load_pipeline
+from tests.helpers import load_script, to_argv
+
+
+search_guidance_scale = load_script("search_scale")
+
+
+def run(flags: dict, output_dir, scales, **more):
+    flags = {
+        "split": "test",
+        "train_split": "train",
+        "min_effectiveness": 0,
+        **flags,
+        "output_dir": output_dir,
+        **more,
+    }
+    search_guidance_scale.main([*to_argv(flags), "--scales", *map(str, scales)])
+    return json.loads((output_dir / "search.json").read_text())
+
+
+def load_factuals(flags: dict) -> torch.Tensor:
+    """The images that `run` starts from, in its order."""
+    argv = to_argv({**flags, "output_dir": "unused", "split": "test", "train_split": "train"})
+    args = search_guidance_scale.parse_args(argv)
+    _, factuals, _ = search_guidance_scale.load_pairs_and_images(args, 3, (1, 8, 8), False)
+    return factuals.images(slice(None))
+
+
+def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict:
+    interval = {"mean": cld, "low": cld - half_width, "high": cld + half_width}
+    return {"cld": interval, "effectiveness": {"mean": effectiveness}}
+
+
+def test_chosen_is_the_lowest_cld_that_is_effective_enough():
+    summaries = {1: summarize(0.9, 0.5), 3: summarize(1.1, 0.99), 5: summarize(1.0, 0.995), 8: summarize(1.2, 1.0)}
+    choose_scale = search_guidance_scale.choose_scale
+    assert choose_scale(summaries, 0.99) == 5
+    assert choose_scale(summaries, 0.4) == 1
+    assert choose_scale(summaries, 0.999) == 8
+    assert choose_scale({1: summaries[1]}, 0.99) is None
+
+
+def test_chosen_is_the_smallest_scale_within_a_standard_error_of_the_lowest_cld():
+    choose_scale = search_guidance_scale.choose_scale
+    others = {1: summarize(0.9, 0.5), 3: summarize(1.03, 1.0, 9.0), 5: summarize(1.01, 1.0, 9.0)}
+    # A 95 % interval of 1.96 standard errors on either side of the lowest, 1.0.
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.005)}, 0.99) == 8
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.02)}, 0.99) == 5
+    assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.04)}, 0.99) == 3
+
+
+def test_bf16_is_autocast_around_abduction_and_prediction(flags, fresh_accelerator, tmp_path):
+    search = run(flags, tmp_path, [3], mixed_precision="bf16")
+    assert search["settings"]["mixed_precision"] == "bf16"
+    samples = pd.read_csv(tmp_path / "search.csv")
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = pipe(load_factuals(flags), samples["intervention"].tolist(), 3, output_type="pt").images
+    torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / "scale-3")[0], expected)
+
+
+def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, checkpoint, tmp_path):
+    abduct = DiffSCMCounterfactualPipeline.abduct
+    with mock.patch.object(DiffSCMCounterfactualPipeline, "abduct", autospec=True, side_effect=abduct) as counted:
+        search = run(flags, tmp_path, [0, 3, 1.5])
+    assert counted.call_count == 3  # chunks of 4 of 12 factuals
+    assert [scale["guidance_scale"] for scale in search["scales"]] == [0, 1.5, 3]
+
+    samples = pd.read_csv(tmp_path / "search.csv")
+    assert {"guidance_scale", "index", "cld", "cld_floor", "effectiveness", "l1", "im1", "im2"} <= set(samples)
+    assert len(samples) == 3 * 12
+    assert samples[samples["guidance_scale"] == 3]["cld"].mean() == pytest.approx(
+        search["scales"][2]["cld"]["mean"], rel=1e-4
+    )
+
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    factuals = load_factuals(flags)
+    intervention = torch.tensor(samples["intervention"][:12].to_numpy())
+    for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
+        expected = pipe(factuals, intervention, guidance_scale=scale, output_type="pt").images
+        torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
+
+
+def test_other_moves_keep_the_checkpoints_settings(flags, checkpoint, tmp_path):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.inverse_scheduler.register_to_config(evaluate_at="source")
+    pipe.register_to_config(presets={"fast": {"num_inference_steps": 2}})
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    flags = {**flags, "pretrained_model_name_or_path": tmp_path / "checkpoint", "output_dir": tmp_path}
+    for scheduler, class_name in (("belm", "DiffSCMBELMScheduler"), ("quadratic", "DiffSCMDDIMScheduler")):
+        args = search_guidance_scale.parse_args(to_argv({**flags, "scheduler": scheduler}))
+        loaded = load_pipeline(args)
+        assert type(loaded.scheduler).__name__ == class_name and len(loaded.scheduler) == 20
+        for name in ("default_guidance_scale", "default_num_inference_steps", "presets"):
+            assert loaded.config[name] == pipe.config[name]
+    assert loaded.scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.evaluate_at == "source"
+
+
+def test_a_further_scale_keeps_the_others(flags, tmp_path):
+    run(flags, tmp_path, [0, 3])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+    search = run(flags, tmp_path, [0, 1, 3])
+    assert len(search["scales"]) == 3
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    assert len(list(tmp_path.rglob("*.safetensors"))) == len(before) + 3
+    with pytest.raises(ValueError, match="abduction` None there and 'source' here"):
+        run(flags, tmp_path, [3], abduction="source")
+
+
+def test_the_winner_becomes_the_default(flags, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    flags["pretrained_model_name_or_path"] = folder
+    search = run(flags, tmp_path / "search", [2, 4], update_checkpoint=True)
+    assert search["chosen"] in (2, 4)
+    before, after = (json.loads((f / "model_index.json").read_text()) for f in (checkpoint, folder))
+    assert after == {**before, "default_guidance_scale": search["chosen"]}
+    assert DiffSCMCounterfactualPipeline.from_pretrained(folder).config.default_guidance_scale == search["chosen"]
+    # The new default is no other setting: what has been computed still counts.
+    assert run(flags, tmp_path / "search", [2, 4]) == search
+
+
+def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    flags["pretrained_model_name_or_path"] = folder
+    with pytest.raises(ValueError, match="None of the scales reaches `--min_effectiveness` 1:"):
+        # An untrained oracle sees the target now and then, never in all pairs.
+        run(flags, tmp_path / "search", [0, 1], min_effectiveness=1, update_checkpoint=True)
+    assert json.loads((tmp_path / "search" / "search.json").read_text())["chosen"] is None
+    assert (folder / "model_index.json").read_text() == (checkpoint / "model_index.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pretrained_model_name_or_path": "someone/diffscm"}, "takes a local folder"),
+        ({"num_inference_steps": 3}, "leave out .* `--num_inference_steps`"),
+        ({"abduction": "source"}, "leave out .* `--abduction`"),
+        ({"mixed_precision": "bf16"}, "leave out .* `--mixed_precision`"),
+    ],
+)
+def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
+        run({**flags, **change}, tmp_path, [1], update_checkpoint=True)
+
+
+@pytest.mark.parametrize("value", ["1.01", "-0.1", "nan"])
+def test_an_effectiveness_that_none_can_have_is_refused(flags, tmp_path, capsys, value):
+    with pytest.raises(SystemExit):
+        run(flags, tmp_path, [1], min_effectiveness=value)
+    assert f"--min_effectiveness: takes a number in [0, 1], got {value}" in capsys.readouterr().err
+
+
+def test_scales_that_would_share_a_folder_are_refused(flags, tmp_path):
+    with pytest.raises(ValueError, match=r"`--scales` takes .* six digits tell apart, .* got \[1.0, 1.0000001\]"):
+        run(flags, tmp_path, [1, 1.0000001])
+    assert not any(tmp_path.iterdir())

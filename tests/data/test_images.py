@@ -1,0 +1,170 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+
+
+MNIST = Path(os.environ.get("DIFFSCM_TEST_MNIST", Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"))
+
+
+@pytest.fixture
+def arguments(cache_dir):
+    """Makes the part of the command line that says what the data are."""
+
+    def make(**changes):
+        defaults = {
+            "dataset_name": None,
+            "dataset_config_name": None,
+            "train_data_dir": None,
+            "train_split": "train",
+            "image_column": "image",
+            "streaming": False,
+            "cache_dir": cache_dir,
+        }
+        return SimpleNamespace(**defaults | changes)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def parquet_folder(tmp_path_factory):
+    """A data set folder as the Hub has them, with columns of several types."""
+    folder = tmp_path_factory.mktemp("parquet")
+    rows = {
+        "image": [PIL.Image.new("L", (8, 8), 10 * i) for i in range(4)],
+        "label": [0, 1, 1, 0],
+        "number": [0, 1, 1, 0],
+    }
+    features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"]), "number": Value("int64")})
+    Dataset.from_dict(rows, features).to_parquet(folder / "train-00000-of-00001.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_parquet_folder(arguments, parquet_folder, streaming):
+    splits = load_image_dataset(arguments(dataset_name=str(parquet_folder), streaming=streaming), "label")
+    assert list(splits) == ["train"]
+    batch = ImageCollator(8, 1, "image", "label")(list(splits["train"]))
+    assert batch["labels"].tolist() == [0, 1, 1, 0]
+    assert batch["pixel_values"][:, 0, 0, 0].tolist() == pytest.approx([2 * v / 255 - 1 for v in (0, 10, 20, 30)])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_image_folder(arguments, image_folder, streaming):
+    splits = load_image_dataset(arguments(train_data_dir=str(image_folder), streaming=streaming), "label")
+    assert {name: len(list(split)) for name, split in splits.items()} == {"train": 30, "test": 6}
+    assert splits["train"].features["label"].names == ["dark", "light"]
+
+
+def test_unlabelled_images_serve_where_no_labels_are_asked_for(arguments, tmp_path):
+    PIL.Image.new("L", (8, 8)).save(tmp_path / "0.png")
+    args = arguments(train_data_dir=str(tmp_path))
+    batch = ImageCollator(8, 1, "image")(list(load_image_dataset(args)["train"]))
+    assert set(batch) == {"pixel_values"}
+    with pytest.raises(
+        ValueError, match=r"`--label_column` names 'label', but the data set has the columns \['image'\]"
+    ):
+        load_image_dataset(args, "label")
+
+
+@pytest.mark.parametrize(
+    ("changes", "label_column", "message"),
+    [
+        ({"train_split": "dev"}, "label", r"^The split asked for is 'dev', but .* splits \['train'\]"),
+        ({"image_column": "img"}, "label", "`--image_column` names 'img', but .* columns .*'image'"),
+        ({}, "digit", "`--label_column` names 'digit', but .* columns .*'label'"),
+        ({"image_column": "number"}, "label", "`--image_column` takes a column of type Image, but 'number'"),
+        ({}, "number", "`--label_column` takes a column of type ClassLabel, but 'number'"),
+        ({"train_data_dir": "images"}, "label", "Exactly one of `--dataset_name` and `--train_data_dir`"),
+        ({"dataset_name": None}, "label", "Exactly one of `--dataset_name` and `--train_data_dir`"),
+        ({"dataset_name": "./missing"}, "label", "`--dataset_name` takes a data set of images, got './missing'"),
+        (
+            {"dataset_name": None, "train_data_dir": "missing"},
+            "label",
+            "`--train_data_dir` takes a folder of images, got 'missing'",
+        ),
+    ],
+)
+def test_data_set_that_does_not_fit_is_refused(arguments, parquet_folder, changes, label_column, message):
+    with pytest.raises(ValueError, match=message):
+        load_image_dataset(arguments(**{"dataset_name": str(parquet_folder)} | changes), label_column)
+
+
+def test_empty_image_folder_is_refused(arguments, tmp_path):
+    with pytest.raises(ValueError, match="`--train_data_dir` takes a data set of images"):
+        load_image_dataset(arguments(train_data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("label_column", [None, "label"])
+def test_images_in_memory_are_those_of_the_collator(arguments, image_folder, label_column):
+    dataset = load_image_dataset(arguments(train_data_dir=str(image_folder)), label_column)["train"]
+    collate = ImageCollator(6, 1, "image", label_column)
+    decoded = DecodedImages(dataset, collate)
+    assert len(decoded) == 30
+    assert decoded.images.dtype == torch.uint8
+    rows = [7, 29, 7, 0]
+    batch, expected = decoded.__getitems__(rows), collate([dataset[i] for i in rows])
+    assert batch.keys() == expected.keys()
+    assert all(torch.equal(batch[name], expected[name]) for name in batch)
+
+
+def collate(image: PIL.Image.Image, resolution: int, channels: int) -> torch.Tensor:
+    return ImageCollator(resolution, channels, "image")([{"image": image}])["pixel_values"][0]
+
+
+def test_colours_are_converted_to_the_channels():
+    red = PIL.Image.new("RGB", (4, 4), (255, 0, 0))
+    assert torch.equal(collate(red, 4, 3), torch.tensor([1.0, -1.0, -1.0])[:, None, None].expand(3, 4, 4))
+    # ITU-R 601: red is 0.299 of the luma.
+    torch.testing.assert_close(collate(red, 4, 1), torch.full((1, 4, 4), 2 * 76 / 255 - 1))
+    grey = PIL.Image.new("L", (4, 4), 255)
+    assert torch.equal(collate(grey, 4, 3), torch.ones(3, 4, 4))
+    assert torch.equal(collate(grey.convert("1"), 4, 1), torch.ones(1, 4, 4))
+
+
+@pytest.mark.parametrize("shape", [(4, 8), (8, 4)])
+def test_oblong_images_are_cropped_at_the_centre(shape):
+    pixels = np.zeros(shape, dtype=np.uint8)
+    centre = (slice(None), slice(2, 6)) if shape[1] == 8 else (slice(2, 6), slice(None))
+    pixels[centre] = 255
+    assert torch.equal(collate(PIL.Image.fromarray(pixels), 4, 1), torch.ones(1, 4, 4))
+
+
+def test_images_are_resized():
+    assert torch.equal(collate(PIL.Image.new("L", (9, 6), 255), 4, 1), torch.ones(1, 4, 4))
+
+
+def test_more_than_eight_bits_are_refused():
+    image = PIL.Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
+    with pytest.raises(ValueError, match="`--image_column` takes images of 8 bits per channel, got .* 'I;16'"):
+        collate(image, 4, 1)
+
+
+def test_examples_without_a_label_are_refused():
+    with pytest.raises(ValueError, match="`--label_column` 'label' holds examples without a label"):
+        ImageCollator(4, 1, "image", "label")([{"image": PIL.Image.new("L", (4, 4)), "label": -1}])
+
+
+@pytest.mark.parametrize("channels", [0, 2, 4])
+def test_other_channel_counts_are_refused(channels):
+    with pytest.raises(ValueError, match=f"`channels` takes 1 .* or 3 .*, got {channels}"):
+        ImageCollator(4, channels, "image")
+
+
+@pytest.mark.skipif(not MNIST.is_dir(), reason=f"MNIST is not at {MNIST}; DIFFSCM_TEST_MNIST names its folder")
+def test_mnist(arguments):
+    splits = load_image_dataset(arguments(dataset_name=str(MNIST), streaming=True), "label")
+    assert splits["train"].features["label"].num_classes == 10
+    batch = ImageCollator(28, 1, "image", "label")(list(splits["train"].take(64)))
+    assert batch["pixel_values"].shape == (64, 1, 28, 28)
+    assert torch.aminmax(batch["pixel_values"]) == (-1, 1)
+    assert set(batch["labels"].tolist()) == set(range(10))
