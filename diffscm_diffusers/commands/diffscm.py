@@ -13,6 +13,7 @@ COMMANDS = {
     "figures": "draw the paper's figures",
     "generate": "make a data set of counterfactuals",
     "join-checkpoint": "join a trained denoiser and a trained anti-causal predictor",
+    "make-world": "make a data set of a world that knows its true counterfactuals",
     "publish": "publish a checkpoint on the Hub",
     "search-scale": "search the guidance scale by the counterfactual latent divergence",
 }

@@ -295,7 +295,8 @@ def test_wrong_datasets_are_refused():
 
 def test_examples_run():
     module = importlib.import_module("diffscm_diffusers.worlds.morpho_mnist")
-    assert doctest.testmod(module) == (0, 9)
+    failed, attempted = doctest.testmod(module)
+    assert failed == 0 and attempted > 0
 
 
 @pytest.mark.skipif("DIFFSCM_MNIST" not in os.environ, reason="DIFFSCM_MNIST does not name MNIST's data set")
