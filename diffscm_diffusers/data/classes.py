@@ -6,7 +6,7 @@ from collections import Counter
 
 
 def unique_names(id2label: dict[int, str]) -> list[str]:
-    """Names of the classes in order, as a `datasets.ClassLabel` needs them, each once: `crane` twice gives `crane (134)`."""
+    """Names of the classes in order, each once, as `datasets.ClassLabel` asks: `crane` twice gives `crane (134)`."""
     counts = Counter(id2label.values())
     return [name if counts[name] == 1 else f"{name} ({index})" for index, name in id2label.items()]
 

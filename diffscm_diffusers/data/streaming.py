@@ -206,7 +206,7 @@ class StreamLoader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
         if is_empty:
             raise ValueError(
-                f"`batch_size` expects at most as many rows as the shards of each of the "
-                f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use fewer processes "
-                "or a smaller batch."
+                "`batch_size` expects at most as many rows as the shards of each of the "
+                f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use a smaller batch "
+                "or fewer processes."
             )

@@ -333,7 +333,7 @@ class TestBadInput:
 
     def test_another_number_of_names(self, flags, tmp_path):
         (tmp_path / "names.json").write_text('["one", "two"]')
-        assert_refused(flags, "`id2label` takes a name for each class", id2label=tmp_path / "names.json")
+        assert_refused(flags, "`id2label` expects a name for each class", id2label=tmp_path / "names.json")
 
     def test_no_list_of_names(self, flags, tmp_path):
         (tmp_path / "names.json").write_text('{"0": "one"}')
