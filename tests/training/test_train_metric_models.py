@@ -163,7 +163,7 @@ def test_model_of_another_configuration_is_refused(trained, tiny_flags, tmp_path
 def test_models_that_do_not_fit_together_are_refused_before_any_is_trained(tiny_flags, tmp_path):
     (tmp_path / "vae.json").write_text(json.dumps({"sample_size": 16}))
     flags = {**tiny_flags, "vae_config_name_or_path": tmp_path / "vae.json", "output_dir": tmp_path / "models"}
-    with pytest.raises(ValueError, match="The models must take the same images"):
+    with pytest.raises(ValueError, match="The models must have the same `in_channels` and `sample_size`"):
         train(flags)
     assert not (tmp_path / "models").exists()
 
