@@ -63,8 +63,9 @@ def load_parsers() -> dict[str, argparse.ArgumentParser]:
 
 
 def list_flags(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
-    """The flags of a parser, but for `--help`."""
-    return {action.option_strings[-1]: action for action in parser._actions if action.dest != "help"}
+    """The flags of a parser, but for `--help`. An argument without a flag is none."""
+    actions = [action for action in parser._actions if action.option_strings and action.dest != "help"]
+    return {action.option_strings[-1]: action for action in actions}
 
 
 def describe_value(action: argparse.Action) -> str:

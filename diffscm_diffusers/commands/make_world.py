@@ -1,20 +1,19 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Makes a data set of a world, a structural causal model that renders images and so knows their true counterfactuals.
+Makes a data set of a world, which renders images and knows their true counterfactuals.
 
     diffscm make-world typeface --num_train 60000 --num_test 10000 --output_dir outputs/typeface
     diffscm make-world morpho-mnist --dataset_name ylecun/mnist --output_dir outputs/morpho-mnist
 
-The folder is what `--dataset_name` takes: parquet files with the columns `image` and `label` (the digit), one for each
-other variable and each part of the exogenous noise, and for the split `test` the true counterfactuals. Images and
-counterfactuals have 8 bits per channel, and so have the world's own. The same command makes the same images again.
+The folder is what `--dataset_name` takes elsewhere: parquet files with the columns `image` and `label` (the digit),
+one for each other variable and each part of the exogenous noise, and for the split `test` the true counterfactuals.
+Images and counterfactuals have 8 bits per channel, and so have the world's own. The same command makes the same images
+again.
 """
 
 import argparse
-import os
-import shlex
-import shutil
+import inspect
 import sys
 from pathlib import Path
 
@@ -25,10 +24,10 @@ from datasets import ClassLabel, Dataset, Features, Image, Value
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
-from diffscm_diffusers.hub.world_card import make_world_card
-from diffscm_diffusers.training.arguments import non_negative_int, positive_int, rate
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+from diffscm_diffusers.hub.cards import make_world_card, save_card
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld, World
 
 
@@ -40,56 +39,64 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         "diffscm make-world", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    worlds = parser.add_subparsers(dest="world", required=True, metavar="world")
+    parser.add_argument(
+        "world",
+        choices=["typeface", "morpho-mnist"],
+        help="`typeface`: printed digits, with the digit as cause. `morpho-mnist`: handwritten digits, with the "
+        "thickness and the intensity of their strokes as causes.",
+    )
+    data = add_data_arguments(parser)
+    data.description = "Base digits of 28x28 pixels such as MNIST's, for morpho-mnist. Their classes are the digits."
+    data.add_argument("--train_split", default="train", help="Split of the base digits of the training images.")
+    data.add_argument("--test_split", default="test", help="Split of the base digits of the test images.")
 
-    typeface = worlds.add_parser("typeface", help="printed digits in twelve typefaces; the cause is the digit")
-    typeface.add_argument("--image_size", type=int, choices=[28, 64], default=28, help="Height and width.")
-    typeface.add_argument("--color", action="store_true", help="RGB images, with a variable `hue`.")
-    typeface.add_argument(
+    world = parser.add_argument_group("world")
+    world.add_argument("--num_train", type=positive_int, default=60000, help="Training images.")
+    world.add_argument("--num_test", type=positive_int, default=10000, help="Test images.")
+    world.add_argument("--image_size", type=positive_int, default=28, help="28, or for typefaces 64.")
+    world.add_argument("--color", action="store_true", help="RGB images, with a variable `hue`.")
+    world.add_argument("--slant", action="store_true", help="A variable `slant`; for morpho-mnist.")
+    world.add_argument(
         "--confounding",
         type=rate,
-        help="Strength, in [0, 1), of a confounder of digit and hue in the training images. It is 0 in the test "
-        "images. Needs `--color`.",
+        help="Strength of a confounder of digit and hue in the training images; it is 0 in the test images. For "
+        "typefaces, with `--color`.",
     )
+    world.add_argument("--seed", type=non_negative_int, default=0, help="Seed of both splits.")
 
-    morpho = worlds.add_parser(
-        "morpho-mnist", help="handwritten digits; the causes are thickness and intensity of their strokes"
-    )
-    morpho.add_argument(
-        "--dataset_name", required=True, help="Base digits of 28x28: a Hub name or a local folder, such as MNIST."
-    )
-    morpho.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    morpho.add_argument("--train_split", default="train", help="Split with the base digits of the training images.")
-    morpho.add_argument("--test_split", default="test", help="Split with the base digits of the test images.")
-    morpho.add_argument("--image_column", default="image", help="Column with the base digits.")
-    morpho.add_argument("--label_column", default="label", help="Column with the digit that each shows, 0 to 9.")
-    morpho.add_argument("--cache_dir", help="Where data sets are cached.")
-    morpho.add_argument("--slant", action="store_true", help="A slant that the digit causes.")
-    morpho.add_argument("--color", action="store_true", help="RGB images, with a hue that the digit causes.")
-
-    for world in (typeface, morpho):
-        world.add_argument("--num_train", type=positive_int, default=60000, help="Training images.")
-        world.add_argument("--num_test", type=positive_int, default=10000, help="Test images.")
-        world.add_argument("--seed", type=non_negative_int, default=0, help="Seed of both splits.")
-        world.add_argument("--output_dir", required=True, help="New folder for the data set.")
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", required=True, help="New folder for the data set.")
     return parser.parse_args(argv)
 
 
-def make_typeface_worlds(image_size: int, color: bool, confounding: float | None) -> dict[str, World]:
+def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
+    for name in ("dataset_name", "train_data_dir", "slant"):
+        if getattr(args, name):
+            raise ValueError(f"`--{name}` is expected with morpho-mnist only, got it with {args.world}.")
     return {
-        "train": TypefaceWorld(image_size, color, confounding),
+        "train": TypefaceWorld(args.image_size, args.color, args.confounding),
         # The confounder remains, and without strength it misleads no one.
-        "test": TypefaceWorld(image_size, color, None if confounding is None else 0.0),
+        "test": TypefaceWorld(args.image_size, args.color, None if args.confounding is None else 0.0),
     }
 
 
 def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
-    source = argparse.Namespace(**vars(args), train_data_dir=None, streaming=False)
-    splits = load_image_dataset(source, args.label_column)
-    if args.test_split not in splits:
-        raise ValueError(f"`--test_split` expects a split among {sorted(splits)}, got {args.test_split!r}.")
-    if args.test_split == args.train_split:
-        raise ValueError(f"`--test_split` expects another split than `--train_split`, got {args.test_split!r} twice.")
+    if args.image_size != 28:
+        raise ValueError(f"`--image_size` expects 28 with {args.world}, got {args.image_size}.")
+    if args.confounding is not None:
+        raise ValueError(f"`--confounding` is expected with typeface only, got it with {args.world}.")
+    splits = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        label_column=args.label_column,
+        cache_dir=args.cache_dir,
+    )
+    if args.test_split not in splits or args.test_split == args.train_split:
+        others = sorted(splits.keys() - {args.train_split})
+        raise ValueError(f"`--test_split` expects one of the other splits, {others}, got {args.test_split!r}.")
     return {
         name: MorphoMNISTWorld.from_dataset(
             splits[split], args.image_column, args.label_column, slant=args.slant, color=args.color
@@ -154,35 +161,35 @@ def main(argv=None):
     folder = Path(args.output_dir)
     if folder.exists():
         raise ValueError(f"`--output_dir` expects a new folder, got {str(folder)!r}, which exists.")
-    if args.world == "typeface":
-        worlds = make_typeface_worlds(args.image_size, args.color, args.confounding)
-    else:
-        worlds = make_morpho_mnist_worlds(args)
+    worlds = make_typeface_worlds(args) if args.world == "typeface" else make_morpho_mnist_worlds(args)
     num_rows = {"train": args.num_train, "test": args.num_test}
     features = make_features(worlds["train"])
 
-    unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with (
+        written_whole(folder) as unfinished,
+        tqdm(total=sum(num_rows.values()), desc="Images", unit=" images") as progress_bar,
+    ):
         (unfinished / "data").mkdir(parents=True)
-        with tqdm(total=sum(num_rows.values()), desc="Images", unit=" images") as progress_bar:
-            for index, (split, world) in enumerate(worlds.items()):
-                # A stream of its own for each split of each seed.
-                generator = torch.Generator().manual_seed(2 * args.seed + index)
-                for start in range(0, num_rows[split], FILE_SIZE):
-                    stop = min(start + FILE_SIZE, num_rows[split])
-                    path = unfinished / "data" / f"{split}-{start:08d}.parquet"
-                    with pq.ParquetWriter(path, features.arrow_schema) as writer:
-                        for first in range(start, stop, BATCH_SIZE):
-                            size = min(BATCH_SIZE, stop - first)
-                            rows = make_rows(world, size, generator, with_counterfactuals=split == "test")
-                            writer.write_table(Dataset.from_dict(rows, features).with_format("arrow")[:])
-                            progress_bar.update(size)
-        # All that the images depend on.
-        settings = {name: value for name, value in vars(args).items() if name not in ("output_dir", "cache_dir")}
-        command = shlex.join(["diffscm", "make-world", *(sys.argv[1:] if argv is None else argv)])
-        card = make_world_card(folder.name, worlds["train"], list_interventions(worlds["train"]), settings, command)
-        card.save(unfinished / "README.md")
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        for index, (split, world) in enumerate(worlds.items()):
+            # A stream of its own for each split of each seed.
+            generator = torch.Generator().manual_seed(2 * args.seed + index)
+            for start in range(0, num_rows[split], FILE_SIZE):
+                stop = min(start + FILE_SIZE, num_rows[split])
+                path = unfinished / "data" / f"{split}-{start:08d}.parquet"
+                with pq.ParquetWriter(path, features.arrow_schema) as writer:
+                    for first in range(start, stop, BATCH_SIZE):
+                        size = min(BATCH_SIZE, stop - first)
+                        rows = make_rows(world, size, generator, with_counterfactuals=split == "test")
+                        writer.write_table(Dataset.from_dict(rows, features).with_format("arrow")[:])
+                        progress_bar.update(size)
+        card = make_world_card(
+            args.output_dir,
+            world=type(world).__name__,
+            description=inspect.getdoc(type(world)).split("Args:")[0],
+            graph=worlds["train"].graph,
+            interventions=list_interventions(world),
+            # All that the images depend on.
+            settings={name: value for name, value in vars(args).items() if name not in ("output_dir", "cache_dir")},
+            command=["diffscm", "make-world", *(sys.argv[1:] if argv is None else argv)],
+        )
+        save_card(card, unfinished)

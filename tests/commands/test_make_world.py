@@ -13,6 +13,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 
 from diffscm_diffusers.commands import diffscm, make_world
+from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 from tests.helpers import to_argv
 
@@ -144,16 +145,8 @@ def test_morpho_mnist_comes_back_with_its_variables_noise_and_truth(base_digits,
 
 def test_data_set_is_what_training_reads(tmp_path):
     make(tmp_path / "world")
-    args = make_world.argparse.Namespace(
-        dataset_name=str(tmp_path / "world"),
-        dataset_config_name=None,
-        train_data_dir=None,
-        train_split="train",
-        image_column="image",
-        cache_dir=str(tmp_path / "read"),
-        streaming=False,
-    )
-    assert len(make_world.load_image_dataset(args, label_column="label")["train"]) == 7
+    splits = load_image_dataset(str(tmp_path / "world"), label_column="label", cache_dir=str(tmp_path / "read"))
+    assert len(splits["train"]) == 7
 
 
 def test_card_says_how_to_make_the_same_images_again(tmp_path):
@@ -162,11 +155,19 @@ def test_card_says_how_to_make_the_same_images_again(tmp_path):
     settings = json.loads(re.search(r"```json\n(.*?)```", card, re.DOTALL)[1])
     assert settings == {
         "world": "typeface",
-        "image_size": 28,
-        "color": True,
-        "confounding": None,
+        "dataset_name": None,
+        "dataset_config_name": None,
+        "train_data_dir": None,
+        "image_column": "image",
+        "label_column": "label",
+        "train_split": "train",
+        "test_split": "test",
         "num_train": 7,
         "num_test": 4,
+        "image_size": 28,
+        "color": True,
+        "slant": False,
+        "confounding": None,
         "seed": 3,
     }
     assert f"\n{shlex.join(['diffscm', 'make-world', *argv])}\n" in card
@@ -204,9 +205,14 @@ def test_existing_folder_is_refused_and_kept(tmp_path):
     "flags, message",
     [
         ({"confounding": 0.5}, "`confounding` expects `color=True`"),
-        ({"world": "morpho-mnist", "test_split": "validation"}, "among .'test', 'train'., got 'validation'"),
-        ({"world": "morpho-mnist", "test_split": "train"}, "another split than `--train_split`, got 'train' twice"),
-        ({"world": "morpho-mnist", "label_column": "digit"}, "`--label_column` names 'digit'"),
+        ({"image_size": 32}, "`image_size` expects 28 or 64, got 32"),
+        ({"dataset_name": "mnist"}, "`--dataset_name` is expected with morpho-mnist only, got it with typeface"),
+        ({"slant": True}, "`--slant` is expected with morpho-mnist only"),
+        ({"world": "morpho-mnist", "image_size": 64}, "`--image_size` expects 28 with morpho-mnist, got 64"),
+        ({"world": "morpho-mnist", "confounding": 0.5}, "`--confounding` is expected with typeface only"),
+        ({"world": "morpho-mnist", "test_split": "other"}, "one of the other splits, .'test'., got 'other'"),
+        ({"world": "morpho-mnist", "test_split": "train"}, "one of the other splits, .'test'., got 'train'"),
+        ({"world": "morpho-mnist", "label_column": "digit"}, "`label_column` expects .* got 'digit'"),
     ],
 )
 def test_wrong_flags_are_refused(flags, message, base_digits, tmp_path, capsys):
