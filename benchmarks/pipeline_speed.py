@@ -111,7 +111,7 @@ def run_networks(pipe, factuals, targets, num_inference_steps: int) -> None:
 
 
 def run_fast(pipe, factuals, targets):
-    return pipe(factuals, targets, preset="fast", output_type="pt")
+    return pipe(factuals, targets, **pipe.presets["fast"], output_type="pt")
 
 
 def run_fast_bf16(pipe, factuals, targets):
@@ -257,10 +257,10 @@ def compare_with_paper(args, pipe, factuals, targets) -> dict:
 
     first = time_in_turns(runs, 1)
     seconds = time_in_turns(runs, args.repeats)
-    settings = {"preset": "paper", "num_inference_steps": args.paper_steps, "output_type": "pt"}
+    settings = {**pipe.presets["paper"], "num_inference_steps": args.paper_steps, "output_type": "pt"}
     paper = time_in_turns({"paper": lambda: pipe(factuals, targets, **settings)}, 1)["paper"]
     results = {
-        "presets": pipe.config.presets,
+        "presets": pipe.presets,
         "paper_steps": args.paper_steps,
         "seconds_per_counterfactual": {
             name: summarise(value / len(factuals)) for name, value in {"paper": paper, **seconds}.items()

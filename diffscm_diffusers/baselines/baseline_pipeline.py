@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 
+from ..models import AntiCausalClassifier2DModel
 from ..pipelines import DiffSCMCounterfactualPipeline
 
 
@@ -49,8 +50,6 @@ class BaselinePipeline(DiffusionPipeline):
 
     # The same arguments mean the same, and are refused for the same reasons.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image
-    prepare_intervention = DiffSCMCounterfactualPipeline.prepare_intervention
-    split_batch = DiffSCMCounterfactualPipeline.split_batch
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -108,7 +107,10 @@ class BaselinePipeline(DiffusionPipeline):
         Returns:
             [`BaselinePipelineOutput`] or `tuple`: images, whether they succeeded, and iterations taken.
         """
-        targets = self.prepare_intervention(intervention)
+        targets = torch.tensor(
+            AntiCausalClassifier2DModel.class_indices(self.classifier, intervention, "intervention"),
+            device=self.device,
+        )
         factuals = self.image_processor.denormalize(self.prepare_image(image))
         if len(factuals) > 1 and len(targets) not in (1, len(factuals)):
             raise ValueError(
@@ -117,12 +119,14 @@ class BaselinePipeline(DiffusionPipeline):
             )
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise ValueError(f"`batch_size` expects a whole number of at least 1, got {batch_size!r}.")
         # Whoever trained a network after the pipeline was made gets the same images, and keeps its statistics.
         for component in self.components.values():
             component.eval()
         num_images = max(len(factuals), len(targets))
-        factual_batches = self.split_batch(factuals.expand(num_images, *self.image_shape), batch_size)
-        target_batches = self.split_batch(targets.expand(num_images), batch_size)
+        factual_batches = factuals.expand(num_images, *self.image_shape).split(batch_size or num_images)
+        target_batches = targets.expand(num_images).split(batch_size or num_images)
 
         with self.progress_bar(total=num_images) as progress_bar:
             results = [

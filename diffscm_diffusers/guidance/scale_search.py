@@ -86,7 +86,7 @@ class GuidanceScaleSearch:
 
     ```py
     >>> search = GuidanceScaleSearch(pipe, training_images, training_labels)
-    >>> output = search(factuals, "3", preset="fast")
+    >>> output = search(factuals, "3", num_inference_steps=10, abduction="source")
     >>> output.images, output.guidance_scale
     ```
     """
@@ -104,28 +104,28 @@ class GuidanceScaleSearch:
     ):
         for name, value in (("reference_images", reference_images), ("reference_class", reference_class)):
             if not torch.is_tensor(value):
-                raise TypeError(f"`{name}` takes a tensor, got {type(value).__name__}.")
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
         if encode is not None and not callable(encode):
-            raise TypeError(f"`encode` takes a function, got {encode!r}.")
+            raise TypeError(f"`encode` expects a function, got {encode!r}.")
         if tuple(reference_images.shape[1:]) != pipe.image_shape or len(reference_images) == 0:
             raise ValueError(
-                f"`reference_images` takes images of shape {pipe.image_shape}, got a batch of shape "
+                f"`reference_images` expects images of shape {pipe.image_shape}, got a batch of shape "
                 f"{tuple(reference_images.shape)}."
             )
         low, high = torch.aminmax(reference_images)
         if not reference_images.is_floating_point() or not (low >= 0 and high <= 1):
             raise ValueError(
-                f"`reference_images` takes floats in [0, 1], got {reference_images.dtype} from {low:.4g} to "
+                f"`reference_images` expects floats in [0, 1], got {reference_images.dtype} from {low:.4g} to "
                 f"{high:.4g}."
             )
         is_pair = isinstance(scale_range, (tuple, list)) and len(scale_range) == 2
         is_pair = is_pair and all(isinstance(scale, (int, float)) for scale in scale_range)
         if not is_pair or not 0 < scale_range[0] < scale_range[1] < float("inf"):
-            raise ValueError(f"`scale_range` takes two scales above 0, the lower one first, got {scale_range!r}.")
+            raise ValueError(f"`scale_range` expects two scales above 0, the lower one first, got {scale_range!r}.")
         if not isinstance(num_candidates, int) or num_candidates < 1:
-            raise ValueError(f"`num_candidates` takes a whole number of at least 1, got {num_candidates!r}.")
+            raise ValueError(f"`num_candidates` expects a whole number of at least 1, got {num_candidates!r}.")
         if not isinstance(target_probability, float) or not 0 < target_probability < 1:
-            raise ValueError(f"`target_probability` takes a number in (0, 1), got {target_probability!r}.")
+            raise ValueError(f"`target_probability` expects a number in (0, 1), got {target_probability!r}.")
         self.pipe = pipe
         self.encode = encode_pixels if encode is None else encode
         self.scale_range = scale_range
@@ -152,7 +152,6 @@ class GuidanceScaleSearch:
         num_inference_steps: int | None = None,
         guidance_interval: tuple[int, int] | None = None,
         abduction: str | None = None,
-        preset: str | None = None,
         batch_size: int | None = None,
         output_type: str = "pil",
     ) -> GuidanceScaleSearchOutput:
@@ -171,27 +170,26 @@ class GuidanceScaleSearch:
             [`GuidanceScaleSearchOutput`]: images, and the scale of each.
         """
         pipe = self.pipe
-        targets = pipe.prepare_intervention(intervention)
+        pipe.check_inputs(
+            abduction=abduction, guidance_interval=guidance_interval, batch_size=batch_size, output_type=output_type
+        )
         factual = pipe.prepare_image(image)
-        pipe.check_inputs(len(factual), targets, 0.0, guidance_interval, 0.0, output_type)
-
-        num_images = max(len(factual), len(targets))
-        factual_batches = pipe.split_batch(factual, batch_size)
+        guidance, num_images = pipe.prepare_guidance(intervention, 1.0, guidance_interval, len(factual))
+        targets = guidance.target
+        factual_batches = factual.split(batch_size or len(factual))
         factual_latent = self.encode_batches(map(pipe.image_processor.denormalize, factual_batches))
         factual_latent = [parameter.expand(num_images, -1) for parameter in factual_latent]
         factual_class = torch.cat(
             [pipe.classifier(x.to(pipe.classifier.dtype), 0).logits.argmax(dim=1) for x in factual_batches]
         )
-        classes = factual_class.expand(num_images), targets.expand(num_images)
+        classes = factual_class.expand(num_images), targets
         # The sets that CLD compares with, the same for all candidates.
         chunks = list(reference_divergences(*factual_latent, *classes, *self.reference, chunk_size=16))
         wanted = torch.empty(num_images, dtype=torch.float64, device=factual.device)
         for index, *sets in chunks:
             _, wanted[index] = find_floor(*sets)
 
-        exogenous_noise = pipe.abduct(
-            image, num_inference_steps, batch_size=batch_size, abduction=abduction, preset=preset
-        )
+        exogenous_noise = pipe.abduct(image, num_inference_steps, batch_size=batch_size, abduction=abduction)
         lower, upper = (factual.new_full((num_images,), scale) for scale in self.scale_range)
         chosen = None
         for _ in range(self.num_candidates):
@@ -202,11 +200,10 @@ class GuidanceScaleSearch:
                 guidance_scale=scale,
                 num_inference_steps=num_inference_steps,
                 guidance_interval=guidance_interval,
-                preset=preset,
                 batch_size=batch_size,
                 output_type="pt",
             )
-            latent = self.encode_batches(pipe.split_batch(output.images, batch_size))
+            latent = self.encode_batches(output.images.split(batch_size or num_images))
             divergence = gaussian_divergence(*(parameter.double() for parameter in (*latent, *factual_latent)))
             cld = torch.empty_like(divergence)
             for index, *sets in chunks:

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin, UNet2DModel
@@ -138,10 +139,10 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             )
         if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
             raise ValueError(
-                f"`id2label` takes a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
+                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
             )
         if pooling not in ("average", "attention", "spatial", "spatial_v2"):
-            raise ValueError(f"`pooling` takes 'average', 'attention', 'spatial' or 'spatial_v2', got {pooling!r}.")
+            raise ValueError(f"`pooling` expects 'average', 'attention', 'spatial' or 'spatial_v2', got {pooling!r}.")
 
         time_proj_dim = time_proj_dim or block_out_channels[0]
         time_embed_dim = time_proj_dim * 4
@@ -307,6 +308,51 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             return (logits,)
         return AntiCausalClassifier2DOutput(logits=logits)
 
+    def class_indices(
+        self, classes: int | str | list[int | str] | np.ndarray | torch.Tensor, argument: str = "classes"
+    ) -> list[int]:
+        """
+        Checks indices and names of classes, one or several, and returns the index of each.
+
+        Args:
+            classes (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`):
+                Indices from 0 to `num_classes - 1`, or names from `id2label`.
+            argument (`str`, *optional*, defaults to `"classes"`): What the caller calls them, for messages.
+
+        Raises:
+            ValueError: if there is none, or if a class is unknown or its name belongs to several.
+            TypeError: if a class is neither an integer nor a name.
+        """
+        if isinstance(classes, (torch.Tensor, np.ndarray)):
+            values = classes.reshape(-1).tolist()
+        else:
+            values = list(classes) if isinstance(classes, (list, tuple)) else [classes]
+        if len(values) == 0:
+            raise ValueError(f"`{argument}` expects at least one class, got none.")
+        num_classes, id2label = self.config.num_classes, self.id2label
+        indices = []
+        for value in values:
+            if isinstance(value, str):
+                matches = [index for index, label in id2label.items() if label == value]
+                # ImageNet's labels list synonyms: "tabby, tabby cat".
+                matches = matches or [index for index, label in id2label.items() if value in label.split(", ")]
+                if len(matches) == 0:
+                    known = ", ".join(map(repr, list(id2label.values())[:10])) + (", ..." if num_classes > 10 else "")
+                    raise ValueError(f"`{argument}` expects the name of a class ({known}), got {value!r}.")
+                if len(matches) > 1:
+                    raise ValueError(f"`{argument}` {value!r} names the classes {matches}: use the index of one.")
+                indices.append(matches[0])
+            elif isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+                if not 0 <= value < num_classes:
+                    raise ValueError(f"`{argument}` expects class indices from 0 to {num_classes - 1}, got {value}.")
+                indices.append(int(value))
+            else:
+                raise TypeError(
+                    f"`{argument}` expects a class index, a class name, or a list or tensor of them, got {value!r} of "
+                    f"type {type(value).__name__}."
+                )
+        return indices
+
     def log_prob(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
     ) -> torch.Tensor:
@@ -331,7 +377,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         # On a GPU a wrong index would end the process' use of it.
         if not ((class_labels >= 0) & (class_labels < self.config.num_classes)).all():
             raise ValueError(
-                f"`class_labels` takes classes from 0 to {self.config.num_classes - 1}, got {class_labels.tolist()}."
+                f"`class_labels` expects classes from 0 to {self.config.num_classes - 1}, got {class_labels.tolist()}."
             )
         return self._log_prob(sample, timestep, class_labels)
 
@@ -339,7 +385,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         """Checks shapes and types only: to look at values would make the CPU wait for a GPU."""
         if sample.ndim != 4 or sample.shape[1] != self.config.in_channels:
             raise ValueError(
-                f"`sample` takes shape (batch, {self.config.in_channels}, height, width), got {tuple(sample.shape)}."
+                f"`sample` expects shape (batch, {self.config.in_channels}, height, width), got {tuple(sample.shape)}."
             )
         if (
             not isinstance(class_labels, torch.Tensor)
@@ -347,10 +393,10 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             or class_labels.dtype == torch.bool
         ):
             got = class_labels.dtype if isinstance(class_labels, torch.Tensor) else type(class_labels).__name__
-            raise TypeError(f"`class_labels` takes a tensor of integers, got {got}.")
+            raise TypeError(f"`class_labels` expects a tensor of integers, got {got}.")
         if class_labels.shape != (len(sample),):
             raise ValueError(
-                f"`class_labels` takes one class for each of the {len(sample)} images, got shape "
+                f"`class_labels` expects one class for each of the {len(sample)} images, got shape "
                 f"{tuple(class_labels.shape)}."
             )
 
@@ -390,6 +436,13 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
                 sample, class_labels = sample.clone(), class_labels.clone()
                 timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
             sample = sample.detach().float().requires_grad_()
-            log_prob = self._log_prob(sample, timestep, class_labels)
+            # Without the parameters, autograd stores far less.
+            trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+            self.requires_grad_(False)
+            try:
+                log_prob = self._log_prob(sample, timestep, class_labels)
+            finally:
+                for parameter in trainable:
+                    parameter.requires_grad_(True)
             (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
         return gradient / self._GRADIENT_SCALE, log_prob.detach()

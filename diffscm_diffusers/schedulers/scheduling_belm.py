@@ -39,8 +39,8 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
     with `h` the steps of `n`. The equation is the same in both directions, so that the way up (`reverse`) and the way
     down meet the same samples, to rounding. The price is a state of two samples, the last one and the current one,
     which [`scale_model_input`](`DiffSCMBELMScheduler.scale_model_input`) takes out for the network. A way that starts
-    from a single sample makes its first move by DDIM. The state that the way up ends with is flipped,
-    `state.flip(1)`, to start the way down with, from its second timestep on.
+    from a single sample makes its first move by DDIM. [`finish`](`DiffSCMBELMScheduler.finish`) turns the state that
+    the way up ends with into the one that the way down starts from.
 
     The levels are the clean image and, evenly, timesteps up to the last one; `num_inference_steps` is the number of
     moves between them. With few steps, errors of the lowest moves are blown up on the way to the highest, and shrink
@@ -72,6 +72,9 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
 
     _compatibles = [e.name for e in KarrasDiffusionSchedulers]
     order = 2
+    is_invertible = True
+    # How abduction's moves can be made: the scheduler knows one way only.
+    abductions = ()
 
     @register_to_config
     def __init__(
@@ -135,6 +138,68 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         self.num_inference_steps = None
         self.timesteps = None
         self.levels = None
+
+    def inverse(self) -> "DiffSCMBELMScheduler":
+        """Returns the scheduler that makes these moves the other way."""
+        return self.from_config(self.config, reverse=not self.config.reverse)
+
+    def check_inverse(self, inverse_scheduler: SchedulerMixin):
+        """Raises a `ValueError` if this scheduler does not lead down, or `inverse_scheduler` not the same way up."""
+        if [scheduler.config.get("reverse") for scheduler in (self, inverse_scheduler)] != [False, True]:
+            raise ValueError(
+                "`scheduler` and `inverse_scheduler` expect a DiffSCMBELMScheduler with `reverse=False` and one with "
+                f"`reverse=True`, got {type(self).__name__} and {type(inverse_scheduler).__name__} with "
+                f"{self.config.reverse} and {inverse_scheduler.config.get('reverse')}."
+            )
+        for name in ("num_train_timesteps", "prediction_type"):
+            if self.config[name] != inverse_scheduler.config[name]:
+                raise ValueError(
+                    f"`inverse_scheduler` expects `scheduler`'s moves, whose `{name}` is {self.config[name]!r}, got "
+                    f"{inverse_scheduler.config[name]!r}. Make it with `scheduler.inverse()`."
+                )
+        if not torch.equal(self.alphas_cumprod, inverse_scheduler.alphas_cumprod):
+            raise ValueError("`inverse_scheduler` expects `scheduler`'s betas, got others.")
+
+    def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
+        """
+        Begins a way: up, from the image, or down, from exogenous noise.
+
+        Args:
+            sample (`torch.Tensor`):
+                The image or noise that is drawn, `(batch_size, num_channels, height, width)`, or the two samples that
+                abduction ended with, `(batch_size, 2, num_channels, height, width)`.
+            num_moves (`int`, *optional*):
+                How many moves lie between the image and the noise. Default: all.
+
+        Returns:
+            `tuple[torch.Tensor, list[int]]`: The state and the timesteps of the moves, one less where two samples are
+            given: the second is where the first move would have led.
+
+        Raises:
+            ValueError: If `sample` has another shape, or if `num_moves` is out of range.
+        """
+        timesteps = self.timesteps.tolist()
+        num_moves = len(timesteps) if num_moves is None else num_moves
+        if not self.order <= num_moves <= len(timesteps):
+            raise ValueError(
+                f"`num_moves` expects {self.order}, as a move needs two samples, to {len(timesteps)}, got "
+                f"{num_moves}: raise `num_inference_steps` or `strength`."
+            )
+        if self.config.reverse:
+            return sample, timesteps[:num_moves]
+        if sample.ndim == 5 and sample.shape[1] == 2:
+            return sample, timesteps[-num_moves:][1:]
+        if sample.ndim != 4 or num_moves < len(timesteps):
+            raise ValueError(
+                "`exogenous_noise` expects the two samples that abduction ended with, of shape (batch_size, 2, "
+                "num_channels, height, width), or, for all moves, drawn noise of shape (batch_size, num_channels, "
+                f"height, width), got {tuple(sample.shape)} for {num_moves} of {len(timesteps)} moves."
+            )
+        return sample.float(), timesteps
+
+    def finish(self, sample: torch.Tensor) -> torch.Tensor:
+        """Returns what the way ended with: the image or, of the way up, the two samples that lead down from there."""
+        return sample.flip(1) if self.config.reverse else self.scale_model_input(sample)
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
         """

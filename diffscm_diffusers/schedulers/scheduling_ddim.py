@@ -1,9 +1,11 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+import itertools
+
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, SchedulerMixin
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -24,6 +26,106 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
 
     The arguments are those of [`DDIMScheduler`], and with its own spacings it is one.
     """
+
+    @classmethod
+    def from_noise_schedule(cls, scheduler: SchedulerMixin) -> "DiffSCMDDIMScheduler":
+        """
+        Makes one of the noise schedule that a network was trained with, without `clip_sample` and `thresholding`.
+
+        Args:
+            scheduler ([`SchedulerMixin`]):
+                A scheduler of betas, such as [`DDPMScheduler`].
+
+        Raises:
+            ValueError: If `scheduler` has no betas.
+        """
+        if "beta_schedule" not in scheduler.config:
+            raise ValueError(f"`scheduler` expects a noise schedule of betas, got a {type(scheduler).__name__}.")
+        settings = {"clip_sample": False, "thresholding": False}
+        if scheduler.config.beta_schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
+            # DDPMScheduler knows more of them than DDIMScheduler.
+            settings |= {"beta_schedule": "linear", "trained_betas": scheduler.betas.tolist()}
+        return cls.from_config(scheduler.config, **settings)
+
+    @property
+    def is_invertible(self) -> bool:
+        """`bool`: Whether different samples lead to different ones. Clipping the predicted image merges some."""
+        return not self.config.clip_sample and not self.config.thresholding
+
+    def inverse(self) -> SchedulerMixin:
+        """Returns the scheduler that makes these moves upwards, a [`DiffSCMDDIMInverseScheduler`]."""
+        # Imported here only: this file is copied into checkpoints by itself.
+        from diffscm_diffusers.schedulers import DiffSCMDDIMInverseScheduler
+
+        return DiffSCMDDIMInverseScheduler.from_config(self.config)
+
+    def check_inverse(self, inverse_scheduler: SchedulerMixin):
+        """Raises a `ValueError` if `inverse_scheduler` does not make these moves upwards."""
+        if not hasattr(type(inverse_scheduler), "levels_are_consecutive"):
+            raise ValueError(
+                f"`inverse_scheduler` expects a DiffSCMDDIMInverseScheduler beside a {type(self).__name__}, got a "
+                f"{type(inverse_scheduler).__name__}. Make it with `scheduler.inverse()`."
+            )
+        for name in (
+            "num_train_timesteps",
+            "prediction_type",
+            "timestep_spacing",
+            "steps_offset",
+            "set_alpha_to_one",
+            "rescale_betas_zero_snr",
+        ):
+            if self.config[name] != inverse_scheduler.config[name]:
+                raise ValueError(
+                    f"`inverse_scheduler` expects `scheduler`'s moves, whose `{name}` is {self.config[name]!r}, got "
+                    f"{inverse_scheduler.config[name]!r}. Make it with `scheduler.inverse()`."
+                )
+        if not torch.equal(self.alphas_cumprod.cpu(), inverse_scheduler.alphas_cumprod.cpu()):
+            raise ValueError("`inverse_scheduler` expects `scheduler`'s betas, got others.")
+
+    def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
+        """
+        Begins a way down.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                Exogenous noise, or what abduction ended with after `num_moves` moves.
+            num_moves (`int`, *optional*):
+                How many of the last moves are made. Default: all.
+
+        Returns:
+            `tuple[torch.Tensor, list[int]]`: The sample in float32 and the timesteps of the moves.
+
+        Raises:
+            ValueError:
+                If `sample` has another number of axes, if `num_moves` is out of range, or if the moves do not meet:
+                [`DDIMScheduler`]'s stride is `num_train_timesteps // num_inference_steps` wherever its timesteps lie.
+        """
+        if sample.ndim != 4:
+            raise ValueError(
+                "`exogenous_noise` expects the shape (batch_size, num_channels, height, width), got "
+                f"{tuple(sample.shape)}."
+            )
+        timesteps = self.timesteps.tolist()
+        num_moves = len(timesteps) if num_moves is None else num_moves
+        if not 1 <= num_moves <= len(timesteps):
+            raise ValueError(
+                f"`num_moves` expects 1 to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
+                "`strength`."
+            )
+        stride = self.config.num_train_timesteps // self.num_inference_steps
+        strides = {upper - lower for upper, lower in itertools.pairwise(timesteps)}
+        if self.config.timestep_spacing != "quadratic" and not strides <= {stride}:
+            raise ValueError(
+                f"`num_inference_steps` {self.num_inference_steps} with `timestep_spacing` "
+                f"{self.config.timestep_spacing!r} makes DDIM's moves end at other noise levels than the next ones "
+                "start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of steps that divides "
+                f"{self.config.num_train_timesteps}."
+            )
+        return sample.float(), timesteps[-num_moves:]
+
+    def finish(self, sample: torch.Tensor) -> torch.Tensor:
+        """Returns the image that the way down ended with: `sample`."""
+        return sample
 
     def set_timesteps(self, num_inference_steps: int, device: str | torch.device | None = None):
         """

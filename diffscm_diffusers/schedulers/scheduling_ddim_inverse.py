@@ -110,6 +110,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
 
     _compatibles = [e.name for e in KarrasDiffusionSchedulers]
     order = 1
+    # How abduction's moves can be made.
+    abductions = ("source", "destination", "implicit")
 
     @register_to_config
     def __init__(
@@ -229,6 +231,43 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         """
         return sample
 
+    def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
+        """
+        Begins a way up from the image.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
+                The image, in [-1, 1].
+            num_moves (`int`, *optional*):
+                How many of the first moves are made. Default: all.
+
+        Returns:
+            `tuple[torch.Tensor, list[int]]`: The sample and the timesteps of the moves.
+
+        Raises:
+            ValueError: If `num_moves` is out of range, or if the moves do not meet (see `levels_are_consecutive`).
+        """
+        timesteps = self.timesteps.tolist()
+        num_moves = len(timesteps) if num_moves is None else num_moves
+        if not 1 <= num_moves <= len(timesteps):
+            raise ValueError(
+                f"`num_moves` expects 1 to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
+                "`strength`."
+            )
+        if not self.levels_are_consecutive:
+            raise ValueError(
+                f"`num_inference_steps` {self.num_inference_steps} with `timestep_spacing` "
+                f"{self.config.timestep_spacing!r} makes DDIM's moves end at other noise levels than the next ones "
+                "start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of steps that divides "
+                f"{self.config.num_train_timesteps}."
+            )
+        self.set_begin_index(0)
+        return sample, timesteps[:num_moves]
+
+    def finish(self, sample: torch.Tensor) -> torch.Tensor:
+        """Returns the exogenous noise that the way up ended with: `sample`."""
+        return sample
+
     def set_timesteps(
         self,
         num_inference_steps: int,
@@ -247,7 +286,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             device (`str` or `torch.device`, *optional*):
                 Where `timesteps` goes.
             evaluate_at (`str`, *optional*):
-                `"source"` or `"destination"`. Default: the configuration's.
+                `"source"` or `"destination"`, or `"implicit"`, which gives the network the destination's timestep as
+                [`solve`](`DiffSCMDDIMInverseScheduler.solve`) expects. Default: the configuration's.
 
         Raises:
             TypeError: If `num_inference_steps` is not an integer.
@@ -267,8 +307,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 f" {num_inference_steps}."
             )
 
-        if evaluate_at not in (None, "source", "destination"):
-            raise ValueError(f"`evaluate_at` must be 'source' or 'destination', but is {evaluate_at!r}.")
+        if evaluate_at not in (None, *self.abductions):
+            raise ValueError(f"`evaluate_at` expects one of {', '.join(self.abductions)}, got {evaluate_at!r}.")
 
         if self.config.timestep_spacing == "quadratic":
             # As in DiffSCMDDIMScheduler, which this file, copied into checkpoints by itself, cannot import.
@@ -314,7 +354,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         self.source_alphas_cumprod = source_alphas_cumprod
         self.destination_alphas_cumprod = destination_alphas_cumprod
         evaluate_at = self.config.evaluate_at if evaluate_at is None else evaluate_at
-        self.timesteps = (destinations if evaluate_at == "destination" else labels).to(device)
+        self.timesteps = (labels if evaluate_at == "source" else destinations).to(device)
         self._destination_timesteps = destinations
         self._begin_index = None
         self._step_index = None
