@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.commands.diffscm import COMMANDS
 
 
@@ -96,8 +97,23 @@ def load(path: str):
     return module
 
 
+@pytest.fixture
+def few_steps(monkeypatch):
+    """Calls that say nothing else, and presets, make two steps each way."""
+    from_pretrained = DiffSCMCounterfactualPipeline.from_pretrained
+
+    def load_with_few_steps(*args, **kwargs):
+        pipe = from_pretrained(*args, **kwargs)
+        presets = {name: {**preset, "num_inference_steps": 2} for name, preset in pipe.presets.items()}
+        pipe.register_to_config(default_num_inference_steps=2, presets=presets)
+        return pipe
+
+    monkeypatch.setattr(DiffSCMCounterfactualPipeline, "from_pretrained", load_with_few_steps)
+
+
 @pytest.mark.parametrize("page", RUNNABLE)
-def test_examples_run(page, tmp_path, monkeypatch):
+@pytest.mark.filterwarnings("ignore:Implicit abduction of")  # Two steps are too few for it.
+def test_examples_run(page, few_steps, tmp_path, monkeypatch):
     for folder in ("checkpoints", "examples"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     monkeypatch.chdir(tmp_path)
