@@ -28,7 +28,7 @@ demo: env ## Draw the counterfactuals of ten digits with the shipped MNIST check
 	$(BIN)/python examples/mnist_counterfactuals.py
 
 test: env ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
 
 docs: env ## Build the documentation in build/docs; a warning is an error.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

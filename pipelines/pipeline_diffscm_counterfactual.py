@@ -440,11 +440,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         num_moves: int,
         batch_size: int | None,
-        step_kwargs: dict,
+        eta: float,
+        generator: torch.Generator | None,
         callback_on_step_end: Callable | None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Alg. 1, action and prediction: the moves down to images in [-1, 1], and `log p(y | image)` of each."""
         batch_size = batch_size or len(exogenous_noise)
+        step_kwargs = {"eta": eta, "generator": generator} if eta > 0 else {}
         starts = range(0, len(exogenous_noise), batch_size)
         _, timesteps = scheduler.start(exogenous_noise, num_moves)
         images, log_probs = [], []
@@ -488,16 +490,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             image, num_inference_steps, strength, batch_size, abduction:
                 See [`~DiffSCMCounterfactualPipeline.__call__`].
             tolerance (`float`, *optional*, defaults to 1e-6):
-                The residual at which an image's implicit move has converged; see
-                [`DiffSCMDDIMInverseScheduler.solve`]. Images that do not get there are named in a warning, and keep
-                the best that was found.
+                The residual at which an implicit move has converged ([`DiffSCMDDIMInverseScheduler.solve`]). A warning
+                counts the images that do not get there; they keep the best that was found.
             max_iterations (`int`, *optional*, defaults to 40):
                 The most evaluations of the denoiser for an image's implicit move.
             return_dict (`bool`, *optional*, defaults to `False`):
-                Whether to return a [`DiffSCMAbductionOutput`] or only the exogenous noise.
-
-        Returns:
-            `torch.Tensor` or [`DiffSCMAbductionOutput`]: the exogenous noise, of the type and shape given there.
+                Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
         self.check_inputs(strength=strength, batch_size=batch_size, abduction=abduction)
         images = self.prepare_image(image)
@@ -545,12 +543,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             intervention, guidance_scale, guidance_interval, len(exogenous_noise)
         )
         scheduler, _, num_moves = self.prepare_schedulers(num_inference_steps, strength, guidance=guidance)
-        step_kwargs = {"eta": eta, "generator": generator} if eta > 0 else {}
 
         # 3. Action and prediction
         noise = exogenous_noise.expand(num_images, *exogenous_noise.shape[1:])
         images, log_probs = self._predict(
-            noise, guidance, scheduler, num_moves, batch_size, step_kwargs, callback_on_step_end
+            noise, guidance, scheduler, num_moves, batch_size, eta, generator, callback_on_step_end
         )
 
         # 4. Decode
@@ -588,7 +585,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`num_images` expects a whole number of at least 1, got {num_images!r}.")
         if kwargs.get("strength", 1) != 1:
             raise ValueError(f"`strength` expects 1 for noise that is drawn, got {kwargs['strength']!r}.")
-        self.check_inputs(generator=generator)
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"`generator` expects a `torch.Generator`, got {type(generator).__name__}.")
         classes = self.classifier.class_indices(intervention, "intervention")
         num_draws = num_images if shared_noise else num_images * len(classes)
         noise = randn_tensor((num_draws, *self.image_shape), generator, self._execution_device, torch.float32)
@@ -632,10 +630,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
                 Only a reconstruction (`guidance_scale=0`) needs none.
             guidance_scale (`float` or `list[float]` or `torch.Tensor`, *optional*, defaults to the checkpoint's):
-                Weight `s` of the anti-causal predictor's gradient, at least 0: one for all images, or one per image;
-                [`GuidanceScaleSearch`] finds each image's own. Higher values make the image show the intervention
-                more surely and the factual less (paper, App. I). With 0 for all, the images are reconstructed and the
-                predictor never runs.
+                Weight `s` of the anti-causal predictor's gradient, at least 0, for all images or for each
+                ([`GuidanceScaleSearch`] finds them). Higher values make the image show the intervention more surely
+                and the factual less (paper, App. I). With 0 the images are reconstructed without the predictor.
             num_inference_steps (`int`, *optional*, defaults to the checkpoint's):
                 Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
             strength (`float`, *optional*, defaults to 1.0):
@@ -645,8 +642,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 it
                 draws fresh noise in every step, and so forgets part of the exogenous noise.
             generator (`torch.Generator`, *optional*): Makes the draws of `eta > 0` reproducible.
-            batch_size (`int`, *optional*):
-                The most images that the networks see at once. Default: all. The draws of `eta > 0` depend on it.
+            batch_size (`int`, *optional*): The most images the networks see at once. Draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
                 Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
@@ -654,10 +650,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Called after each step of the prediction as `callback_on_step_end(pipe, step, timestep, {"sample":
                 ...})`, with the noisy images. The dictionary that it returns may hold changed ones.
             abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
-                How the image's noise is found. `"source"` and `"destination"` evaluate the denoiser once in each step
-                and miss the noise by an error that falls with the number of steps; `"implicit"` solves each step, so
-                that the image is recovered at any number of steps, for more evaluations; see
-                [`DiffSCMDDIMInverseScheduler`].
+                How the image's noise is found ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"`
+                evaluate the denoiser once in each step and miss the noise by an error that falls with the number of
+                steps; `"implicit"` solves each step, for more evaluations, so that the image is recovered at any.
             guidance_interval (`tuple[int, int]`, *optional*):
                 The lowest and the highest timestep at which the predictor guides; elsewhere it does not run
                 ([Kynkaanniemi et al., 2024](https://huggingface.co/papers/2404.07724)). Default: at all of them.
@@ -683,7 +678,6 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             num_inference_steps, strength, abduction, guidance
         )
         solver = {"tolerance": 1e-6, "max_iterations": 40} if abduction == "implicit" else None
-        step_kwargs = {"eta": eta, "generator": generator} if eta > 0 else {}
 
         # 3. Abduction
         abducted = self._abduct(images, inverse_scheduler, num_moves, batch_size, solver)
@@ -691,7 +685,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         # 4. Action and prediction
         noise = abducted.exogenous_noise.expand(num_images, *abducted.exogenous_noise.shape[1:])
         images, log_probs = self._predict(
-            noise, guidance, scheduler, num_moves, batch_size, step_kwargs, callback_on_step_end
+            noise, guidance, scheduler, num_moves, batch_size, eta, generator, callback_on_step_end
         )
 
         # 5. Decode
