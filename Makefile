@@ -32,7 +32,7 @@ test: env ## Run the tests.
 
 docs: env ## Build the documentation in build/docs; a warning is an error.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 quality: env ## Check style and formatting.
 	$(BIN)/ruff check .
