@@ -10,8 +10,8 @@ import griffe
 
 
 SECTION = re.compile(r"^(Args|Parameters|Attributes|Returns|Raises|Yields|Examples?):$")
-# `name (`type`, *optional*):`, `**kwargs (...)`: or `ValueError:`, with what follows on the same line.
-ENTRY = re.compile(r"^(?P<name>\*{0,2}\w+)(?: \((?P<type>.+?)\))?:(?: (?P<text>.*))?$")
+# `name (`type`, *optional*):`, `**kwargs:`, `name, another:` or `ValueError:`, with what follows on the same line.
+ENTRY = re.compile(r"^(?P<name>\*{0,2}\w+(?:, \w+)*)(?: \((?P<type>.+?)\))?:(?: (?P<text>.*))?$")
 # [`Name`], [`~Owner.name`] (shown as `name`) and [`shown`](`Owner.name`).
 REFERENCE = re.compile(r"\[`(?P<short>~?)(?P<name>[\w.]+)`\](?:\(`(?P<target>[\w.]+)`\))?")
 
@@ -52,7 +52,11 @@ class DiffusersDocstrings(griffe.Extension):
         shown = match["name"].rpartition(".")[2] if match["short"] else match["name"]
         owner = obj if obj.is_class else obj.parent
         path = self.paths.get(f"{owner.name}.{name}" if owner is not None else name) or self.paths.get(name)
-        return f'<autoref identifier="{path}" optional><code>{shown}</code></autoref>' if path else f"`{shown}`"
+        if path is None:
+            return f"`{shown}`"
+        # Underscores would be read as emphasis.
+        shown = shown.replace("_", "&#95;")
+        return f'<autoref identifier="{path}" optional><code>{shown}</code></autoref>'
 
 
 def walk(obj: griffe.Object):
@@ -86,8 +90,9 @@ def check_arguments(obj: griffe.Object, text: str) -> None:
         if match := SECTION.match(line):
             section = match[1]
         elif section in ("Args", "Parameters") and (match := ENTRY.match(line[4:])) and line[:4].isspace():
-            if match["type"] and match["name"].lstrip("*") not in known:
-                logger.warning("%s: `%s` is described, but is no argument", obj.path, match["name"])
+            for name in match["name"].lstrip("*").split(", "):
+                if name not in known:
+                    logger.warning("%s: `%s` is described, but is no argument", obj.path, name)
 
 
 def markdown(text: str) -> str:
