@@ -44,15 +44,12 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
 
     Args:
         images (`list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`):
-            The predicted images: PIL, an array `(batch, height, width, channels)` or a tensor
-            `(batch, channels, height, width)`, the last two in [0, 1].
+            PIL images, or in [0, 1] an array `(batch, height, width, channels)` or a tensor `(batch, channels, ...)`.
         exogenous_noise (`torch.Tensor`):
             The noise they were predicted from, one per factual image; see [`DiffSCMAbductionOutput`].
         log_probs (`torch.Tensor` of shape `(batch,)`, *optional*):
-            Natural logarithm of `p(y_cf | x)` under the anti-causal predictor at its lowest noise level. `None` where
-            the predictor did not run (`guidance_scale=0`).
-        abduction ([`DiffSCMAbductionOutput`], *optional*):
-            How abduction went. `None` where the images were predicted from given noise.
+            Natural logarithm of `p(y_cf | x)` under the anti-causal predictor at timestep 0. `None` without guidance.
+        abduction ([`DiffSCMAbductionOutput`], *optional*): How abduction went. `None` where the noise was given.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -98,28 +95,22 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     Parameters:
         unet ([`UNet2DModel`]):
-            An unconditional denoiser. A learned variance (twice as many output channels) is not used. Both networks
-            are put in evaluation mode.
+            An unconditional denoiser. A learned variance (twice as many output channels) is not used.
         classifier ([`AntiCausalClassifier2DModel`]):
             The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`.
         scheduler ([`SchedulerMixin`]):
-            [`DiffSCMDDIMScheduler`] or [`DiffSCMBELMScheduler`]. Any other scheduler of betas, such as the one that
-            `unet` was trained with, is converted to the first, without `clip_sample` and `thresholding`: where the
-            predicted image is clipped, the map from noise to image cannot be inverted.
-        inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`):
-            Makes `scheduler`'s moves upwards.
-        default_guidance_scale (`float`, *optional*, defaults to 1.0):
-            The `guidance_scale` of calls that give none.
-        default_num_inference_steps (`int`, *optional*, defaults to 100):
-            The `num_inference_steps` of calls that give none.
+            [`DiffSCMDDIMScheduler`] or [`DiffSCMBELMScheduler`]. Any other scheduler of betas is converted to the
+            first, without `clip_sample` and `thresholding`: a map that clips the image cannot be inverted.
+        inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`): Makes its moves upwards.
+        default_guidance_scale (`float`, *optional*, defaults to 1.0): What calls use that give no `guidance_scale`.
+        default_num_inference_steps (`int`, *optional*, defaults to 100): The same for `num_inference_steps`.
         presets (`dict[str, dict]`, *optional*):
             Values of `num_inference_steps`, `guidance_scale`, `guidance_interval` and `abduction` that were measured
             together, by name: `pipe(image, intervention, **pipe.presets["fast"])`.
 
     Raises:
-        ValueError: if `unet` and `classifier` expect images of different sizes or channels, if `unet` is
-            class-conditional, if `scheduler` has no betas, if `inverse_scheduler` does not match it, or if `presets`
-            holds other arguments.
+        ValueError: if `unet` and `classifier` expect different images, if `unet` is class-conditional, if `scheduler`
+            has no betas, if `inverse_scheduler` does not match it, or if `presets` holds other arguments.
     """
 
     model_cpu_offload_seq = "unet"
@@ -224,8 +215,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         last = self.scheduler.config.num_train_timesteps - 1
         interval = (0, last) if guidance_interval is None else guidance_interval
         is_pair = isinstance(interval, (tuple, list)) and list(map(type, interval)) == [int, int]
-        is_interval = is_pair and 0 <= interval[0] <= interval[1] <= last
         is_batch_size = batch_size is None or (type(batch_size) is int and batch_size > 0)
+        is_interval = is_pair and 0 <= interval[0] <= interval[1] <= last
         abductions = (None, *self.inverse_scheduler.abductions)
         for name, value, is_valid, expected in (
             ("strength", strength, isinstance(strength, (int, float)) and 0 < strength <= 1, "a number in (0, 1]"),
@@ -251,11 +242,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if modes:
             raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
         images = [np.asarray(i) if isinstance(i, PIL.Image.Image) else i for i in images]
-        if not all(isinstance(i, (np.ndarray, torch.Tensor)) and type(i) is type(images[0]) for i in images):
-            raise TypeError(
-                "`image` expects a PIL image, a NumPy array, a torch tensor or a list of one of them, got "
-                f"{sorted({type(i).__name__ for i in images})}."
-            )
+        kinds = sorted({type(i).__name__ for i in images})
+        if not all(isinstance(i, (np.ndarray, torch.Tensor)) for i in images) or len(kinds) > 1:
+            raise TypeError(f"`image` expects PIL images, NumPy arrays or torch tensors, one or a list, got {kinds}.")
         shapes = sorted({tuple(i.shape) for i in images})
         if len(shapes) != 1 or len(shapes[0]) < 2:
             raise ValueError(f"`image` expects at least one image, all of one shape, got the shapes {shapes}.")
@@ -283,7 +272,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         images = images.to(device=self._execution_device, dtype=torch.float32)
         low, high = torch.aminmax(images)
         if not (low >= 0 and high <= 1):  # also where either is NaN
-            raise ValueError(f"`image` expects values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
+            raise ValueError(f"`image` expects values in [0, 1], got values from {low:.4g} to {high:.4g}.")
         # Strides that depend on where the images came from would make `torch.compile` compile the networks anew.
         return self.image_processor.normalize(images).clone(memory_format=torch.contiguous_format)
 
@@ -302,25 +291,28 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def prepare_guidance(
         self,
-        intervention: int | str | list[int | str] | np.ndarray | torch.Tensor | None,
+        classes: int | str | list[int | str] | np.ndarray | torch.Tensor | None,
         guidance_scale: float | list[float] | torch.Tensor | None,
         guidance_interval: tuple[int, int] | None,
         num_factuals: int,
+        argument: str = "intervention",
     ) -> tuple[Guidance | None, int]:
-        """Checks interventions and scales. Returns what guides, `None` for scale 0, and the number of images."""
+        """Checks classes and scales. Returns what guides, `None` for scale 0, and the number of images."""
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
         scale = scale.tolist() if isinstance(scale, (torch.Tensor, np.ndarray, np.generic)) else scale
         scales = list(scale) if isinstance(scale, (list, tuple)) else [scale]
         if not all(isinstance(value, (int, float)) and 0 <= value < float("inf") for value in scales):
             raise ValueError(f"`guidance_scale` expects numbers of at least 0, one or a list, got {guidance_scale!r}.")
-        if intervention is None and max(scales) > 0:
+        if classes is None and argument == "factual_class":
+            return None, num_factuals  # Abduction without guidance is the paper's.
+        if classes is None and max(scales) > 0:
             raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")
-        classes = [0] if intervention is None else self.classifier.class_indices(intervention, "intervention")
-        num_images = max(num_factuals, len(classes))
-        if num_factuals > 1 and len(classes) not in (1, num_factuals):
+        indices = [0] if classes is None else self.classifier.class_indices(classes, argument)
+        num_images = max(num_factuals, len(indices))
+        if (num_factuals > 1 or argument == "factual_class") and len(indices) not in (1, num_factuals):
             raise ValueError(
-                f"`intervention` expects one class for all images, or one per image, got {len(classes)} for "
-                f"{num_factuals} images."
+                f"`{argument}` expects one class for all images, or one per image, got {len(indices)} for "
+                f"{num_factuals} image(s)."
             )
         if len(scales) not in (1, num_images):
             raise ValueError(
@@ -329,7 +321,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             )
         if max(scales) == 0:
             return None, num_images
-        target = torch.tensor(classes, device=self._execution_device).expand(num_images)
+        target = torch.tensor(indices, device=self._execution_device).expand(num_images)
         scale = scales[0] if len(scales) == 1 else torch.tensor(scales, device=target.device)[:, None, None, None]
         return Guidance(target, scale, guidance_interval or (0, len(self.scheduler.alphas_cumprod))), num_images
 
@@ -396,27 +388,33 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     def _abduct(
         self,
         images: torch.Tensor,
+        guidance: Guidance | None,
         scheduler: SchedulerMixin,
         num_moves: int,
         batch_size: int | None,
-        solver: dict | None = None,
+        solver: dict | None,
     ) -> DiffSCMAbductionOutput:
         """Alg. 1, abduction: the moves from the images up to their exogenous noise, implicit ones by a `solver`."""
         batch_size = batch_size or len(images)
         outputs = []
         with self.progress_bar(total=-(-len(images) // batch_size) * num_moves) as progress_bar:
             progress_bar.set_description("Abduction")
-            for batch in images.split(batch_size):
-                sample, timesteps = scheduler.start(batch, num_moves)
-                prediction, residual = None, batch.new_zeros(len(batch))
-                num_evaluations = torch.zeros(len(batch), dtype=torch.int64, device=batch.device)
+            for start in range(0, len(images), batch_size):
+                batch = slice(start, start + batch_size)
+                sample, timesteps = scheduler.start(images[batch], num_moves)
+                batch_guidance = None if guidance is None else guidance[batch]
+                prediction, residual = None, sample.new_zeros(len(sample))
+                num_evaluations = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
                 for timestep in timesteps:
                     if solver is None:
-                        prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep)
+                        model_input = scheduler.scale_model_input(sample, timestep)
+                        prediction = self.predict_noise(model_input, timestep, batch_guidance)
                         sample = scheduler.step(prediction, timestep, sample).prev_sample
                         num_evaluations += 1
                     else:  # the last move's prediction is the next one's first guess
-                        solution = scheduler.solve(self.predict_noise, timestep, sample, prediction, **solver)
+                        solution = scheduler.solve(
+                            self.predict_noise, timestep, sample, prediction, condition=batch_guidance, **solver
+                        )
                         sample, prediction = solution.prev_sample, solution.model_output
                         residual = torch.maximum(residual, solution.residual)
                         num_evaluations += solution.num_evaluations
@@ -426,9 +424,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         noise, residual, num_evaluations = map(torch.cat, zip(*outputs, strict=True))
         if solver is not None and (residual > solver["tolerance"]).any():
             warnings.warn(
-                f"Implicit abduction of {(residual > solver['tolerance']).sum()} of {len(residual)} image(s) did not "
-                f"reach `tolerance` {solver['tolerance']:g} within `max_iterations` {solver['max_iterations']}; their "
-                f"residuals go up to {residual.max():.2g}. Use more steps or iterations.",
+                f"Implicit abduction of {(residual > solver['tolerance']).sum()} of {len(residual)} image(s) missed "
+                f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
                 stacklevel=4,  # past the public method and its decorator, to the caller
             )
         return DiffSCMAbductionOutput(noise, None if solver is None else residual, num_evaluations)
@@ -482,26 +479,31 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         tolerance: float = 1e-6,
         max_iterations: int = 40,
         return_dict: bool = False,
+        factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
+        guidance_scale: float | list[float] | torch.Tensor | None = None,
+        guidance_interval: tuple[int, int] | None = None,
     ) -> torch.Tensor | DiffSCMAbductionOutput:
         r"""
         Abduction, the first step of Alg. 1: infers the exogenous noise that the factual images came from.
 
         Args:
-            image, num_inference_steps, strength, batch_size, abduction:
-                See [`~DiffSCMCounterfactualPipeline.__call__`].
+            image, num_inference_steps, strength, batch_size, abduction, factual_class, guidance_scale, \
+            guidance_interval: See [`~DiffSCMCounterfactualPipeline.__call__`].
             tolerance (`float`, *optional*, defaults to 1e-6):
                 The residual at which an implicit move has converged ([`DiffSCMDDIMInverseScheduler.solve`]). A warning
                 counts the images that do not get there; they keep the best that was found.
-            max_iterations (`int`, *optional*, defaults to 40):
-                The most evaluations of the denoiser for an image's implicit move.
+            max_iterations (`int`, *optional*, defaults to 40): The most evaluations for an image's implicit move.
             return_dict (`bool`, *optional*, defaults to `False`):
                 Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
-        self.check_inputs(strength=strength, batch_size=batch_size, abduction=abduction)
+        self.check_inputs(strength, 0.0, abduction, guidance_interval, batch_size=batch_size)
         images = self.prepare_image(image)
+        guidance, _ = self.prepare_guidance(
+            factual_class, guidance_scale, guidance_interval, len(images), "factual_class"
+        )
         _, scheduler, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction)
         solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None
-        output = self._abduct(images, scheduler, num_moves, batch_size, solver)
+        output = self._abduct(images, guidance, scheduler, num_moves, batch_size, solver)
         self.maybe_free_model_hooks()
         return output if return_dict else output.exogenous_noise
 
@@ -527,8 +529,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         Args:
             exogenous_noise (`torch.Tensor`):
-                From [`~DiffSCMCounterfactualPipeline.abduct`] with the same `num_inference_steps` and `strength`, or
-                drawn from the standard normal distribution; see [`DiffSCMAbductionOutput`] for its shape.
+                From [`~DiffSCMCounterfactualPipeline.abduct`] with the same `num_inference_steps` and `strength`, of
+                the shape given there, or drawn from the standard normal distribution.
 
         The other arguments and the result are those of [`~DiffSCMCounterfactualPipeline.__call__`].
         """
@@ -553,9 +555,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         # 4. Decode
         self.maybe_free_model_hooks()
         images = self.image_processor.postprocess(images, output_type=output_type)
-        if not return_dict:
-            return (images, exogenous_noise, log_probs)
-        return DiffSCMCounterfactualPipelineOutput(images=images, exogenous_noise=exogenous_noise, log_probs=log_probs)
+        output = (images, exogenous_noise, log_probs)
+        return DiffSCMCounterfactualPipelineOutput(*output) if return_dict else output
 
     def sample(
         self,
@@ -566,16 +567,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         **kwargs,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
         r"""
-        Samples the interventional distribution `p(image | do(class = intervention))` (paper, App. F): prediction from
-        exogenous noise that is drawn, not abducted.
+        Samples the interventional distribution `p(image | do(class = intervention))` (paper, App. F) from drawn noise.
 
         Args:
             intervention (`int` or `str` or `list` or `torch.Tensor`): One class or several.
             num_images (`int`, *optional*, defaults to 1): Images per class. All of the first class come first.
             generator (`torch.Generator`, *optional*): Makes the draw, and those of `eta > 0`, reproducible.
             shared_noise (`bool`, *optional*, defaults to `False`):
-                Whether every class starts from the same noise, which shows the effect of the class alone (paper, Fig.
-                5), or from fresh noise.
+                Whether all classes start from the same noise, which shows their effect alone (paper, Fig. 5).
             kwargs: The other arguments of [`~DiffSCMCounterfactualPipeline.predict`], but for `strength`.
 
         Returns:
@@ -611,21 +610,21 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         callback_on_step_end: Callable[[DiffusionPipeline, int, int, dict], dict] | None = None,
         abduction: str | None = None,
         guidance_interval: tuple[int, int] | None = None,
+        factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
         r"""
         Estimates counterfactuals (paper, Alg. 1): abduction of `image`'s exogenous noise, then prediction under
         `do(class = intervention)`.
 
-        One image and several interventions give one counterfactual per intervention; several images and one
-        intervention give one per image; as many interventions as images are paired. Anything else is an error. The
-        noise of each image is abducted once, however many interventions it meets.
+        One image and several interventions give one counterfactual per intervention, several images and one
+        intervention one per image; as many interventions as images are paired. The noise of each image is abducted
+        once, however many interventions it meets.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
-                The factual images: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` (or
-                `(height, width)` if greyscale), tensors `(channels, height, width)`, each alone, in a list or, but
-                for PIL, as a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255]. Size and channels
-                are `unet`'s.
+                The factual images, of `unet`'s size: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width,
+                channels)` or, in grey, `(height, width)`, tensors `(channels, height, width)`, each alone, in a list
+                or, but for PIL, as a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255].
             intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
                 The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
                 Only a reconstruction (`guidance_scale=0`) needs none.
@@ -636,11 +635,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             num_inference_steps (`int`, *optional*, defaults to the checkpoint's):
                 Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
             strength (`float`, *optional*, defaults to 1.0):
-                Fraction of the steps that are made, in (0, 1]. Below 1 abduction stops at a lower noise level, so
-                that more of the factual is kept.
+                Fraction of the steps, in (0, 1]. Below 1 abduction stops at a lower noise level and keeps more.
             eta (`float`, *optional*, defaults to 0.0):
-                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 it
-                draws fresh noise in every step, and so forgets part of the exogenous noise.
+                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 each
+                step draws fresh noise and forgets part of the exogenous noise.
             generator (`torch.Generator`, *optional*): Makes the draws of `eta > 0` reproducible.
             batch_size (`int`, *optional*): The most images the networks see at once. Draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -648,7 +646,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
             callback_on_step_end (`Callable`, *optional*):
                 Called after each step of the prediction as `callback_on_step_end(pipe, step, timestep, {"sample":
-                ...})`, with the noisy images. The dictionary that it returns may hold changed ones.
+                noisy_images})`. The dictionary that it returns may hold changed images.
             abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
                 How the image's noise is found ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"`
                 evaluate the denoiser once in each step and miss the noise by an error that falls with the number of
@@ -656,11 +654,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             guidance_interval (`tuple[int, int]`, *optional*):
                 The lowest and the highest timestep at which the predictor guides; elsewhere it does not run
                 ([Kynkaanniemi et al., 2024](https://huggingface.co/papers/2404.07724)). Default: at all of them.
+            factual_class (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
+                The class that caused each factual, one for all or one per image. Abduction then climbs the guided
+                moves that prediction descends: the noise tells less of the class, and `do(class = factual_class)`
+                gives the factual back. Default: abduction without guidance, as in the paper.
 
         Raises:
-            ValueError:
-                if an argument is out of its range or does not fit the others, if guidance has no step to act in, or if
-                the prediction is not finite.
+            ValueError: if an argument is out of its range or does not fit the others, if guidance has no step to act
+                in, or if the prediction is not finite.
             TypeError: if an argument is of another type.
 
         Returns:
@@ -671,16 +672,19 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             strength, eta, abduction, guidance_interval, generator, batch_size, output_type, callback_on_step_end
         )
 
-        # 2. Prepare the factual images, the intervention and the schedulers
+        # 2. Prepare the factual images, what guides, and the schedulers
         images = self.prepare_image(image)
         guidance, num_images = self.prepare_guidance(intervention, guidance_scale, guidance_interval, len(images))
+        factual_guidance, _ = self.prepare_guidance(
+            factual_class, guidance_scale, guidance_interval, len(images), "factual_class"
+        )
         scheduler, inverse_scheduler, num_moves = self.prepare_schedulers(
             num_inference_steps, strength, abduction, guidance
         )
         solver = {"tolerance": 1e-6, "max_iterations": 40} if abduction == "implicit" else None
 
         # 3. Abduction
-        abducted = self._abduct(images, inverse_scheduler, num_moves, batch_size, solver)
+        abducted = self._abduct(images, factual_guidance, inverse_scheduler, num_moves, batch_size, solver)
 
         # 4. Action and prediction
         noise = abducted.exogenous_noise.expand(num_images, *abducted.exogenous_noise.shape[1:])
@@ -691,8 +695,5 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         # 5. Decode
         self.maybe_free_model_hooks()
         images = self.image_processor.postprocess(images, output_type=output_type)
-        if not return_dict:
-            return (images, abducted.exogenous_noise, log_probs)
-        return DiffSCMCounterfactualPipelineOutput(
-            images=images, exogenous_noise=abducted.exogenous_noise, log_probs=log_probs, abduction=abducted
-        )
+        output = (images, abducted.exogenous_noise, log_probs)
+        return DiffSCMCounterfactualPipelineOutput(*output, abducted) if return_dict else output

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -406,12 +407,13 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     @torch.no_grad()
     def solve(
         self,
-        network: Callable[[torch.Tensor, int], torch.Tensor],
+        network: Callable[..., torch.Tensor],
         timestep: int | torch.Tensor,
         sample: torch.Tensor,
         model_output: torch.Tensor | None = None,
         tolerance: float = 1e-6,
         max_iterations: int = 40,
+        condition: Any = None,
     ) -> DiffSCMDDIMInverseSchedulerSolution:
         r"""
         Makes the next move upwards exactly: finds the sample from which [`DDIMScheduler`] arrives at `sample` by the
@@ -440,6 +442,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 residuals of many moves add up, so a schedule of 1000 steps needs one near the rounding of float32.
             max_iterations (`int`, defaults to 40):
                 The most evaluations of the network per image, besides the one without `model_output`.
+            condition (`Any`, *optional*):
+                Passed to `network` as its third argument; an index selects images, as in a tensor of class labels.
 
         Returns:
             [`DiffSCMDDIMInverseSchedulerSolution`]: the sample, the residual and the evaluations of each image.
@@ -470,7 +474,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
 
         num_evaluations = sample.new_zeros(len(sample), dtype=torch.int64)
         if model_output is None:
-            model_output = network(sample, timestep)
+            model_output = network(sample, timestep, *(() if condition is None else (condition,)))
             num_evaluations += 1
         iterate, _ = self._move(model_output, sample, index)
 
@@ -479,7 +483,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         active = torch.arange(len(sample), device=sample.device)
         history = []  # pairs of an iterate and its defect, move(network(x)) - x, for the active images
         for iteration in range(max_iterations):
-            output = network(iterate, timestep)
+            output = network(iterate, timestep, *(() if condition is None else (condition[active],)))
             num_evaluations[active] += 1
             defect = self._move(output, sample[active], index)[0] - iterate
 
