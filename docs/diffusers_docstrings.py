@@ -43,6 +43,7 @@ class DiffusersDocstrings(griffe.Extension):
         for obj in objects:
             if obj.docstring is not None:
                 text = with_example(obj, inspect.cleandoc(obj.docstring.value))
+                text = re.sub(r", \\\n\s+", ", ", text)  # Names of arguments that go on in the next line.
                 check_arguments(obj, text)
                 obj.docstring.value = REFERENCE.sub(lambda match, obj=obj: self.link(match, obj), markdown(text))
 
