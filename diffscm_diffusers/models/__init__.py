@@ -3,6 +3,13 @@
 from .. import loading  # noqa: F401
 from .adm_unet_2d import ADMUNet2DModel
 from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalClassifier2DOutput
+from .semantic_encoder_2d import SemanticEncoder2DModel, SemanticEncoder2DOutput
 
 
-__all__ = ["ADMUNet2DModel", "AntiCausalClassifier2DModel", "AntiCausalClassifier2DOutput"]
+__all__ = [
+    "ADMUNet2DModel",
+    "AntiCausalClassifier2DModel",
+    "AntiCausalClassifier2DOutput",
+    "SemanticEncoder2DModel",
+    "SemanticEncoder2DOutput",
+]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ..pipelines.test_diffscm_counterfactual import get_dummy_pipe
+from ..pipelines.dummies import get_dummy_pipe
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ..pipelines.test_diffscm_counterfactual import record_evaluations
+from ..pipelines.dummies import record_evaluations
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from diffscm_diffusers.guidance import GuidanceScaleSearch
 from diffscm_diffusers.metrics.functional import counterfactual_latent_divergence
 from diffscm_diffusers.models.anticausal_classifier_2d import AntiCausalClassifier2DOutput
 from diffscm_diffusers.pipelines.pipeline_diffscm_counterfactual import DiffSCMCounterfactualPipelineOutput
-from tests.pipelines.test_diffscm_counterfactual import get_dummy_image, get_dummy_pipe, record_evaluations
+from tests.pipelines.dummies import get_dummy_image, get_dummy_pipe, record_evaluations
 
 
 def flat(*values):

@@ -360,13 +360,13 @@ class TestErrors:
             ({"class_labels": torch.tensor([0, 1, 2])}, ValueError, r"`class_labels` .* 2 images, got shape \(3,\)"),
             ({"class_labels": torch.tensor([[0, 1]])}, ValueError, r"`class_labels` .* 2 images, got shape \(1, 2\)"),
             ({"class_labels": torch.tensor([0.0, 1.0])}, TypeError, "`class_labels` .* integers, got torch.float32"),
-            ({"class_labels": [0, 1]}, TypeError, "`class_labels` takes a tensor of integers, got list"),
+            ({"class_labels": [0, 1]}, TypeError, "`class_labels` expects a tensor of integers, got list"),
             (
                 {"sample": torch.rand(2, 3, 8, 8)},
                 ValueError,
-                r"`sample` takes shape \(batch, 1, .* got \(2, 3, 8, 8\)",
+                r"`sample` expects shape \(batch, 1, .* got \(2, 3, 8, 8\)",
             ),
-            ({"sample": torch.rand(1, 8, 8)}, ValueError, r"`sample` takes shape .* got \(1, 8, 8\)"),
+            ({"sample": torch.rand(1, 8, 8)}, ValueError, r"`sample` expects shape .* got \(1, 8, 8\)"),
         ),
     )
     def test_log_prob(self, name, inputs, error, message):
@@ -378,7 +378,7 @@ class TestErrors:
     @pytest.mark.parametrize("labels", ([0, 3], [-1, 0]))
     def test_log_prob_of_no_class(self, labels):
         sample, timestep, _ = get_dummy_inputs()
-        with pytest.raises(ValueError, match=r"`class_labels` takes classes from 0 to 2, got \["):
+        with pytest.raises(ValueError, match=r"`class_labels` expects classes from 0 to 2, got \["):
             get_dummy_classifier().log_prob(sample, timestep, torch.tensor(labels))
 
     def test_log_prob_of_labels_of_another_type(self):
@@ -390,9 +390,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         "config, message",
         (
-            ({"pooling": "max"}, "`pooling` takes 'average', 'attention', 'spatial' or 'spatial_v2', got 'max'"),
-            ({"id2label": {0: "zero"}}, "`id2label` takes a name for each class from 0 to 2"),
-            ({"id2label": {1: "one", 2: "two", 3: "three"}}, "`id2label` takes a name for each class from 0 to 2"),
+            ({"pooling": "max"}, "`pooling` expects 'average', 'attention', 'spatial' or 'spatial_v2', got 'max'"),
+            ({"id2label": {0: "zero"}}, "`id2label` expects a name for each class from 0 to 2"),
+            ({"id2label": {1: "one", 2: "two", 3: "three"}}, "`id2label` expects a name for each class from 0 to 2"),
             ({"block_out_channels": (8,)}, "`down_block_types` and `block_out_channels`.* 2 and 1"),
         ),
     )

@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import pytest
 
-from .test_diffscm_counterfactual import get_dummy_pipe
+from .dummies import get_dummy_pipe
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import torch
 
 from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline
 
-from .test_diffscm_counterfactual import get_dummy_image, get_dummy_pipe
+from .dummies import get_dummy_image, get_dummy_pipe
 
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

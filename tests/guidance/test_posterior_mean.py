@@ -6,7 +6,8 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from tests.pipelines.test_diffscm_counterfactual import (
+from diffscm_diffusers.guidance import posterior_mean
+from tests.pipelines.dummies import (
     ALPHAS_CUMPROD,
     MixtureUNet,
     get_dummy_image,
@@ -20,6 +21,11 @@ def seeded():
     return torch.Generator().manual_seed(0)
 
 
+@pytest.fixture
+def pipe():
+    return get_dummy_pipe()
+
+
 class TestExactness:
     """A Gaussian's expectation is linear in the noisy image, so that noise of both signs cancels."""
 
@@ -29,7 +35,7 @@ class TestExactness:
     def test_expectation_under_the_intervention(self, prediction_type, target, timestep):
         pipe = get_mixture_pipe(prediction_type)
         image = 0.5 + 0.2 * torch.rand(3, 1, 2, 2, generator=seeded())
-        mean = pipe.posterior_mean(image, target, timestep, 2, guidance_scale=1.0, output_type="pt")
+        mean = posterior_mean(pipe, image, target, timestep, 2, guidance_scale=1.0, output_type="pt")
 
         alpha_prod, of_class = ALPHAS_CUMPROD[timestep], MixtureUNet.means[target]
         share = alpha_prod * MixtureUNet.STD**2 / (alpha_prod * MixtureUNet.STD**2 + 1 - alpha_prod)
@@ -41,7 +47,7 @@ class TestExactness:
         pipe = get_mixture_pipe()
         timestep, value = 400, 0.55
         image = torch.full((1, 1, 2, 2), value)
-        mean = pipe.posterior_mean(image, 0, timestep, 2000, guidance_scale=0.0, generator=seeded(), output_type="pt")
+        mean = posterior_mean(pipe, image, 0, timestep, 2000, guidance_scale=0.0, generator=seeded(), output_type="pt")
 
         alpha_prod = ALPHAS_CUMPROD[timestep].double()
         alpha, sigma = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
@@ -58,52 +64,58 @@ class TestExactness:
     def test_every_draw_stays_in_the_range_of_images(self):
         """White of an all-white class: half of the draws are above, which doesn't make up for those below."""
         pipe = get_mixture_pipe(means=(1.0, 1.0))
-        mean = pipe.posterior_mean(torch.ones(1, 1, 2, 2), 1, 400, 2, guidance_scale=0.0, output_type="pt")
+        mean = posterior_mean(pipe, torch.ones(1, 1, 2, 2), 1, 400, 2, guidance_scale=0.0, output_type="pt")
         assert mean.max() < 1
 
 
 class TestBatches:
     def test_no_image_depends_on_the_others(self, pipe):
         image, options = get_dummy_image(3), {"num_draws": 4, "output_type": "pt"}
-        together = pipe.posterior_mean(image, [0, 1, 2], 400, generator=seeded(), **options)
-        apart = pipe.posterior_mean(image, [0, 1, 2], 400, generator=seeded(), batch_size=2, **options)
-        alone = pipe.posterior_mean(image[1], 1, 400, generator=seeded(), **options)
+        together = posterior_mean(pipe, image, [0, 1, 2], 400, generator=seeded(), **options)
+        apart = posterior_mean(pipe, image, [0, 1, 2], 400, generator=seeded(), batch_size=2, **options)
+        alone = posterior_mean(pipe, image[1], 1, 400, generator=seeded(), **options)
         torch.testing.assert_close(apart, together)
         torch.testing.assert_close(alone, together[1:2])
 
     def test_a_scale_for_each_image(self, pipe):
         image, options = get_dummy_image(2), {"num_draws": 2, "output_type": "pt"}
-        mean = pipe.posterior_mean(image, 1, 400, guidance_scale=[0.0, 50.0], generator=seeded(), **options)
+        mean = posterior_mean(pipe, image, 1, 400, guidance_scale=[0.0, 50.0], generator=seeded(), **options)
         for index, scale in enumerate((0.0, 50.0)):
-            alone = pipe.posterior_mean(image[index], 1, 400, guidance_scale=scale, generator=seeded(), **options)
+            alone = posterior_mean(pipe, image[index], 1, 400, guidance_scale=scale, generator=seeded(), **options)
             torch.testing.assert_close(mean[index : index + 1], alone)
 
     def test_one_image_many_interventions(self, pipe):
-        assert len(pipe.posterior_mean(get_dummy_image(), ["zero", "one"], 400, num_draws=2)) == 2
+        assert len(posterior_mean(pipe, get_dummy_image(), ["zero", "one"], 400, num_draws=2)) == 2
 
     def test_evaluations(self, pipe):
         denoiser, classifier = record_evaluations(pipe.unet), record_evaluations(pipe.classifier)
-        images = pipe.posterior_mean(get_dummy_image(3), 1, 400, num_draws=4, guidance_scale=2.0)
+        images = posterior_mean(pipe, get_dummy_image(3), 1, 400, num_draws=4, guidance_scale=2.0)
         assert denoiser == classifier == [3] * 4
         assert isinstance(images[0], PIL.Image.Image)
-        pipe.posterior_mean(get_dummy_image(3), 1, 400, num_draws=4, guidance_scale=0.0)
+        posterior_mean(pipe, get_dummy_image(3), 1, 400, num_draws=4, guidance_scale=0.0)
         assert len(classifier) == 4  # it does not run without guidance
 
     def test_generator(self, pipe):
         first, again, other = (
-            pipe.posterior_mean(
-                get_dummy_image(), 1, 400, num_draws=2, generator=torch.Generator().manual_seed(seed), output_type="pt"
+            posterior_mean(
+                pipe,
+                get_dummy_image(),
+                1,
+                400,
+                num_draws=2,
+                generator=torch.Generator().manual_seed(seed),
+                output_type="pt",
             )
             for seed in (1, 1, 2)
         )
         assert torch.equal(first, again) and not torch.equal(first, other)
 
-    def test_guidance_scale_of_the_preset(self, pipe):
-        pipe.register_to_config(presets={"strong": {"guidance_scale": 50.0}})
+    def test_scale_of_the_checkpoint(self, pipe):
+        pipe.register_to_config(default_guidance_scale=50.0)
         image, options = get_dummy_image(), {"num_draws": 2, "output_type": "pt"}
-        preset = pipe.posterior_mean(image, 1, 400, preset="strong", generator=seeded(), **options)
-        scale = pipe.posterior_mean(image, 1, 400, guidance_scale=50.0, generator=seeded(), **options)
-        assert torch.equal(preset, scale)
+        by_default = posterior_mean(pipe, image, 1, 400, generator=seeded(), **options)
+        by_hand = posterior_mean(pipe, image, 1, 400, guidance_scale=50.0, generator=seeded(), **options)
+        assert torch.equal(by_default, by_hand)
 
 
 class TestBadInput:
@@ -121,7 +133,7 @@ class TestBadInput:
             ("intervention", {"intervention": 3}),
             ("intervention", {"intervention": [0, 1]}),
             ("image", {"image": torch.rand(1, 1, 4, 4)}),
-            ("preset", {"preset": "unknown"}),
+            ("generator", {"generator": 0}),
             ("batch_size", {"batch_size": 0}),
             ("output_type", {"output_type": "latent"}),
         ),
@@ -130,11 +142,11 @@ class TestBadInput:
         arguments = {"image": get_dummy_image(3), "intervention": 1, "timestep": 400, **change}
         evaluations = record_evaluations(pipe.unet)
         with pytest.raises((ValueError, TypeError), match=f"`{name}`"):
-            pipe.posterior_mean(**arguments)
+            posterior_mean(pipe, **arguments)
         assert evaluations == []
 
     def test_pure_noise(self):
         pipe = get_dummy_pipe()
         pipe.scheduler = DDIMScheduler(clip_sample=False, rescale_betas_zero_snr=True, timestep_spacing="trailing")
-        with pytest.raises(ValueError, match="`timestep` takes a level with a trace of the image"):
-            pipe.posterior_mean(get_dummy_image(), 1, 999)
+        with pytest.raises(ValueError, match="`timestep` expects a level with a trace of the image"):
+            posterior_mean(pipe, get_dummy_image(), 1, 999)

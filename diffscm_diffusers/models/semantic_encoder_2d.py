@@ -1,0 +1,221 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils import BaseOutput
+from torch import nn
+
+
+@dataclass
+class SemanticEncoder2DOutput(BaseOutput):
+    """
+    The posterior of the code, a diagonal Gaussian.
+
+    Args:
+        mean (`torch.Tensor` of shape `(batch, code_dim)`): Its mean.
+        std (`torch.Tensor` of shape `(batch, code_dim)`): Its standard deviation.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
+class ConditionedConvolution(nn.Module):
+    """A convolution whose channels are scaled and shifted by a vector, and SiLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, condition_dim: int, stride: int = 1):
+        super().__init__()
+        # A kernel of 4 halves an even size without a shift.
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3 if stride == 1 else 4, stride=stride, padding=1)
+        self.modulation = nn.Linear(condition_dim, 2 * out_channels)
+        nn.init.normal_(self.modulation.weight, std=0.1)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, hidden: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        return F.silu(torch.addcmul(shift, self.conv(hidden), 1 + scale))
+
+
+class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
+    r"""
+    A semantic code of an image given its causes, and the image that the code means under any causes.
+
+    The code is what stays the same under an intervention: size, slant, thickness of strokes, where the image is. It is
+    read from the image *under the factual causes*, `q(z | x, pa) = N(mean, std^2)`, and decoded under the
+    counterfactual ones. A denoiser takes the decoded image as further input channels, and its exogenous noise holds
+    what the code leaves open ([Preechakul et al., 2022](https://huggingface.co/papers/2111.15640);
+    [Pandey et al., 2022](https://huggingface.co/papers/2201.00308)).
+
+    Trained as a conditional variational autoencoder with a standard Gaussian prior, and with an adversary that reads
+    the causes from the code, so that the code says nothing about them. Two choices in the decoder help causes share
+    the meaning of the code:
+
+    - The causes alone choose a map of features, which the code modulates: the code is a manner, not a content.
+    - The first six entries of the code are a matrix and a translation that move the features
+      ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
+
+    Parameters:
+        sample_size (`int`): Height and width of the images, a multiple of 4.
+        condition_dim (`int`): Number of causes: classes, if the condition is a one-hot class.
+        in_channels (`int`, *optional*, defaults to 1): Number of channels of the images.
+        code_dim (`int`, *optional*, defaults to 24): Length of the code, at least 7.
+        block_out_channels (`tuple[int, int, int]`, *optional*, defaults to `(32, 64, 96)`):
+            Channels of the encoder's convolutions. The decoder has the first two of them.
+        hidden_features (`int`, *optional*, defaults to 256): Width of the encoder's linear layers.
+        condition_features (`int`, *optional*, defaults to 32): Width of the causes' embedding in the encoder.
+        style_features (`int`, *optional*, defaults to 64): Width of the code's embedding in the decoder.
+
+    Raises:
+        ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, or `block_out_channels` has not three
+            entries.
+    """
+
+    # What the six entries of the code are multiplied by: at a standard deviation of 1, angles of 0.15 rad and
+    # translations of 0.09 of half the image. The features are those of the middle 0.8 of the image.
+    pose_scale = 0.15
+    translation_scale = 0.09
+    field_of_view = 0.8
+
+    @register_to_config
+    def __init__(
+        self,
+        sample_size: int,
+        condition_dim: int,
+        in_channels: int = 1,
+        code_dim: int = 24,
+        block_out_channels: tuple[int, int, int] = (32, 64, 96),
+        hidden_features: int = 256,
+        condition_features: int = 32,
+        style_features: int = 64,
+    ):
+        super().__init__()
+        if sample_size % 4 != 0:
+            raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
+        if code_dim < 7:
+            raise ValueError(f"`code_dim` expects at least 7, of which 6 are the pose, got {code_dim}.")
+        if len(block_out_channels) != 3:
+            raise ValueError(f"`block_out_channels` expects 3 numbers, got {block_out_channels}.")
+        fine, middle, coarse = block_out_channels
+        self.coarse_size = sample_size // 4
+
+        self.condition_embedding = nn.Linear(condition_dim, condition_features, bias=False)
+        self.down_blocks = nn.ModuleList(
+            [
+                ConditionedConvolution(in_channels, fine, condition_features, stride=2),
+                ConditionedConvolution(fine, middle, condition_features),
+                ConditionedConvolution(middle, coarse, condition_features, stride=2),
+                ConditionedConvolution(coarse, coarse, condition_features),
+            ]
+        )
+        self.linear_1 = nn.Linear(coarse * self.coarse_size**2 + condition_features, hidden_features)
+        self.linear_2 = nn.Linear(hidden_features + condition_features, hidden_features)
+        self.code_out = nn.Linear(hidden_features, 2 * code_dim)
+
+        self.content = nn.Linear(condition_dim, middle * self.coarse_size**2, bias=False)
+        nn.init.normal_(self.content.weight, std=0.5)
+        self.style_embedding = nn.Sequential(
+            nn.Linear(code_dim - 6, style_features), nn.SiLU(), nn.Linear(style_features, style_features)
+        )
+        self.up_blocks = nn.ModuleList(
+            [
+                ConditionedConvolution(middle, middle, style_features),
+                ConditionedConvolution(middle, middle, style_features),
+                ConditionedConvolution(middle, fine, style_features),
+            ]
+        )
+        self.to_fine = nn.Conv2d(fine, 48, kernel_size=3, padding=1)
+        self.refine = ConditionedConvolution(12, 12, style_features)
+        self.conv_out = nn.Conv2d(12, in_channels, kernel_size=3, padding=1)
+        self.bias_out = nn.Linear(style_features, in_channels)
+        # Most of an image is background.
+        nn.init.zeros_(self.bias_out.weight)
+        nn.init.constant_(self.bias_out.bias, -2.0)
+
+    def encode(
+        self, sample: torch.Tensor, condition: torch.Tensor, return_dict: bool = True
+    ) -> SemanticEncoder2DOutput | tuple[torch.Tensor, torch.Tensor]:
+        """
+        The posterior of the code given the image and its causes.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`):
+                The factual causes: a one-hot class, or attributes scaled to about [-1, 1].
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output class or a tuple.
+
+        Returns:
+            [`SemanticEncoder2DOutput`] or `tuple`: mean and standard deviation, in float32.
+
+        Raises:
+            ValueError: if `sample` or `condition` has another shape.
+        """
+        shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
+        if sample.ndim != 4 or sample.shape[1:] != shape:
+            raise ValueError(
+                f"`sample` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(sample.shape)}."
+            )
+        self._check_condition(condition, len(sample))
+
+        condition = self.condition_embedding(condition.to(self.dtype))
+        hidden = sample.to(self.dtype) + 1
+        for block in self.down_blocks:
+            hidden = block(hidden, condition)
+        hidden = F.silu(self.linear_1(torch.cat([hidden.flatten(1), condition], dim=1)))
+        hidden = F.silu(self.linear_2(torch.cat([hidden, condition], dim=1)))
+        mean, log_variance = self.code_out(hidden).float().chunk(2, dim=1)
+        # Starts at some nats per entry, and keeps the exponential in range.
+        std = (0.5 * (log_variance - 2).clamp(-12, 2)).exp()
+        if not return_dict:
+            return mean, std
+        return SemanticEncoder2DOutput(mean=mean, std=std)
+
+    def decode(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """
+        The image that a code means under given causes.
+
+        Args:
+            code (`torch.Tensor` of shape `(batch, code_dim)`): Codes: means, or draws from the posterior.
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): Causes, factual or counterfactual.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`: images in [-1, 1], in float32.
+
+        Raises:
+            ValueError: if `code` or `condition` has another shape.
+        """
+        if code.ndim != 2 or code.shape[1] != self.config.code_dim:
+            raise ValueError(f"`code` expects shape (batch, {self.config.code_dim}), got {tuple(code.shape)}.")
+        self._check_condition(condition, len(code))
+
+        style = self.style_embedding(code[:, 6:].to(self.dtype))
+        hidden = self.content(condition.to(self.dtype)).unflatten(1, (-1, self.coarse_size, self.coarse_size))
+        hidden = self.up_blocks[0](hidden, style)
+        hidden = F.interpolate(hidden, scale_factor=2)
+        hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)
+        hidden = self._move(F.pixel_shuffle(self.to_fine(hidden), 2), code[:, :6].float())
+        hidden = self.conv_out(self.refine(hidden, style)) + self.bias_out(style)[:, :, None, None]
+        return 2 * hidden.float().sigmoid() - 1
+
+    def forward(self, sample: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """
+        Reconstructs images from the means of their codes, as [`~SemanticEncoder2DModel.encode`] and
+        [`~SemanticEncoder2DModel.decode`] do.
+        """
+        return self.decode(self.encode(sample, condition).mean, condition)
+
+    def _move(self, hidden: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
+        # The exponential of a matrix is never singular, and has its identity at a code of 0.
+        matrix = torch.linalg.matrix_exp(self.pose_scale * pose[:, :4].view(-1, 2, 2))
+        translation = matrix @ (self.translation_scale * pose[:, 4:, None])
+        theta = torch.cat([matrix, -translation], dim=2) / self.field_of_view
+        grid = F.affine_grid(theta, list(hidden.shape), align_corners=False)
+        return F.grid_sample(hidden.float(), grid, align_corners=False).to(hidden.dtype)
+
+    def _check_condition(self, condition: torch.Tensor, batch_size: int) -> None:
+        shape = (batch_size, self.config.condition_dim)
+        if condition.shape != shape:
+            raise ValueError(f"`condition` expects shape {shape}, got {tuple(condition.shape)}.")

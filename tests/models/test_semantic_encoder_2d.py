@@ -1,0 +1,142 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffscm_diffusers.models import SemanticEncoder2DModel
+
+
+TINY = {
+    "sample_size": 16,
+    "condition_dim": 3,
+    "code_dim": 8,
+    "block_out_channels": (4, 6, 8),
+    "hidden_features": 16,
+    "condition_features": 4,
+    "style_features": 8,
+}
+
+
+@pytest.fixture
+def model() -> SemanticEncoder2DModel:
+    torch.manual_seed(0)
+    return SemanticEncoder2DModel(**TINY).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def condition() -> torch.Tensor:
+    return F.one_hot(torch.tensor([0, 1, 2, 1]), 3).float()
+
+
+@pytest.mark.parametrize("channels, size", [(1, 16), (3, 28), (3, 64)])
+def test_code_and_image_have_the_stated_shapes(channels, size):
+    model = SemanticEncoder2DModel(**{**TINY, "sample_size": size, "in_channels": channels})
+    condition = torch.eye(3)[:2]
+    posterior = model.encode(torch.rand(2, channels, size, size) * 2 - 1, condition)
+
+    assert posterior.mean.shape == posterior.std.shape == (2, 8)
+    assert (posterior.std > 0).all()
+    image = model.decode(posterior.mean, condition)
+    assert image.shape == (2, channels, size, size)
+    assert image.min() >= -1 and image.max() <= 1
+
+
+def test_code_and_image_depend_on_the_condition(model, condition):
+    sample = torch.rand(1, 1, 16, 16).expand(4, -1, -1, -1) * 2 - 1
+    mean, std = model.encode(sample, condition, return_dict=False)
+    images = model.decode(torch.randn(1, 8).expand(4, -1), condition)
+
+    for values in (mean, std, images):
+        torch.testing.assert_close(values[1], values[3])
+        assert not torch.allclose(values[0], values[1])
+        assert not torch.allclose(values[0], values[2])
+
+
+def test_forward_decodes_the_mean(model, condition):
+    sample = torch.rand(4, 1, 16, 16) * 2 - 1
+    expected = model.decode(model.encode(sample, condition).mean, condition)
+    torch.testing.assert_close(model(sample, condition), expected)
+
+
+def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
+    """Centre of mass (x, y), of 1 at the edge of the image, of one bright feature that a pose has moved."""
+    hidden = torch.zeros(1, 1, 128, 128)
+    hidden[0, 0, point[1], point[0]] = 1
+    hidden = F.avg_pool2d(hidden, 5, stride=1, padding=2)
+    moved = model._move(hidden, pose)[0, 0]
+    axis = (2 * torch.arange(128) + 1) / 128 - 1
+    return torch.stack([(moved.sum(0) * axis).sum(), (moved.sum(1) * axis).sum()]) / moved.sum()
+
+
+def test_pose_moves_and_turns_in_the_stated_units(model):
+    start = features(model, torch.zeros(1, 6), (80, 64))
+    assert abs(start[1]) < 0.02
+    torch.testing.assert_close(start[0], torch.tensor(0.8 * (161 / 128 - 1)), atol=2e-3, rtol=0)
+
+    moved = features(model, torch.tensor([[0.0, 0, 0, 0, 2, -1]]), (80, 64))
+    torch.testing.assert_close(moved - start, torch.tensor([0.18, -0.09]), atol=4e-3, rtol=0)
+
+    # An antisymmetric generator is a rotation, and the exponential keeps the radius at any angle.
+    turned = features(model, torch.tensor([[0.0, 4, -4, 0, 0, 0]]), (80, 64))
+    angle = torch.atan2(turned[1], turned[0]) - torch.atan2(start[1], start[0])
+    torch.testing.assert_close(angle.abs(), torch.tensor(0.6), atol=0.01, rtol=0)
+    torch.testing.assert_close(turned.norm(), start.norm(), atol=5e-3, rtol=0)
+
+    # A trace scales: to exp(-0.15 * 2) of the size, as the matrix maps the image to the features.
+    scaled = features(model, torch.tensor([[2.0, 0, 0, 2, 0, 0]]), (80, 64))
+    torch.testing.assert_close(scaled[0] / start[0], torch.tensor(math.exp(-0.3)), atol=0.01, rtol=0)
+
+
+def test_a_pose_is_the_same_for_all_conditions(model, condition):
+    """Far from the edges, moving by whole pixels is moving the decoded image."""
+    style = torch.randn(1, 2)
+    shift = 2 / 16 / model.translation_scale
+    still = model.decode(torch.cat([torch.zeros(1, 6), style], 1).expand(4, -1), condition)
+    moved = model.decode(torch.cat([torch.tensor([[0.0, 0, 0, 0, shift, 0]]), style], 1).expand(4, -1), condition)
+    torch.testing.assert_close(moved[..., 4:12, 5:12], still[..., 4:12, 4:11], atol=1e-4, rtol=0)
+
+
+def test_save_and_load_give_the_same_model(model, condition, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = SemanticEncoder2DModel.from_pretrained(tmp_path)
+
+    assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
+    sample = torch.rand(4, 1, 16, 16) * 2 - 1
+    assert torch.equal(loaded(sample, condition), model(sample, condition))
+
+
+def test_gradients_reach_every_parameter(condition):
+    model = SemanticEncoder2DModel(**TINY)
+    posterior = model.encode(torch.rand(4, 1, 16, 16), condition)
+    code = posterior.mean + posterior.std * torch.randn_like(posterior.std)
+    model.decode(code, condition).square().mean().backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters() if parameter.ndim > 1)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
+        ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
+        ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
+    ],
+)
+def test_bad_configurations_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        SemanticEncoder2DModel(**{**TINY, **options})
+
+
+def test_bad_inputs_are_refused(model, condition):
+    with pytest.raises(ValueError, match=r"`sample` expects shape \(batch, 1, 16, 16\), got \(4, 3, 16, 16\)"):
+        model.encode(torch.zeros(4, 3, 16, 16), condition)
+    with pytest.raises(ValueError, match=r"`condition` expects shape \(2, 3\), got \(4, 3\)"):
+        model.encode(torch.zeros(2, 1, 16, 16), condition)
+    with pytest.raises(ValueError, match=r"`condition` expects shape \(4, 3\), got \(4,\)"):
+        model.encode(torch.zeros(4, 1, 16, 16), torch.tensor([0, 1, 2, 1]))
+    with pytest.raises(ValueError, match=r"`code` expects shape \(batch, 8\), got \(4, 7\)"):
+        model.decode(torch.zeros(4, 7), condition)
+    with pytest.raises(ValueError, match=r"`condition` expects shape \(4, 3\), got \(2, 3\)"):
+        model.decode(torch.zeros(4, 8), condition[:2])
