@@ -11,7 +11,7 @@ import griffe
 
 SECTION = re.compile(r"^(Args|Parameters|Attributes|Returns|Raises|Yields|Examples?):$")
 # `name (`type`, *optional*):`, `**kwargs:`, `name, another:` or `ValueError:`, with what follows on the same line.
-ENTRY = re.compile(r"^(?P<name>\*{0,2}\w+(?:, \w+)*)(?: \((?P<type>.+?)\))?:(?: (?P<text>.*))?$")
+ENTRY = re.compile(r"^`?(?P<name>\*{0,2}\w+(?:, \w+)*)`?(?: \((?P<type>.+?)\))?:(?: (?P<text>.*))?$")
 # [`Name`], [`~Owner.name`] (shown as `name`) and [`shown`](`Owner.name`).
 REFERENCE = re.compile(r"\[`(?P<short>~?)(?P<name>[\w.]+)`\](?:\(`(?P<target>[\w.]+)`\))?")
 
