@@ -24,6 +24,7 @@ PAGES = sorted(
     for path in [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/api/*.md"),
         *ROOT.glob("checkpoints/*/*.md"),
         *ROOT.glob("benchmarks/*.md"),
     ]

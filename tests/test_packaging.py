@@ -50,15 +50,58 @@ def test_wheel_holds_every_source_file_and_the_licence(wheel):
     assert any(name.endswith("/LICENSE") for name in information)
 
 
-def test_wheel_imports_outside_the_checkout(wheel, tmp_path):
-    zipfile.ZipFile(wheel).extractall(tmp_path)
-    code = "import diffscm_diffusers.pipelines as pipelines; print(pipelines.__file__)"
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    assert Path(result.stdout.strip()) == tmp_path / "diffscm_diffusers" / "pipelines" / "__init__.py"
+@pytest.fixture(scope="module")
+def run_installed(wheel, tmp_path_factory):
+    """Runs code in a process that finds the wheel's modules, and not those of the checkout."""
+    folder = tmp_path_factory.mktemp("installed")
+    zipfile.ZipFile(wheel).extractall(folder)
+
+    def run(code: str) -> str:
+        result = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return result.stdout.replace(str(folder), "INSTALLED")
+
+    return run
+
+
+def test_installed_command_shows_its_help(run_installed):
+    code = """
+import sys
+from importlib.metadata import distribution
+sys.modules["torch"] = None  # the help does not wait for it
+(command,) = distribution("diffscm-diffusers").entry_points.select(group="console_scripts", name="diffscm")
+command.load()(["--help"])
+"""
+    assert run_installed(code).startswith("usage: diffscm [-h] command")
+
+
+def test_every_module_of_the_wheel_can_be_imported(run_installed):
+    code = """
+import importlib, pkgutil, sys
+import diffscm_diffusers
+from diffscm_diffusers import pipelines
+print(pipelines.__file__)
+
+# What only needs the dependencies, not the extras.
+extras = ("matplotlib", "sklearn", "tensorboard", "torchmetrics")
+sys.modules.update(dict.fromkeys(extras))
+commands = [f"commands.{name}" for name in ("card", "convert_adm", "generate", "join_checkpoint", "publish")]
+packages = ["baselines", "conversion", "data", "generation", "guidance", "hub", "training"]
+for name in [*commands, *packages]:
+    module = importlib.import_module(f"diffscm_diffusers.{name}")
+    for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
+        importlib.import_module(f"{module.__name__}.{inner.name}")
+
+for name in extras:
+    del sys.modules[name]
+for module in pkgutil.walk_packages(diffscm_diffusers.__path__, "diffscm_diffusers."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    assert run_installed(code) == "INSTALLED/diffscm_diffusers/pipelines/__init__.py\n"

@@ -12,10 +12,12 @@ Of a card that is there already, the sections *Training* and *Limits* are kept; 
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
-from diffscm_diffusers.hub.model_card import make_model_card, read_section
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.hub.cards import make_pipeline_card, read_section, save_card
 
 
 def parse_args(argv=None):
@@ -38,19 +40,20 @@ def main(argv=None):
     args = parse_args(argv)
     folder = Path(args.pretrained_model_name_or_path)
     if not folder.is_dir():
-        raise ValueError(f"`--pretrained_model_name_or_path` takes a checkpoint's folder, got {str(folder)!r}.")
+        raise ValueError(f"`--pretrained_model_name_or_path` expects a checkpoint's folder, got {str(folder)!r}.")
     summary = None
     if args.evaluation is not None:
         file = Path(args.evaluation, "summary.json")
         if not file.is_file():
             raise ValueError(
-                f"`--evaluation` takes a folder that `diffscm evaluate` wrote, but there is no {str(file)!r}."
+                f"`--evaluation` expects a folder that `diffscm evaluate` wrote, got {args.evaluation!r}: it has no "
+                f"{file.name!r}."
             )
         summary = json.loads(file.read_text())
 
     path = folder / "README.md"
     card = path.read_text() if path.exists() else ""
-    card = make_model_card(
+    card = make_pipeline_card(
         DiffSCMCounterfactualPipeline.from_pretrained(folder),
         name=args.pretrained_model_name_or_path,
         cause=args.cause,
@@ -63,6 +66,6 @@ def main(argv=None):
         summary=summary,
     )
     if args.picture is not None:
-        picture = Path(args.picture)
-        (folder / picture.name).write_bytes(picture.read_bytes())  # it may be the checkpoint's own
-    card.save(path)
+        with written_whole(folder / Path(args.picture).name) as unfinished:
+            shutil.copyfile(args.picture, unfinished)
+    save_card(card, folder)

@@ -1,8 +1,9 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Converts checkpoints of guided-diffusion (ADM; Dhariwal & Nichol, 2021) or of Diff-SCM's original code into a
-`DiffSCMCounterfactualPipeline`, such as the two that OpenAI published for ImageNet at 256x256:
+Converts weights of guided-diffusion (ADM) or of Diff-SCM's original code into a checkpoint.
+
+Such are the two that OpenAI published for ImageNet at 256x256 (Dhariwal & Nichol, 2021):
 
     diffscm convert-adm \
         --attention_resolutions 32,16,8 --class_cond False --diffusion_steps 1000 --image_size 256 \
@@ -12,14 +13,13 @@ Converts checkpoints of guided-diffusion (ADM; Dhariwal & Nichol, 2021) or of Di
         --output_dir checkpoints/diffscm-imagenet256
 
 The flags of the networks are guided-diffusion's, with its defaults. A denoiser alone becomes a `DDPMPipeline`, a
-classifier alone an `AntiCausalClassifier2DModel`; both are what `diffscm join-checkpoint` takes. A class-conditional
+classifier alone an `AntiCausalClassifier2DModel`; `diffscm join-checkpoint` joins the two. A class-conditional
 denoiser cannot be part of a `DiffSCMCounterfactualPipeline`: it is saved as a model in `unet`, beside its `scheduler`.
 """
 
 import argparse
 import errno
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -27,18 +27,16 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
-from diffscm_diffusers.conversion.adm_configs import classifier_config, denoiser_config, scheduler_config
-from diffscm_diffusers.conversion.adm_weights import classifier_names, convert_weights, denoiser_names
-from diffscm_diffusers.conversion.class_names import imagenet_id2label
+from diffscm_diffusers.conversion.adm_configs import scheduler_config
+from diffscm_diffusers.conversion.adm_networks import convert_classifier, convert_denoiser
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_float, positive_int, rate
 from diffscm_diffusers.hub.weights import read_weights
-from diffscm_diffusers.models.adm_unet_2d import ADMUNet2DModel
-from diffscm_diffusers.training.arguments import non_negative_float, positive_int, rate
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 
 
 def boolean(text: str) -> bool:
     if text not in ("True", "False"):
-        raise argparse.ArgumentTypeError(f"takes True or False, got {text}")
+        raise argparse.ArgumentTypeError(f"expects True or False, got {text!r}")
     return text == "True"
 
 
@@ -97,22 +95,39 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def read_size(weights: dict[str, torch.Tensor], name: str, dimension: int, default: int) -> int:
-    """A size that no flag gives. Where the weight is missing, `default`: the conversion will list it."""
-    shape = weights[name].shape if name in weights else ()
-    return shape[dimension] if dimension < len(shape) else default
+def check_args(args: argparse.Namespace):
+    if args.model_path is None and args.classifier_path is None:
+        raise ValueError("At least one of `--model_path` and `--classifier_path` is expected, got neither.")
+    if args.class_cond and args.model_path is not None and args.classifier_path is not None:
+        raise ValueError(
+            "`--class_cond True`: a DiffSCMCounterfactualPipeline expects an unconditional denoiser. Convert the "
+            "class-conditional one alone, without `--classifier_path`; it is saved as a model."
+        )
+    if args.num_head_channels != -1 and args.num_head_channels < 1:
+        raise ValueError(
+            f"`--num_head_channels` expects a positive number, or -1 for none, got {args.num_head_channels}."
+        )
+    if args.num_inference_steps is not None and args.num_inference_steps > args.diffusion_steps:
+        raise ValueError(
+            f"`--num_inference_steps` expects at most the `--diffusion_steps`, {args.diffusion_steps}, got "
+            f"{args.num_inference_steps}."
+        )
+    if Path(args.output_dir).exists():
+        raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
 
 
 def read_id2label(path: str) -> dict[int, str]:
     names = json.loads(Path(path).read_text())
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"`--id2label` takes a JSON list of names, in the order of the classes, got {path!r}.")
+        raise ValueError(f"`--id2label` expects a JSON list of names, in the order of the classes, got {path!r}.")
     return dict(enumerate(names))
 
 
-def load_denoiser(args) -> UNet2DModel:
-    weights = read_weights(args.model_path)
-    config = denoiser_config(
+def load_denoiser(args: argparse.Namespace) -> UNet2DModel:
+    return convert_denoiser(
+        read_weights(args.model_path),
+        class_cond=args.class_cond,
+        use_new_attention_order=args.use_new_attention_order,
         image_size=args.image_size,
         num_channels=args.num_channels,
         num_res_blocks=args.num_res_blocks,
@@ -124,50 +139,26 @@ def load_denoiser(args) -> UNet2DModel:
         resblock_updown=args.resblock_updown,
         learn_sigma=args.learn_sigma,
         dropout=args.dropout,
-        in_channels=read_size(weights, "input_blocks.0.0.weight", 1, default=3),
-        num_classes=read_size(weights, "label_emb.weight", 0, default=1000) if args.class_cond else None,
     )
-    model_class = {"UNet2DModel": UNet2DModel, "ADMUNet2DModel": ADMUNet2DModel}[config.pop("_class_name")]
-    with torch.device("meta"):
-        model = model_class(**config)
-    weights = convert_weights(weights, model, denoiser_names(model.config), args.use_new_attention_order)
-    model.load_state_dict(weights, assign=True)
-    return model
 
 
-def load_classifier(args) -> AntiCausalClassifier2DModel:
-    weights = read_weights(args.classifier_path)
-    last_layer = {"adaptive": "out.3", "attention": "out.2.c_proj", "spatial": "out.2", "spatial_v2": "out.3"}
-    num_classes = read_size(weights, f"{last_layer[args.classifier_pool]}.bias", 0, default=1000)
-    id2label = None
-    if args.id2label is not None:
-        id2label = read_id2label(args.id2label)
-    elif num_classes == 1000:
-        id2label = imagenet_id2label()
-    with torch.device("meta"):
-        model = AntiCausalClassifier2DModel(
-            **classifier_config(
-                image_size=args.image_size,
-                classifier_width=args.classifier_width,
-                classifier_depth=args.classifier_depth,
-                classifier_channel_mult=args.classifier_channel_mult,
-                classifier_attention_resolutions=args.classifier_attention_resolutions,
-                classifier_num_head_channels=args.classifier_num_head_channels,
-                classifier_use_scale_shift_norm=args.classifier_use_scale_shift_norm,
-                classifier_resblock_updown=args.classifier_resblock_updown,
-                classifier_pool=args.classifier_pool,
-                in_channels=read_size(weights, "input_blocks.0.0.weight", 1, default=3),
-                num_classes=num_classes,
-                id2label=id2label,
-            )
-        )
-    # guided-diffusion's classifiers have the legacy order whatever the denoiser's.
-    weights = convert_weights(weights, model, classifier_names(model.config), use_new_attention_order=False)
-    model.load_state_dict(weights, assign=True)
-    return model
+def load_classifier(args: argparse.Namespace) -> AntiCausalClassifier2DModel:
+    return convert_classifier(
+        read_weights(args.classifier_path),
+        id2label=None if args.id2label is None else read_id2label(args.id2label),
+        image_size=args.image_size,
+        classifier_width=args.classifier_width,
+        classifier_depth=args.classifier_depth,
+        classifier_channel_mult=args.classifier_channel_mult,
+        classifier_attention_resolutions=args.classifier_attention_resolutions,
+        classifier_num_head_channels=args.classifier_num_head_channels,
+        classifier_use_scale_shift_norm=args.classifier_use_scale_shift_norm,
+        classifier_resblock_updown=args.classifier_resblock_updown,
+        classifier_pool=args.classifier_pool,
+    )
 
 
-def load_checkpoint(args) -> tuple[ModelMixin | DiffusionPipeline, DDPMScheduler]:
+def load_checkpoint(args: argparse.Namespace) -> tuple[ModelMixin | DiffusionPipeline, DDPMScheduler]:
     """Returns what is to be saved, as one object, and its noise schedule."""
     scheduler = DDPMScheduler(
         **scheduler_config(args.diffusion_steps, args.noise_schedule, args.learn_sigma, args.predict_xstart)
@@ -191,66 +182,38 @@ def load_checkpoint(args) -> tuple[ModelMixin | DiffusionPipeline, DDPMScheduler
     ), scheduler
 
 
-def count_bytes(checkpoint: ModelMixin | DiffusionPipeline) -> int:
+def check_space(checkpoint: ModelMixin | DiffusionPipeline, folder: Path, factor: float):
+    """Refuses a checkpoint that the disk has no room for, `factor` times the size of its weights in memory."""
     networks = [checkpoint] if isinstance(checkpoint, ModelMixin) else list(checkpoint.components.values())
-    return sum(parameter.nbytes for n in networks if isinstance(n, ModelMixin) for parameter in n.parameters())
-
-
-def check_args(args):
-    if args.model_path is None and args.classifier_path is None:
-        raise ValueError("`--model_path`, `--classifier_path` or both are needed, got neither.")
-    if args.class_cond and args.model_path is not None and args.classifier_path is not None:
-        raise ValueError(
-            "`--class_cond True`: a DiffSCMCounterfactualPipeline takes an unconditional denoiser. Convert the "
-            "class-conditional one alone, without `--classifier_path`; it is saved as a model."
+    needed = factor * sum(p.nbytes for n in networks if isinstance(n, ModelMixin) for p in n.parameters())
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(
+            errno.ENOSPC,
+            f"The checkpoint needs {needed / 1e9:.1f} GB, but {str(folder)!r} has {free / 1e9:.1f} GB left. "
+            "Make room or give another `--output_dir`",
         )
-    if args.num_head_channels != -1 and args.num_head_channels < 1:
-        raise ValueError(
-            f"`--num_head_channels` takes a positive number, or -1 for none, got {args.num_head_channels}."
-        )
-    if args.num_inference_steps is not None and args.num_inference_steps > args.diffusion_steps:
-        raise ValueError(
-            f"`--num_inference_steps` takes at most the `--diffusion_steps`, {args.diffusion_steps}, got "
-            f"{args.num_inference_steps}."
-        )
-    if Path(args.output_dir).exists():
-        raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
 
 
 def main(argv=None):
     args = parse_args(argv)
     check_args(args)
     checkpoint, scheduler = load_checkpoint(args)
-
-    folder = Path(args.output_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    needed = count_bytes(checkpoint) * (1.5 if args.use_fp16 else 1)
-    free = shutil.disk_usage(folder.parent).free
-    if needed > free:
-        raise OSError(
-            errno.ENOSPC,
-            f"The checkpoint takes {needed / 1e9:.1f} GB, but {str(folder.parent)!r} has {free / 1e9:.1f} GB left. "
-            "Make room or give another `--output_dir`",
-        )
-
-    unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        target = unfinished
-        if isinstance(checkpoint, UNet2DModel):
+    check_space(checkpoint, Path(args.output_dir).parent, factor=1.5 if args.use_fp16 else 1)
+    checkpoint_class = type(checkpoint)
+    is_alone = isinstance(checkpoint, UNet2DModel)
+    with written_whole(args.output_dir) as unfinished:
+        target = unfinished / "unet" if is_alone else unfinished
+        if is_alone:
             scheduler.save_pretrained(unfinished / "scheduler")
-            target = unfinished / "unet"
         checkpoint.save_pretrained(target, max_shard_size=args.max_shard_size)
-        checkpoint_class = type(checkpoint)
         if args.use_fp16:
-            del checkpoint  # frees its memory before the other precision's is taken
+            del checkpoint  # frees its memory before the other precision's is allocated
             half = checkpoint_class.from_pretrained(target, dtype=torch.float16)
             half.save_pretrained(target, variant="fp16", max_shard_size=args.max_shard_size)
-        os.replace(unfinished, folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    if target != unfinished:
+    if is_alone:
         print(
-            "Saved a class-conditional denoiser alone, as a DiffSCMCounterfactualPipeline takes unconditional ones "
-            f"only: load it with `{checkpoint_class.__name__}.from_pretrained({args.output_dir!r}, subfolder='unet')`."
+            "Saved a class-conditional denoiser alone, as a DiffSCMCounterfactualPipeline expects an unconditional "
+            f"one: load it with `{checkpoint_class.__name__}.from_pretrained({args.output_dir!r}, subfolder='unet')`."
         )

@@ -12,40 +12,44 @@ not at all. A run that was interrupted goes on when started anew. See docs/gener
 """
 
 import argparse
+import sys
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from datasets import Image
-from huggingface_hub import HfApi
+from datasets import Dataset, Image, IterableDataset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.data.classes import match_classes, unique_names
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import record_settings
 from diffscm_diffusers.evaluation.fingerprint import fingerprint
+from diffscm_diffusers.evaluation.pipelines import complete_settings
+from diffscm_diffusers.flags import (
+    add_data_arguments,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.generation.generator import CounterfactualGenerator
-from diffscm_diffusers.generation.interventions import Interventions, match_classes, unique_names
+from diffscm_diffusers.generation.interventions import Interventions
 from diffscm_diffusers.generation.parquet_files import ChunkFolder, counterfactual_features, split_rows
-from diffscm_diffusers.hub.dataset_card import write_dataset_card
-from diffscm_diffusers.training.arguments import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.hub.cards import make_dataset_card, save_card
+from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         "diffscm generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    data = parser.add_argument_group("data")
-    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
-    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
-    data.add_argument("--train_data_dir", help="Folder of images; one subfolder per class makes them labelled.")
-    data.add_argument("--split", default="train", help="Split of the factuals.")
-    data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
+    data = add_data_arguments(parser, labels=False)
     data.add_argument("--label_column", help="Column with the class labels, the cause. Default: they are not known.")
+    data.add_argument("--split", default="train", help="Split of the factuals.")
     data.add_argument("--streaming", action="store_true", help="Read the data set on the way, without a copy on disk.")
     data.add_argument("--max_samples", type=positive_int, help="How many factuals, from the first. Default: all.")
-    data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
 
     model = parser.add_argument_group("causal model")
     model.add_argument(
@@ -68,7 +72,7 @@ def parse_args(argv=None):
         help="`all` classes, all `other` than the factual's, a `random` one of these, or names of classes.",
     )
     model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
-    model.add_argument("--guidance_scale", type=positive_float, help="Default: the preset's or the checkpoint's.")
+    model.add_argument("--guidance_scale", type=non_negative_float, help="Default: the preset's or the checkpoint's.")
     model.add_argument(
         "--num_inference_steps",
         type=positive_int,
@@ -89,6 +93,20 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def limit_rows(
+    dataset: Dataset | IterableDataset, split: str, max_samples: int | None
+) -> tuple[Dataset | IterableDataset, int | None]:
+    """The first rows of a split, and how many they are if that is known."""
+    if isinstance(dataset, Dataset):
+        num_rows = len(dataset)
+    else:
+        num_rows = dataset.info.splits[split].num_examples if dataset.info.splits else None
+    if max_samples is None:
+        return dataset, num_rows
+    num_rows = min(num_rows or max_samples, max_samples)
+    return dataset.take(num_rows), num_rows
+
+
 def main(argv=None):
     args = parse_args(argv)
     # One process may wait for another's last chunk.
@@ -102,79 +120,65 @@ def main(argv=None):
             cache_dir=args.cache_dir,
             use_safetensors=True,
         ).to(accelerator.device)
-        splits = load_image_dataset(argparse.Namespace(**vars(args), train_split=args.split), args.label_column)
+        dataset = load_image_dataset(
+            args.dataset_name,
+            args.train_data_dir,
+            dataset_config_name=args.dataset_config_name,
+            split=args.split,
+            image_column=args.image_column,
+            label_column=args.label_column,
+            cache_dir=args.cache_dir,
+            streaming=args.streaming,
+        )[args.split]
     pipe.set_progress_bar_config(disable=True)
-    dataset = splits[args.split]
     names = unique_names(pipe.classifier.id2label)
     has_classes = args.label_column is not None
     classes = match_classes(dataset.features[args.label_column].names, names) if has_classes else None
     interventions = Interventions(args.interventions, names, has_classes, args.seed)
-    guidance_scale, num_inference_steps, abduction, guidance_interval = pipe.prepare_settings(
-        args.preset,
-        guidance_scale=args.guidance_scale,
-        num_inference_steps=args.num_inference_steps,
-        abduction=None,
-        guidance_interval=None,
-    )
-    if guidance_scale == 0:
-        raise ValueError("`--guidance_scale` is needed: the checkpoint's own is 0, which makes reconstructions.")
-    # Refused before any file is written.
-    num_moves = pipe.prepare_timesteps(num_inference_steps, args.strength, abduction)
-    pipe.check_guided_timesteps(guidance_interval, num_moves)
+    call = complete_settings(pipe, args.preset, args.num_inference_steps, args.guidance_scale, strength=args.strength)
+    if call["guidance_scale"] == 0:
+        raise ValueError("`--guidance_scale` expects a number above 0, got 0, which makes reconstructions.")
+    call["strength"] = args.strength
 
-    chunks = ChunkFolder(Path(args.output_dir, "data"), args.split)
-    data_flags = ("dataset_name", "dataset_config_name", "train_data_dir", "split", "image_column", "label_column")
+    output_dir = Path(args.output_dir)
+    chunks = ChunkFolder(output_dir / "data", args.split)
     settings = {
-        **{name: getattr(args, name) for name in (*data_flags, "max_samples")},
+        "dataset_name": args.dataset_name,
+        "dataset_config_name": args.dataset_config_name,
+        "train_data_dir": args.train_data_dir,
+        "split": args.split,
+        "image_column": args.image_column,
+        "label_column": args.label_column,
+        "max_samples": args.max_samples,
         "pretrained_model_name_or_path": args.pretrained_model_name_or_path,
         "weights": fingerprint(pipe),
         "dtype": args.dtype,
         "interventions": args.interventions,
-        "preset": pipe.config.presets.get(args.preset),
-        "guidance_scale": guidance_scale,
-        "num_inference_steps": num_inference_steps,
-        "strength": args.strength,
+        **call,
         "seed": args.seed,
         # The last digits of a network's output depend on the images beside it.
         "batch_size": args.batch_size,
         "chunk_size": args.chunk_size,
     }
     with accelerator.main_process_first():
-        record_settings(Path(args.output_dir), settings)
+        record_settings(output_dir, settings)
     if accelerator.is_main_process:
         chunks.remove_unfinished()
         if args.push_to_hub:
             # Before the work, so that a missing login shows early.
-            name = args.hub_dataset_id or Path(args.output_dir).resolve().name
-            repository = HfApi().create_repo(
-                name, repo_type="dataset", private=args.hub_private_repo or None, exist_ok=True
+            repository = create_repository(
+                args.hub_dataset_id, output_dir, repo_type="dataset", private=args.hub_private_repo or None
             )
-            args.hub_dataset_id = repository.repo_id
     done = chunks.starts()
     accelerator.wait_for_everyone()  # all have looked before the first one writes
 
     channels, height, _ = pipe.image_shape
-    generator = CounterfactualGenerator(
-        pipe,
-        interventions,
-        ImageCollator(height, channels, args.image_column, args.label_column),
-        classes,
-        guidance_scale,
-        num_inference_steps,
-        args.strength,
-        args.batch_size,
-        args.preset,
-    )
+    collate = ImageCollator(height, channels, args.image_column, args.label_column)
+    generator = CounterfactualGenerator(pipe, interventions, collate, classes, args.batch_size, **call)
     features = counterfactual_features(names, pipe.image_shape, has_classes)
     # Rows that another process takes, or that are done, need no decoding.
     dataset = dataset.cast_column(args.image_column, Image(decode=False))
-    if args.streaming:
-        num_rows = dataset.info.splits[args.split].num_examples if dataset.info.splits else None
-    else:
-        num_rows = len(dataset)
-    if args.max_samples is not None:
-        num_rows = min(num_rows or args.max_samples, args.max_samples)
-        dataset = dataset.take(num_rows)
+    dataset, num_rows = limit_rows(dataset, args.split, args.max_samples)
     # The bar counts this process' share, so its estimate of the time left is the whole run's.
     starts = [start for start in range(0, num_rows or 0, args.chunk_size) if start not in done]
     starts = starts[accelerator.process_index :: accelerator.num_processes]
@@ -199,14 +203,33 @@ def main(argv=None):
 
     if accelerator.is_main_process:
         if not chunks.starts():
-            raise ValueError(f"`--split` {args.split!r} has no rows.")
-        print(write_dataset_card(args, settings, chunks, names, argv))
+            raise ValueError(f"`--split` expects at least one row, but {args.split!r} has none.")
+        launch = ["diffscm"]
+        if accelerator.num_processes > 1:
+            num_processes = str(accelerator.num_processes)
+            launch = ["accelerate", "launch", "--num_processes", num_processes, "-m", "diffscm_diffusers"]
+        result = chunks.summarize()
+        card = make_dataset_card(
+            repository if args.push_to_hub else args.output_dir,
+            model=args.pretrained_model_name_or_path,
+            num_classes=len(names),
+            result=result,
+            has_classes=has_classes,
+            settings=settings,
+            command=[*launch, "generate", *(sys.argv[1:] if argv is None else argv)],
+            split=args.split,
+            data_files=f"data/{args.split}-*.parquet",
+            dataset_name=args.dataset_name,
+            train_data_dir=args.train_data_dir,
+        )
+        save_card(card, output_dir)
+        print(result)
         if args.push_to_hub:
-            HfApi().upload_folder(
-                repo_id=args.hub_dataset_id,
+            upload_folder(
+                output_dir,
+                repository,
+                "Publish the counterfactuals",
                 repo_type="dataset",
-                folder_path=args.output_dir,
-                commit_message="Publish the counterfactuals",
                 allow_patterns=["README.md", f"data/{args.split}-*.parquet"],
             )
     accelerator.end_training()

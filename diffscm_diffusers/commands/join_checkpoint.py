@@ -1,16 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Joins a trained denoiser and a trained anti-causal predictor into one `DiffSCMCounterfactualPipeline` checkpoint.
+Joins a trained denoiser and a trained anti-causal predictor into one checkpoint.
 
     diffscm join-checkpoint --denoiser outputs/mnist-denoiser \
         --classifier outputs/mnist-classifier --output_dir checkpoints/diffscm-mnist
 """
 
 import argparse
-import os
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,9 +17,9 @@ from diffusers import DDPMPipeline
 from huggingface_hub import ModelCard
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
-from diffscm_diffusers.hub.model_card import make_model_card, read_section
-from diffscm_diffusers.training.arguments import non_negative_float, positive_int
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_float, positive_int
+from diffscm_diffusers.hub.cards import make_pipeline_card, read_section, save_card
 
 
 def parse_args(argv=None):
@@ -39,60 +37,63 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def write_model_card(args, pipeline: DiffSCMCounterfactualPipeline, argv: list[str], folder: Path):
-    """Writes a card with this command and, where the components have cards, how each was trained."""
-    command = shlex.join(["python", f"train_scripts/{Path(__file__).name}", *argv])
-    training = f"Joined by\n\n```bash\n{command}\n```\n"
-    for title, component in (("Denoiser", args.denoiser), ("Anti-causal predictor", args.classifier)):
-        component_card = Path(component, "README.md")
-        if component_card.exists():
-            section = read_section(ModelCard.load(component_card).text, "Training")
-            training += f"\n### {title}\n\n{section}\n"
-    make_model_card(pipeline, args.output_dir, training=training).save(folder / "README.md")
+def load_denoiser(denoiser: str, dtype: torch.dtype) -> DDPMPipeline:
+    try:
+        return DDPMPipeline.from_pretrained(denoiser, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            "`--denoiser` expects the Hub name or folder of a `DDPMPipeline`, as train_diffusion.py writes it, got "
+            f"{denoiser!r}: {error}"
+        ) from error
+
+
+def load_classifier(classifier: str, dtype: torch.dtype) -> AntiCausalClassifier2DModel:
+    try:
+        class_name = AntiCausalClassifier2DModel.load_config(classifier).get("_class_name")
+        if class_name != "AntiCausalClassifier2DModel":
+            # A U-Net, say, would be loaded all the same, with a random last layer.
+            raise ValueError(f"it holds {class_name}.")
+        return AntiCausalClassifier2DModel.from_pretrained(classifier, dtype=dtype, use_safetensors=True)
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError(
+            "`--classifier` expects the Hub name or folder of an `AntiCausalClassifier2DModel`, as "
+            f"train_classifier.py writes it, got {classifier!r}: {error}"
+        ) from error
+
+
+def describe_training(denoiser: str, classifier: str, argv: list[str]) -> str:
+    """The card's section on training: this command and, where the networks have cards, how each was trained."""
+    training = f"Joined by\n\n```bash\n{shlex.join(['diffscm', 'join-checkpoint', *argv])}\n```\n"
+    for title, component in (("Denoiser", denoiser), ("Anti-causal predictor", classifier)):
+        card = Path(component, "README.md")
+        if card.exists():
+            training += f"\n### {title}\n\n{read_section(ModelCard.load(card).text, 'Training')}\n"
+    return training
 
 
 def main(argv=None):
     args = parse_args(argv)
-    folder = Path(args.output_dir)
-    if folder.exists():
-        raise ValueError(f"`--output_dir` takes a new folder, but {args.output_dir!r} exists.")
+    if Path(args.output_dir).exists():
+        raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
     dtype = getattr(torch, args.dtype)
-    try:
-        denoiser = DDPMPipeline.from_pretrained(args.denoiser, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            "`--denoiser` takes the Hub name or folder of a `DDPMPipeline`, as train_diffusion.py writes it, got "
-            f"{args.denoiser!r}: {error}"
-        ) from error
+    denoiser = load_denoiser(args.denoiser, dtype)
     num_train_timesteps = denoiser.scheduler.config.num_train_timesteps
     if args.num_inference_steps is not None and args.num_inference_steps > num_train_timesteps:
         raise ValueError(
-            f"`--num_inference_steps` takes at most the denoiser's {num_train_timesteps} training steps, got "
+            f"`--num_inference_steps` expects at most the denoiser's {num_train_timesteps} training steps, got "
             f"{args.num_inference_steps}."
         )
-    try:
-        class_name = AntiCausalClassifier2DModel.load_config(args.classifier).get("_class_name")
-        if class_name != "AntiCausalClassifier2DModel":
-            # A U-Net, say, would be loaded all the same, with a random last layer.
-            raise ValueError(f"it holds {class_name}.")
-        classifier = AntiCausalClassifier2DModel.from_pretrained(args.classifier, dtype=dtype, use_safetensors=True)
-    except (KeyError, OSError, ValueError) as error:
-        raise ValueError(
-            "`--classifier` takes the Hub name or folder of an `AntiCausalClassifier2DModel`, as train_classifier.py "
-            f"writes it, got {args.classifier!r}: {error}"
-        ) from error
     defaults = {
         "default_guidance_scale": args.guidance_scale,
         "default_num_inference_steps": args.num_inference_steps,
     }
     pipeline = DiffSCMCounterfactualPipeline(
         unet=denoiser.unet,
-        classifier=classifier,
+        classifier=load_classifier(args.classifier, dtype),
         scheduler=denoiser.scheduler,
         **{name: value for name, value in defaults.items() if value is not None},
     )
-    unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
-    shutil.rmtree(unfinished, ignore_errors=True)
-    pipeline.save_pretrained(unfinished)
-    write_model_card(args, pipeline, sys.argv[1:] if argv is None else argv, unfinished)
-    os.replace(unfinished, folder)
+    training = describe_training(args.denoiser, args.classifier, sys.argv[1:] if argv is None else argv)
+    with written_whole(args.output_dir) as unfinished:
+        pipeline.save_pretrained(unfinished)
+        save_card(make_pipeline_card(pipeline, args.output_dir, training=training), unfinished)

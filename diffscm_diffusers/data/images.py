@@ -1,9 +1,8 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Images, with or without labels, from the Hub, a data set folder or an image folder, ready for training."""
+"""Images, with or without labels, from the Hub, a data set folder or an image folder, as tensors."""
 
 import os
-from argparse import Namespace
 
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict, load_dataset
@@ -12,15 +11,30 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 
-def load_image_dataset(args: Namespace, label_column: str | None = None) -> DatasetDict | IterableDatasetDict:
+def load_image_dataset(
+    dataset_name: str | None = None,
+    train_data_dir: str | None = None,
+    *,
+    dataset_config_name: str | None = None,
+    split: str | None = None,
+    image_column: str = "image",
+    label_column: str | None = None,
+    cache_dir: str | None = None,
+    streaming: bool = False,
+) -> DatasetDict | IterableDatasetDict:
     """
-    Loads every split of the data set that the arguments name.
+    Loads every split of a data set of images.
 
     Args:
-        args (`argparse.Namespace`):
-            See [`add_training_arguments`]. `dataset_name` is a Hub name or a local data set folder; `train_data_dir`
-            is a folder of images, with one subfolder per class if they are labelled.
+        dataset_name (`str`, *optional*): Name on the Hub, or a local folder that `datasets` loads.
+        train_data_dir (`str`, *optional*):
+            Folder of images: a folder per split or none, and in it a subfolder per class if they are labelled.
+        dataset_config_name (`str`, *optional*): Configuration of `dataset_name`, where it has several.
+        split (`str`, *optional*): A split that the data set must have.
+        image_column (`str`, *optional*, defaults to `"image"`): Column with the images.
         label_column (`str`, *optional*): Column with the class labels. Without it no labels are needed.
+        cache_dir (`str`, *optional*): Where the data set is cached.
+        streaming (`bool`, *optional*, defaults to `False`): Whether to read the data set without a copy on disk.
 
     Returns:
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
@@ -29,40 +43,39 @@ def load_image_dataset(args: Namespace, label_column: str | None = None) -> Data
         ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, or if a column
             is missing or of another type.
     """
-    if (args.dataset_name is None) == (args.train_data_dir is None):
+    if (dataset_name is None) == (train_data_dir is None):
         raise ValueError(
-            "Exactly one of `--dataset_name` and `--train_data_dir` is needed, got "
-            f"{args.dataset_name!r} and {args.train_data_dir!r}."
+            "Exactly one of `dataset_name` and `train_data_dir` is expected, got "
+            f"{dataset_name!r} and {train_data_dir!r}."
         )
-    if args.train_data_dir is not None:
-        flag, source = "--train_data_dir", {"path": "imagefolder", "data_dir": args.train_data_dir}
-        if not os.path.isdir(args.train_data_dir):
-            raise ValueError(f"`--train_data_dir` takes a folder of images, got {args.train_data_dir!r}.")
+    if train_data_dir is not None:
+        argument, source = "train_data_dir", {"path": "imagefolder", "data_dir": str(train_data_dir)}
+        if not os.path.isdir(train_data_dir):
+            raise ValueError(f"`train_data_dir` expects a folder of images, got {str(train_data_dir)!r}.")
     else:
-        flag, source = "--dataset_name", {"path": args.dataset_name, "name": args.dataset_config_name}
+        argument, source = "dataset_name", {"path": str(dataset_name), "name": dataset_config_name}
     try:
-        splits = load_dataset(**source, cache_dir=args.cache_dir, streaming=args.streaming)
+        splits = load_dataset(**source, cache_dir=cache_dir, streaming=streaming)
     except (FileNotFoundError, ValueError) as error:
-        name = args.train_data_dir or args.dataset_name
-        raise ValueError(f"`{flag}` takes a data set of images, got {name!r}: {error}") from error
+        name = str(train_data_dir or dataset_name)
+        raise ValueError(f"`{argument}` expects a data set of images, got {name!r}: {error}") from error
 
-    if args.train_split not in splits:
-        raise ValueError(
-            # No flag is named: it is `--split` in a script that has nothing to train or compare with.
-            f"The split asked for is {args.train_split!r}, but the data set has the splits {sorted(splits)}."
-        )
-    features = splits[args.train_split].features
+    if split is not None and split not in splits:
+        raise ValueError(f"`split` expects one of the data set's splits, {sorted(splits)}, got {split!r}.")
+    features = splits[split or next(iter(splits))].features
     if features is None:
-        raise ValueError("`--streaming` takes a data set that declares the types of its columns; this one does not.")
-    columns = [("--image_column", args.image_column, Image)]
+        raise ValueError("`streaming` expects a data set that declares the types of its columns, got one without.")
+    columns = [("image_column", image_column, Image)]
     if label_column is not None:
-        columns.append(("--label_column", label_column, ClassLabel))
-    for flag, column, feature_type in columns:
+        columns.append(("label_column", label_column, ClassLabel))
+    for argument, column, feature_type in columns:
         if column not in features:
-            raise ValueError(f"`{flag}` names {column!r}, but the data set has the columns {sorted(features)}.")
+            raise ValueError(
+                f"`{argument}` expects one of the data set's columns, {sorted(features)}, got {column!r}."
+            )
         if not isinstance(features[column], feature_type):
             raise ValueError(
-                f"`{flag}` takes a column of type {feature_type.__name__}, but {column!r} is {features[column]}."
+                f"`{argument}` expects a column of type {feature_type.__name__}, but {column!r} is {features[column]}."
             )
     return splits
 
@@ -87,7 +100,7 @@ class ImageCollator:
 
     def __init__(self, resolution: int, channels: int, image_column: str, label_column: str | None = None):
         if channels not in (1, 3):
-            raise ValueError(f"`channels` takes 1 (greyscale) or 3 (RGB), got {channels}.")
+            raise ValueError(f"`channels` expects 1 (greyscale) or 3 (RGB), got {channels}.")
         self.resolution = resolution
         self.mode = "L" if channels == 1 else "RGB"
         self.image_column = image_column
@@ -100,43 +113,62 @@ class ImageCollator:
             # Pillow would cut such values off at 255.
             if image.mode.startswith(("I", "F")):
                 raise ValueError(
-                    f"`--image_column` takes images of 8 bits per channel, got one of mode {image.mode!r}: rescale it."
+                    f"`image_column` expects images of 8 bits per channel, got one of mode {image.mode!r}: rescale it."
                 )
         size = (self.resolution, self.resolution)
         batch = {"pixel_values": self.processor.preprocess([ImageOps.fit(i.convert(self.mode), size) for i in images])}
         if self.label_column is not None:
-            batch["labels"] = torch.tensor([row[self.label_column] for row in rows])
-            if batch["labels"].min() < 0:
-                raise ValueError(f"`--label_column` {self.label_column!r} holds examples without a label (-1).")
+            labels = [row[self.label_column] for row in rows]
+            if any(label is None or label < 0 for label in labels):
+                raise ValueError(
+                    f"`label_column` expects a label in every row, but some in {self.label_column!r} are missing (-1)."
+                )
+            batch["labels"] = torch.tensor(labels)
         return batch
 
 
 class DecodedImages(torch.utils.data.Dataset):
     """
-    A whole split in memory, decoded once. A list of indices gives the batch that `collate` makes of those rows, bit
-    for bit, from eight bits a value.
+    A whole split in memory, decoded once, with eight bits a value. A list of indices gives the batch that `collate`
+    makes of those rows, bit for bit.
 
     Args:
         dataset (`datasets.Dataset`): The split.
         collate (`ImageCollator`): Makes batches of rows.
+        description (`str`, *optional*, defaults to `"Decoding"`): What the progress bar says.
+        show_progress (`bool`, *optional*, defaults to `True`): Whether there is a progress bar.
+
+    Attributes:
+        pixels (`torch.Tensor` of shape `(num_images, channels, height, width)`): uint8 in [0, 255].
+        classes (`torch.Tensor` of shape `(num_images,)`):
+            Class indices, int64. `None` if `collate` has no `label_column`.
     """
 
-    def __init__(self, dataset: Dataset, collate: ImageCollator):
-        images, labels = [], []
-        for i in tqdm(range(0, len(dataset), 1000), desc="Decoding"):
-            batch = collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
-            images.append(((batch["pixel_values"] / 2 + 0.5) * 255).round().to(torch.uint8))
-            labels.append(batch.get("labels"))
-        self.images = torch.cat(images)
-        self.labels = torch.cat(labels) if collate.label_column is not None else None
+    def __init__(
+        self, dataset: Dataset, collate: ImageCollator, description: str = "Decoding", show_progress: bool = True
+    ):
+        self.pixels = self.classes = None
+        for start in tqdm(range(0, len(dataset), 500), description, disable=not show_progress):
+            rows = slice(start, min(start + 500, len(dataset)))
+            batch = collate(list(dataset.select(range(rows.start, rows.stop))))
+            if self.pixels is None:
+                self.pixels = torch.empty(len(dataset), *batch["pixel_values"].shape[1:], dtype=torch.uint8)
+                self.classes = torch.empty(len(dataset), dtype=torch.int64) if "labels" in batch else None
+            self.pixels[rows] = (batch["pixel_values"] * 127.5 + 127.5).round().byte()
+            if self.classes is not None:
+                self.classes[rows] = batch["labels"]
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.pixels)
+
+    def images(self, index: slice | list[int] | torch.Tensor) -> torch.Tensor:
+        """The images at these indices as float32 in [0, 1]."""
+        return self.pixels[index].float() / 255
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        batch = {"pixel_values": 2 * (self.images[indices].float() / 255) - 1}
-        if self.labels is not None:
-            batch["labels"] = self.labels[indices]
+        batch = {"pixel_values": 2 * self.images(indices) - 1}
+        if self.classes is not None:
+            batch["labels"] = self.classes[indices]
         return batch
 
 
@@ -150,11 +182,7 @@ def decode_images(dataset: Dataset, collate: ImageCollator, description: str) ->
         description (`str`): What the progress bar says.
 
     Returns:
-        `tuple`: images in [0, 1], `(num_images, channels, height, width)`, and labels, `(num_images,)`.
+        `tuple`: images in [0, 1], `(num_images, channels, height, width)`, and classes, `(num_images,)`.
     """
-    batches = [
-        collate(list(dataset.select(range(i, min(i + 1000, len(dataset))))))
-        for i in tqdm(range(0, len(dataset), 1000), desc=description)
-    ]
-    images = torch.cat([batch["pixel_values"] for batch in batches]) / 2 + 0.5
-    return images, torch.cat([batch["labels"] for batch in batches])
+    decoded = DecodedImages(dataset, collate, description)
+    return decoded.images(slice(None)), decoded.classes

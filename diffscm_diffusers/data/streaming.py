@@ -172,13 +172,13 @@ class StreamLoader:
         """
         if len(state["positions"]) != self.accelerator.num_processes:
             raise ValueError(
-                f"A streaming run goes on with the number of processes that wrote its checkpoint, "
-                f"{len(state['positions'])}, got {self.accelerator.num_processes}."
+                f"A streaming run expects as many processes as wrote its checkpoint, {len(state['positions'])}, got "
+                f"{self.accelerator.num_processes}."
             )
         if state["buffer_size"] != self.stream.buffer_size:
             raise ValueError(
-                f"`--shuffle_buffer_size` must be as in the run that wrote the checkpoint, {state['buffer_size']}, "
-                f"got {self.stream.buffer_size}."
+                f"`buffer_size` expects that of the run that wrote the checkpoint, {state['buffer_size']}, got "
+                f"{self.stream.buffer_size}."
             )
         self.position = state["positions"][self.accelerator.process_index]
         return self.position
@@ -206,6 +206,7 @@ class StreamLoader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
         if is_empty:
             raise ValueError(
-                f"`--train_batch_size` {self.stream.batch_size} takes more rows than the shards of one of the "
-                f"{self.accelerator.num_processes} processes hold. Use fewer processes or a smaller batch."
+                f"`batch_size` expects at most as many rows as the shards of each of the "
+                f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use fewer processes "
+                "or a smaller batch."
             )

@@ -1,8 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which factual meets which intervention, and their images."""
+
 from dataclasses import dataclass
 
 import torch
+from datasets import DatasetDict
+
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator
+from diffscm_diffusers.data.splits import select_rows
 
 
 @dataclass
@@ -27,22 +33,25 @@ class Pairs:
 def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: int | None = None) -> Pairs:
     """
     Draws the pairs of the evaluation: every factual once, in random order because image folders are sorted by class,
-    with one target drawn uniformly from the other classes. All of them are drawn before any is left out, so a pair
-    does not depend on `max_samples`.
+    with one intervention drawn uniformly from the other classes. All of them are drawn before any is left out, so a
+    pair does not depend on `max_samples`.
 
     Args:
         classes (`torch.Tensor` of shape `(num_rows,)`): The class index of every row of the split.
-        num_classes (`int`): How many classes the targets are drawn from.
-        seed (`int`): Seed of order and targets.
+        num_classes (`int`): How many classes the interventions are drawn from.
+        seed (`int`): Seed of order and interventions.
         max_samples (`int`, *optional*): How many pairs to return. Default: one per row.
 
     Raises:
         ValueError: if there are fewer than two classes or pairs, or rows without a class.
     """
     if num_classes < 2:
-        raise ValueError(f"An intervention takes a data set of at least two classes, got {num_classes}.")
-    if classes.min() < 0 or classes.max() >= num_classes:
-        raise ValueError(f"The factuals take classes from 0 to {num_classes - 1}, got rows without a label (-1).")
+        raise ValueError(f"`num_classes` expects at least two classes, got {num_classes}.")
+    low, high = torch.aminmax(classes)
+    if low < 0 or high >= num_classes:
+        raise ValueError(
+            f"`classes` expects classes from 0 to {num_classes - 1}, got {low} to {high}; -1 is a row without a label."
+        )
     generator = torch.Generator().manual_seed(seed)
     row = torch.randperm(len(classes), generator=generator)
     shift = torch.randint(1, num_classes, (len(classes),), generator=generator)
@@ -50,6 +59,58 @@ def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: 
     row, shift = row[:max_samples], shift[:max_samples]
     if len(row) < 2:
         raise ValueError(
-            f"An interval takes at least two pairs: raise `--max_samples` or take more rows, got {len(row)}."
+            f"`max_samples` expects at least 2, and a split with as many rows, got {max_samples} of {len(classes)}."
         )
     return Pairs(row, classes[row], (classes[row] + shift) % num_classes)
+
+
+def load_pairs_and_images(
+    splits: DatasetDict,
+    split: str,
+    train_split: str,
+    collate: ImageCollator,
+    num_classes: int,
+    seed: int,
+    max_samples: int | None = None,
+    show_progress: bool = True,
+) -> tuple[Pairs, DecodedImages, DecodedImages]:
+    """
+    Draws the pairs of an evaluation and reads their factuals and the reference set.
+
+    Args:
+        splits (`datasets.DatasetDict`): The data set; see [`load_image_dataset`].
+        split (`str`): Split of the factuals, or slices of splits.
+        train_split (`str`): Split of the reference images, or slices of splits.
+        collate (`ImageCollator`): Made for the size of the models' images, with a `label_column`.
+        num_classes (`int`): Number of classes that the models know.
+        seed (`int`): See [`draw_pairs`].
+        max_samples (`int`, *optional*): See [`draw_pairs`].
+        show_progress (`bool`, *optional*, defaults to `True`): Whether to show progress bars.
+
+    Returns:
+        `tuple`: the pairs, their factuals in the same order, and the reference images.
+
+    Raises:
+        ValueError: as [`select_rows`], [`draw_pairs`] and [`ImageCollator`], and if the data has another number of
+            classes, or if the reference set has fewer than two images of a class that it is needed for.
+    """
+    factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split)
+    names = factual_rows.features[collate.label_column].names
+    if len(names) != num_classes:
+        raise ValueError(
+            f"`pretrained_model_name_or_path` expects a model of the data set's {len(names)} classes, got one that "
+            f"knows {num_classes}."
+        )
+    pairs = draw_pairs(torch.tensor(factual_rows[collate.label_column][:]), num_classes, seed, max_samples)
+
+    reference_class = torch.tensor(reference_rows[collate.label_column][:])
+    used = torch.cat([pairs.factual_class, pairs.intervention]).unique().tolist()
+    counts = {names[c]: (reference_class == c).sum().item() for c in used}
+    too_few = {name: count for name, count in counts.items() if count < 2}
+    if too_few:
+        raise ValueError(
+            f"`train_split` expects at least two images of every class to compare with, but {train_split!r} has "
+            f"{too_few}."
+        )
+    factuals = DecodedImages(factual_rows.select(pairs.row), collate, "Reading factuals", show_progress)
+    return pairs, factuals, DecodedImages(reference_rows, collate, "Reading references", show_progress)

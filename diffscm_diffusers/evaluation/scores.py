@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 from torch import nn
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.data.splits import LabelledImages
+from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.metrics import MetricModels, Realism
 from diffscm_diffusers.metrics.functional import (
     counterfactual_latent_divergence,
@@ -44,8 +44,8 @@ class Scorer:
         accelerator (`Accelerator`): The processes and their devices.
         models ([`MetricModels`]): The networks that the metrics need.
         pairs (`Pairs`): The pairs.
-        factuals (`LabelledImages`): Their factuals.
-        reference (`LabelledImages`): Real images, whose latents are compared with.
+        factuals (`DecodedImages`): Their factuals.
+        reference (`DecodedImages`): Real images, whose latents are compared with.
         batch_size (`int`): How many images the networks see at once.
 
     Attributes:
@@ -53,7 +53,7 @@ class Scorer:
         reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`): Means of the reference images'.
 
     Raises:
-        ValueError: if the models take other images or classes.
+        ValueError: if the models do not fit the images or their classes.
     """
 
     @torch.no_grad()
@@ -62,8 +62,8 @@ class Scorer:
         accelerator: Accelerator,
         models: MetricModels,
         pairs: Pairs,
-        factuals: LabelledImages,
-        reference: LabelledImages,
+        factuals: DecodedImages,
+        reference: DecodedImages,
         batch_size: int,
     ):
         self.accelerator = accelerator
@@ -80,13 +80,13 @@ class Scorer:
         self.reference_mean, self.reference_variance = self.encode(reference, "Encoding references")
 
     def share(self, batches: tuple) -> tuple:
-        """The batches that this process takes."""
+        """The batches that are this process's."""
         return batches[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def progress_bar(self, batches: tuple, description: str) -> tqdm:
         return tqdm(batches, description, leave=False, disable=not self.accelerator.is_main_process)
 
-    def encode(self, images: LabelledImages, description: str) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, images: DecodedImages, description: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Means and variances of the images' latents, of all images in every process."""
         means, variances = [], []
         for index in self.progress_bar(torch.arange(len(images)).split(self.batch_size), description):

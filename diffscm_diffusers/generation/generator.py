@@ -23,11 +23,12 @@ class CounterfactualGenerator:
         interventions ([`Interventions`]): Chooses the targets.
         collate ([`ImageCollator`]): Reads rows; with a `label_column` if the factuals' classes are known.
         classes (`list[int]`, *optional*): The checkpoint's class index of each class of the data set.
+        batch_size (`int`): The most images that the networks see at once.
         guidance_scale (`float`): Weight of the anti-causal predictor's gradient, positive.
         num_inference_steps (`int`): DDIM steps in each direction.
-        strength (`float`): Fraction of the steps that are taken.
-        batch_size (`int`): The most images that the networks see at once.
-        preset (`str`, *optional*): Name of the pipeline's settings for what abduction and guidance do in the steps.
+        strength (`float`, *optional*, defaults to 1.0): Fraction of the steps that are taken.
+        abduction (`str`, *optional*): See [`DiffSCMCounterfactualPipeline.abduct`].
+        guidance_interval (`tuple[int, int]`, *optional*): See [`DiffSCMCounterfactualPipeline.predict`].
     """
 
     def __init__(
@@ -36,19 +37,21 @@ class CounterfactualGenerator:
         interventions: Interventions,
         collate: ImageCollator,
         classes: list[int] | None,
+        batch_size: int,
         guidance_scale: float,
         num_inference_steps: int,
-        strength: float,
-        batch_size: int,
-        preset: str | None = None,
+        strength: float = 1.0,
+        abduction: str | None = None,
+        guidance_interval: tuple[int, int] | None = None,
     ):
         self.pipe = pipe
         self.interventions = interventions
         self.collate = collate
         self.classes = classes
-        self.guidance_scale = guidance_scale
         self.batch_size = batch_size
-        self.steps = {"num_inference_steps": num_inference_steps, "strength": strength, "preset": preset}
+        steps = {"num_inference_steps": num_inference_steps, "strength": strength}
+        self.abduction = {**steps, "abduction": abduction}
+        self.prediction = {**steps, "guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
 
     def read_factuals(self, start: int, rows: Iterable[dict]) -> tuple[torch.Tensor, list[int | None]]:
         """
@@ -85,7 +88,7 @@ class CounterfactualGenerator:
             `Iterator[dict[str, list]]`: columns of [`counterfactual_features`], at most `batch_size` rows at a time.
         """
         factuals, factual_classes = self.read_factuals(start, rows)
-        exogenous_noise = self.pipe.abduct(factuals, batch_size=self.batch_size, **self.steps)
+        exogenous_noise = self.pipe.abduct(factuals, batch_size=self.batch_size, **self.abduction)
         pairs = [
             (position, target)
             for position, factual_class in enumerate(factual_classes)
@@ -93,9 +96,7 @@ class CounterfactualGenerator:
         ]
         for first in range(0, len(pairs), self.batch_size):
             positions, targets = map(list, zip(*pairs[first : first + self.batch_size], strict=True))
-            output = self.pipe.predict(
-                exogenous_noise[positions], targets, self.guidance_scale, output_type="pt", **self.steps
-            )
+            output = self.pipe.predict(exogenous_noise[positions], targets, output_type="pt", **self.prediction)
             factual, counterfactual = factuals[positions], output.images.float().cpu()
             columns = {
                 "index": [start + position for position in positions],

@@ -2,41 +2,12 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Which classes each factual is to have been caused by instead."""
 
-from collections import Counter
-
 import numpy as np
+
+from diffscm_diffusers.data.classes import abbreviate
 
 
 MODES = ("all", "other", "random")
-
-
-def unique_names(id2label: dict[int, str]) -> list[str]:
-    """Names of the classes in order, as a `datasets.ClassLabel` takes them: `crane` twice gives `crane (134)`."""
-    counts = Counter(id2label.values())
-    return [name if counts[name] == 1 else f"{name} ({index})" for index, name in id2label.items()]
-
-
-def match_classes(data_names: list[str], names: list[str]) -> list[int]:
-    """
-    Finds the data set's classes among the checkpoint's. A data set may have fewer, in another order.
-
-    Args:
-        data_names (`list[str]`): The data set's class names.
-        names (`list[str]`): The checkpoint's class names.
-
-    Returns:
-        `list[int]`: the checkpoint's class index of each class of the data set.
-
-    Raises:
-        ValueError: if the data set has a class that the checkpoint does not know.
-    """
-    unknown = [name for name in data_names if name not in names]
-    if unknown:
-        raise ValueError(
-            f"`--label_column` takes classes that the checkpoint knows ({abbreviate(names)}), but the data set has "
-            f"{abbreviate(unknown)} as well."
-        )
-    return [names.index(name) for name in data_names]
 
 
 class Interventions:
@@ -63,20 +34,20 @@ class Interventions:
             unknown = [name for name in interventions if name not in names]
             if unknown:
                 raise ValueError(
-                    f"`--interventions` takes one of {', '.join(MODES)}, or names of classes ({abbreviate(names)}), "
+                    f"`interventions` expects one of {', '.join(MODES)}, or names of classes ({abbreviate(names)}), "
                     f"got {abbreviate(unknown)}."
                 )
             if len(set(interventions)) < len(interventions):
-                raise ValueError(f"`--interventions` takes each class once, got {interventions}.")
+                raise ValueError(f"`interventions` expects each class once, got {interventions}.")
             self.named = [names.index(name) for name in interventions]
         elif self.mode in ("other", "random"):
             if not has_classes:
                 raise ValueError(
-                    f"`--interventions {self.mode}` needs the factuals' classes: name their `--label_column`."
+                    f"`interventions` {self.mode!r} expects factuals of known classes: name their `label_column`."
                 )
             if self.num_classes < 2:
                 raise ValueError(
-                    f"`--interventions {self.mode}` takes a checkpoint of at least two classes, got {names}."
+                    f"`interventions` {self.mode!r} expects a checkpoint of at least two classes, got {names}."
                 )
 
     @property
@@ -94,7 +65,3 @@ class Interventions:
             shift = np.random.default_rng([self.seed, row]).integers(1, self.num_classes).item()
             return [(factual_class + shift) % self.num_classes]
         return [c for c in range(self.num_classes) if self.mode == "all" or c != factual_class]
-
-
-def abbreviate(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")

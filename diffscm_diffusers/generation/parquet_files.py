@@ -4,7 +4,6 @@
 
 import errno
 import itertools
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 from datasets import Array3D, ClassLabel, Dataset, Features, Image, IterableDataset, Value
 
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
 
 
 def counterfactual_features(names: list[str], image_shape: tuple[int, int, int], has_classes: bool) -> Features:
@@ -94,19 +93,31 @@ class ChunkFolder:
             OSError: if the file cannot be written. Nothing of it is left behind.
         """
         path = self.folder / f"{self.split}-{start:08d}.parquet"
-        unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with pq.ParquetWriter(unfinished, features.arrow_schema) as writer:
+            with (
+                written_whole(path) as unfinished,
+                pq.ParquetWriter(unfinished, features.arrow_schema) as writer,
+            ):
                 for batch in batches:
                     writer.write_table(Dataset.from_dict(batch, features).with_format("arrow")[:])
-            os.replace(unfinished, path)
-        except BaseException as error:
-            unfinished.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(
                     error.errno,
                     f"No space left to write {str(path)!r}. The files beside it are complete: make room and start the "
                     "same command again to go on.",
                 ) from error
             raise
+
+    def summarize(self) -> str:
+        """A sentence that says how many counterfactuals there are and how many of them show their target."""
+        num_rows = num_factuals = num_hits = 0
+        for path in self.starts().values():
+            table = pq.read_table(path, columns=["index", "target_probability"])
+            num_rows += len(table)
+            num_factuals += len(table["index"].unique())
+            num_hits += sum(probability > 0.5 for probability in table["target_probability"].to_pylist())
+        return (
+            f"{num_rows} counterfactuals of {num_factuals} factuals; the anti-causal predictor gives {num_hits} of "
+            "them a target probability above 0.5."
+        )

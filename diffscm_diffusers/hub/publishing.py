@@ -1,24 +1,28 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The model card of a trained component, and its way to the Hub."""
+"""Uploads to the Hub, and what to do where they fail."""
 
-import os
-import platform
-import shlex
-import sys
-from argparse import Namespace
+import inspect
+import json
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import HfApi, ModelCard, ModelCardData
+import torch
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+import diffscm_diffusers
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.files import UNFINISHED_PREFIX
+from diffscm_diffusers.hub.cards import make_pipeline_card
 
 
-LIBRARIES = ("diffscm-diffusers", "torch", "diffusers", "accelerate", "datasets")
+VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
+PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
 
 
 @contextmanager
@@ -42,9 +46,8 @@ def explain_hub_errors(repo_id: str) -> Iterator[None]:
         status = error.response.status_code
         if status == 401:
             raise PermissionError(
-                f"{repo_id!r} cannot be published: the Hub takes no token of yours, or not this one. Log in with "
-                "`hf auth login`, or set `HF_TOKEN` to a token with write access "
-                "(https://huggingface.co/settings/tokens)."
+                f"{repo_id!r} cannot be published: the Hub got no valid token. Log in with `hf auth login`, or set "
+                "`HF_TOKEN` to a token with write access (https://huggingface.co/settings/tokens)."
             ) from error
         if status == 403:
             raise PermissionError(
@@ -63,66 +66,186 @@ def explain_hub_errors(repo_id: str) -> Iterator[None]:
         ) from error
 
 
-def create_repository(args: Namespace):
+def create_repository(
+    name: str | None, output_dir: str | Path, repo_type: str = "model", private: bool | None = None
+) -> str:
     """
-    Makes the repository that `--push_to_hub` publishes to, before the run, so that a missing login shows early.
-
-    `args.hub_model_id` becomes its full name; by default that of the output folder.
-    """
-    name = args.hub_model_id or Path(args.output_dir).resolve().name
-    with explain_hub_errors(name):
-        args.hub_model_id = HfApi().create_repo(name, exist_ok=True).repo_id
-
-
-def write_model_card(args: Namespace, script: str, argv: list[str] | None, num_processes: int, description: str):
-    """
-    Writes `README.md` into the output folder: what the model is, the command that trained it, data and versions.
+    Makes the repository that a run will publish to, before the run, so that a missing login shows early.
 
     Args:
-        args (`argparse.Namespace`): See [`add_training_arguments`].
-        script (`str`): Name of the training script.
-        argv (`list[str]`, *optional*): The flags it was called with. Default: this process' command line.
-        num_processes (`int`): How many processes it ran in.
-        description (`str`): Markdown that says what the model is and how to load it.
+        name (`str`, *optional*): The repository, `"user/name"` or a name under one's own. Default: that of the folder.
+        output_dir (`str` or `Path`): The folder that will be published.
+        repo_type (`str`, *optional*, defaults to `"model"`): `"model"` or `"dataset"`.
+        private (`bool`, *optional*): Whether a new repository is private. Default: the account's setting.
+
+    Returns:
+        `str`: the repository's full name.
+
+    Raises:
+        PermissionError, FileNotFoundError, ConnectionError: see [`explain_hub_errors`].
     """
-    launch = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
-    command = shlex.join([*launch, f"train_scripts/{script}", *(sys.argv[1:] if argv is None else argv)])
-    data = args.dataset_name or args.train_data_dir
-    on_hub = args.dataset_name is not None and not os.path.exists(args.dataset_name)
-    metadata = ModelCardData(
-        library_name="diffusers",
-        tags=["diffscm-diffusers", "causality", "counterfactual"],
-        datasets=[args.dataset_name] if on_hub else None,
-    )
-    versions = ", ".join(f"{library} {version(library)}" for library in LIBRARIES)
-    ModelCard(
-        f"""---
-{metadata.to_yaml()}
----
-
-# {Path(args.hub_model_id or args.output_dir).name}
-
-{description}
-
-## Training
-
-{args.max_train_steps} optimizer steps on the split `{args.train_split}` of `{data}`, by
-
-```bash
-{command}
-```
-
-with Python {platform.python_version()}, {versions}.
-"""
-    ).save(Path(args.output_dir, "README.md"))
+    name = name or Path(output_dir).resolve().name
+    with explain_hub_errors(name):
+        return HfApi().create_repo(name, repo_type=repo_type, private=private, exist_ok=True).repo_id
 
 
-def publish(args: Namespace):
-    """Uploads the output folder, without checkpoints and logs, to the repository `args.hub_model_id`."""
-    with explain_hub_errors(args.hub_model_id):
+def upload_folder(
+    folder: str | Path,
+    repo_id: str,
+    commit_message: str,
+    repo_type: str = "model",
+    allow_patterns: list[str] | None = None,
+    ignore_patterns: list[str] | None = None,
+):
+    """
+    Uploads a folder in one commit, without unfinished files.
+
+    Args:
+        folder (`str` or `Path`): The folder.
+        repo_id (`str`): The repository's full name; see [`create_repository`].
+        commit_message (`str`): Message of the commit.
+        repo_type (`str`, *optional*, defaults to `"model"`): `"model"` or `"dataset"`.
+        allow_patterns (`list[str]`, *optional*): The files to upload. Default: all.
+        ignore_patterns (`list[str]`, *optional*): Files to leave out.
+
+    Raises:
+        PermissionError, FileNotFoundError, ConnectionError: see [`explain_hub_errors`].
+    """
+    with explain_hub_errors(repo_id):
         HfApi().upload_folder(
-            repo_id=args.hub_model_id,
-            folder_path=args.output_dir,
-            commit_message="Publish the trained model",
-            ignore_patterns=["checkpoint-*", f"{UNFINISHED_PREFIX}*", f"{args.logging_dir}/*"],
+            repo_id=repo_id,
+            repo_type=repo_type,
+            folder_path=folder,
+            commit_message=commit_message,
+            allow_patterns=allow_patterns,
+            ignore_patterns=[f"{UNFINISHED_PREFIX}*", *(ignore_patterns or [])],
         )
+
+
+def load_checkpoint(folder: str | Path) -> DiffSCMCounterfactualPipeline:
+    """
+    Loads a checkpoint that is to be published, which shows that it is whole.
+
+    Args:
+        folder (`str` or `Path`): The checkpoint.
+
+    Raises:
+        ValueError: if it is no checkpoint of a pipeline, if it holds pickles, or if a file is missing or torn.
+    """
+    folder = Path(folder)
+    if not (folder / DiffusionPipeline.config_name).is_file():
+        raise ValueError(
+            "`pretrained_model_name_or_path` expects the folder of a `DiffSCMCounterfactualPipeline` checkpoint, got "
+            f"{str(folder)!r}, which has no `{DiffusionPipeline.config_name}`. `diffscm join-checkpoint` writes such "
+            "folders."
+        )
+    pickles = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in PICKLES)
+    if pickles:
+        raise ValueError(
+            f"{str(folder)!r} holds pickles, which can run any code where they are loaded: {', '.join(pickles)}. "
+            "Remove them; weights are published as safetensors only."
+        )
+    try:
+        return DiffSCMCounterfactualPipeline.from_pretrained(folder, use_safetensors=True)
+    except OSError as error:
+        raise ValueError(
+            f"{str(folder)!r} has a missing or torn file ({error}): restore it, or save the checkpoint again."
+        ) from error
+
+
+def collect_files(
+    pipeline: DiffSCMCounterfactualPipeline, folder: Path, staging: Path, variant: str | None
+) -> dict[str, Path]:
+    """
+    Lists what the repository of a checkpoint holds: its files, and the code that loads them without this package.
+
+    Args:
+        pipeline ([`DiffSCMCounterfactualPipeline`]): The checkpoint, loaded.
+        folder (`Path`): The checkpoint. Its weights are taken as they are.
+        staging (`Path`): Empty folder for the files that are made here.
+        variant (`str`, *optional*): A type of `VARIANTS` to add the weights in.
+
+    Returns:
+        `dict[str, Path]`: the files by their path in the repository.
+    """
+    for name, component in pipeline.components.items():
+        if isinstance(component, SchedulerMixin):
+            component.save_pretrained(staging / name)
+        elif isinstance(component, ModelMixin) and variant is not None:
+            component.to(VARIANTS[variant]).save_pretrained(staging / name, variant=variant)
+            (staging / name / component.config_name).unlink()  # the checkpoint has it, without this disk's paths
+    pipeline.save_config(staging)
+
+    paths = {
+        path.relative_to(root).as_posix(): path
+        for root in (folder, staging)
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    }
+
+    # Diffusers finds a class of the repository by the name of the file that it lies in.
+    index = json.loads((staging / DiffusionPipeline.config_name).read_text())
+    index.pop("_name_or_path", None)
+    index["_class_name"] = ["pipeline", type(pipeline).__name__]
+    paths["pipeline.py"] = Path(inspect.getfile(type(pipeline)))
+    for name, component in pipeline.components.items():
+        library, *_, module = type(component).__module__.split(".")
+        if library == diffscm_diffusers.__name__:
+            index[name] = [module, type(component).__name__]
+            paths[f"{name}/{module}.py"] = Path(inspect.getfile(type(component)))
+    (staging / DiffusionPipeline.config_name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    return paths
+
+
+def publish_checkpoint(
+    folder: str | Path,
+    hub_model_id: str,
+    private: bool = False,
+    revision: str = "main",
+    variant: str | None = None,
+    commit_message: str = "Publish a Diff-SCM checkpoint",
+) -> RepoUrl:
+    """
+    Publishes the checkpoint of a pipeline, in one commit, with the code that it takes to load it.
+
+    Args:
+        folder (`str` or `Path`): The checkpoint.
+        hub_model_id (`str`): Repository, `"user/name"` or a name under one's own. It is made if there is none.
+        private (`bool`, *optional*, defaults to `False`): Whether only those who have access to it may read it.
+        revision (`str`, *optional*, defaults to `"main"`): Branch to publish on. It is made if there is none.
+        variant (`str`, *optional*): `"fp16"` or `"bf16"`, to add the weights in this type.
+        commit_message (`str`, *optional*): Message of the commit.
+
+    Returns:
+        `huggingface_hub.RepoUrl`: the repository.
+
+    Raises:
+        ValueError: as [`load_checkpoint`], and if `private` is `True` and the repository exists and is public.
+        PermissionError, FileNotFoundError, ConnectionError: see [`explain_hub_errors`].
+    """
+    folder = Path(folder)
+    pipeline = load_checkpoint(folder)
+    api = HfApi()
+    with tempfile.TemporaryDirectory() as staging, explain_hub_errors(hub_model_id):
+        paths = collect_files(pipeline, folder, Path(staging), variant)
+        repository = api.create_repo(hub_model_id, private=private, exist_ok=True)
+        if private and not api.model_info(repository.repo_id).private:
+            raise ValueError(f"`private` expects a new or private repository, but {repository.repo_id!r} is public.")
+        if revision != "main":
+            api.create_branch(repository.repo_id, branch=revision, exist_ok=True)
+
+        # The lines of the card that load the checkpoint name its folder: here they are to name the repository.
+        card = (
+            paths["README.md"].read_text() if "README.md" in paths else str(make_pipeline_card(pipeline, folder.name))
+        )
+        paths["README.md"] = Path(staging, "README.md")
+        paths["README.md"].write_text(
+            re.sub(r'(?<=Pipeline\.from_pretrained\()"[^"]*"', f'"{repository.repo_id}"', card)
+        )
+        api.create_commit(
+            repository.repo_id,
+            [CommitOperationAdd(name, path) for name, path in paths.items()],
+            commit_message=commit_message,
+            revision=revision,
+        )
+    return repository

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import diffscm_diffusers
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
+from diffscm_diffusers.commands import convert_adm, join_checkpoint
 from diffscm_diffusers.models.adm_unet_2d import ADMUNet2DModel
 from tests.conversion.adm_reference import ADM, random_weights, run
-from tests.helpers import TRAIN_SCRIPTS, load_script, to_argv
+from tests.helpers import to_argv
 
 
 DENOISER = ADM()
@@ -62,7 +63,7 @@ def flags(models, tmp_path) -> dict:
 def convert(flags, **others):
     """Converts; a flag that is `None` is left out."""
     flags = {name: value for name, value in {**flags, **others}.items() if value is not None}
-    load_script("convert_adm").main(to_argv(flags))
+    convert_adm.main(to_argv(flags))
     assert os.listdir(flags["output_dir"].parent) == [flags["output_dir"].name]
     return flags["output_dir"]
 
@@ -113,7 +114,7 @@ class TestConversion:
         assert_is_the_denoiser(DDPMPipeline.from_pretrained(denoiser).unet)
         assert_is_the_classifier(AntiCausalClassifier2DModel.from_pretrained(classifier))
         joined = {"denoiser": denoiser, "classifier": classifier, "output_dir": tmp_path / "joined"}
-        load_script("join_checkpoint").main(to_argv(joined))
+        join_checkpoint.main(to_argv(joined))
         assert_is_the_denoiser(DiffSCMCounterfactualPipeline.from_pretrained(tmp_path / "joined").unet)
 
     def test_class_conditional_denoiser_is_saved_alone(self, flags, tmp_path, capsys):
@@ -245,11 +246,13 @@ class Payload:
 
 class TestBadInput:
     def test_no_network(self, flags):
-        assert_refused(flags, "`--model_path`, `--classifier_path` or both", model_path=None, classifier_path=None)
+        assert_refused(
+            flags, "At least one of `--model_path` and `--classifier_path`", model_path=None, classifier_path=None
+        )
 
     def test_existing_folder(self, flags):
         flags["output_dir"].mkdir(parents=True)
-        with pytest.raises(ValueError, match="`--output_dir` takes a new folder"):
+        with pytest.raises(ValueError, match="`--output_dir` expects a new folder"):
             convert(flags)
 
     def test_all_missing_surplus_and_misshapen_weights_are_listed(self, flags, tmp_path):
@@ -334,30 +337,30 @@ class TestBadInput:
 
     def test_no_list_of_names(self, flags, tmp_path):
         (tmp_path / "names.json").write_text('{"0": "one"}')
-        assert_refused(flags, "`--id2label` takes a JSON list of names", id2label=tmp_path / "names.json")
+        assert_refused(flags, "`--id2label` expects a JSON list of names", id2label=tmp_path / "names.json")
 
     def test_no_channels_per_head(self, flags):
-        assert_refused(flags, "`--num_head_channels` takes a positive number, or -1", num_head_channels=0)
+        assert_refused(flags, "`--num_head_channels` expects a positive number, or -1", num_head_channels=0)
 
     def test_more_inference_than_diffusion_steps(self, flags):
-        assert_refused(flags, "`--num_inference_steps` takes at most .* 1000, got 1001", num_inference_steps=1001)
+        assert_refused(flags, "`--num_inference_steps` expects at most .* 1000, got 1001", num_inference_steps=1001)
 
     def test_no_room_on_the_disk(self, flags, monkeypatch):
         usage = namedtuple("usage", "total used free")
         for free, use_fp16 in ((5_000_000, "False"), (6_000_000, "True")):
             monkeypatch.setattr("shutil.disk_usage", lambda path, free=free: usage(10**9, 10**9 - free, free))
-            assert_refused(flags, "The checkpoint takes 0.0 GB.*Make room", OSError, use_fp16=use_fp16)
+            assert_refused(flags, "The checkpoint needs 0.0 GB.*Make room", OSError, use_fp16=use_fp16)
 
     def test_disk_full_while_writing(self, flags, models):
         """The largest file that the process may write is smaller than the second network, as if the disk were full."""
         limit = 2_000_000
         assert (models / "classifier.pt").stat().st_size < limit < (models / "diffusion.pt").stat().st_size
         code = (
-            "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); sys.argv = sys.argv[1:]; "
-            "runpy.run_path(sys.argv[0], run_name='__main__')"
+            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+            "from diffscm_diffusers.commands.diffscm import main; main(['convert-adm', *sys.argv[1:]])"
         )
-        command = [sys.executable, "-c", code, TRAIN_SCRIPTS / "convert_adm_checkpoint.py", *to_argv(flags)]
+        command = [sys.executable, "-c", code, *to_argv(flags)]
         result = subprocess.run(command, capture_output=True, text=True)
         assert result.returncode != 0 and "File too large" in result.stderr, result.stderr
         assert os.listdir(flags["output_dir"].parent) == []
@@ -387,10 +390,10 @@ def test_memory_is_little_more_than_the_weights(tmp_path):
         "output_dir": tmp_path / "converted",
     }
     code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); import convert_adm_checkpoint; "
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; convert_adm_checkpoint.main(sys.argv[2:]); "
+        "import resource, sys; from diffscm_diffusers.commands import convert_adm; "
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; convert_adm.main(sys.argv[1:]); "
         "print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))"
     )
-    command = [sys.executable, "-c", code, TRAIN_SCRIPTS, *to_argv(flags)]
+    command = [sys.executable, "-c", code, *to_argv(flags)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(result.stdout.split()[-1]) < 1.2 * num_bytes

@@ -9,11 +9,13 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
-from tests.helpers import load_script, to_argv
+from diffscm_diffusers.commands import join_checkpoint
+from tests.helpers import to_argv
+from tests.training.conftest import model_configs  # noqa: F401
 
 
 @pytest.fixture
-def flags(model_configs, tmp_path):
+def flags(model_configs, tmp_path):  # noqa: F811
     unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
     DDPMPipeline(unet, DDPMScheduler(beta_schedule="squaredcos_cap_v2")).save_pretrained(tmp_path / "denoiser")
     config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
@@ -28,7 +30,7 @@ def flags(model_configs, tmp_path):
 
 
 def join(flags):
-    load_script("join_checkpoint").main(to_argv(flags))
+    join_checkpoint.main(to_argv(flags))
 
 
 def test_joined_checkpoint_loads_and_predicts(flags):
@@ -62,16 +64,16 @@ def test_weights_are_saved_in_the_type_asked_for(flags, dtype):
 def test_card_tells_how_it_came_about(flags):
     join(flags)
     card = ModelCard.load(flags["output_dir"] / "README.md")
-    assert f"python train_scripts/join_checkpoint.py --denoiser {flags['denoiser']}" in card.text
+    assert f"\ndiffscm join-checkpoint --denoiser {flags['denoiser']}" in card.text
     assert "`dark`, `light`" in card.text
     assert "## Denoiser\n\nby\n\n```bash\ntrain it\n```" in card.text
     assert "## Anti-causal predictor" not in card.text
 
 
-def test_components_of_different_images_are_refused(flags, tmp_path, model_configs):
+def test_components_of_different_images_are_refused(flags, tmp_path, model_configs):  # noqa: F811
     config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
     AntiCausalClassifier2DModel.from_config(config, num_classes=2, sample_size=16).save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="`classifier` takes the images of `unet`, whose `sample_size` is 8"):
+    with pytest.raises(ValueError, match="`classifier` expects the `sample_size` of `unet`, 8, got 16"):
         join({**flags, "classifier": tmp_path / "other"})
     assert not flags["output_dir"].parent.exists()
 
@@ -82,7 +84,7 @@ def test_pickles_are_refused(flags, tmp_path, weights):
     torch.save(load_file(file), file.with_suffix(".bin"))
     file.unlink()
     flag = weights.split("/")[0]
-    with pytest.raises(ValueError, match=f"`--{flag}` takes .* no file named .*safetensors"):
+    with pytest.raises(ValueError, match=f"`--{flag}` expects .* no file named .*safetensors"):
         join(flags)
     assert not flags["output_dir"].exists()
 
@@ -90,13 +92,13 @@ def test_pickles_are_refused(flags, tmp_path, weights):
 @pytest.mark.parametrize(
     ("flag", "folder", "message"),
     [
-        ("denoiser", "missing", "`--denoiser` takes .*`DDPMPipeline`.* got '.*missing': "),
-        ("denoiser", "denoiser/unet", "`--denoiser` takes .* got '.*unet': .*model_index.json"),
-        ("classifier", "missing", "`--classifier` takes .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
-        ("classifier", "denoiser", "`--classifier` takes .* got '.*denoiser': .*config.json"),
+        ("denoiser", "missing", "`--denoiser` expects .*`DDPMPipeline`.* got '.*missing': "),
+        ("denoiser", "denoiser/unet", "`--denoiser` expects .* got '.*unet': .*model_index.json"),
+        ("classifier", "missing", "`--classifier` expects .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
+        ("classifier", "denoiser", "`--classifier` expects .* got '.*denoiser': .*config.json"),
         # Its weights would be loaded into the layers that both have.
-        ("classifier", "denoiser/unet", "`--classifier` takes .* got '.*unet': it holds UNet2DModel"),
-        ("classifier", "classifier/config.json", "`--classifier` takes .* got '.*config.json': "),
+        ("classifier", "denoiser/unet", "`--classifier` expects .* got '.*unet': it holds UNet2DModel"),
+        ("classifier", "classifier/config.json", "`--classifier` expects .* got '.*config.json': "),
     ],
 )
 def test_components_that_are_none_are_refused(flags, tmp_path, flag, folder, message):
@@ -109,29 +111,27 @@ def test_components_that_are_none_are_refused(flags, tmp_path, flag, folder, mes
 @pytest.mark.parametrize(("flag", "file"), [("denoiser", "unet/config.json"), ("classifier", "config.json")])
 def test_components_that_lack_a_file_are_refused(flags, flag, file):
     (flags[flag] / file).unlink()
-    with pytest.raises(ValueError, match=f"`--{flag}` takes .*config.json"):
+    with pytest.raises(ValueError, match=f"`--{flag}` expects .*config.json"):
         join(flags)
 
 
 def test_more_steps_than_training_steps_are_refused(flags):
-    with pytest.raises(ValueError, match="`--num_inference_steps` takes at most the denoiser's 1000 .* got 1001"):
+    with pytest.raises(ValueError, match="`--num_inference_steps` expects at most the denoiser's 1000 .* got 1001"):
         join({**flags, "num_inference_steps": 1001})
 
 
 def test_folder_that_exists_is_left_alone(flags):
     flags["output_dir"].mkdir(parents=True)
-    with pytest.raises(ValueError, match="`--output_dir` takes a new folder"):
+    with pytest.raises(ValueError, match="`--output_dir` expects a new folder"):
         join(flags)
     assert list(flags["output_dir"].iterdir()) == []
 
 
 def test_failed_write_leaves_nothing_under_the_name(flags, monkeypatch):
-    script = load_script("join_checkpoint")
-
     def full_disk(*args):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(script, "card", full_disk)
+    monkeypatch.setattr(join_checkpoint, "save_card", full_disk)
     with pytest.raises(OSError, match="No space"):
-        script.main(to_argv(flags))
-    assert not flags["output_dir"].exists()
+        join(flags)
+    assert list(flags["output_dir"].parent.iterdir()) == []

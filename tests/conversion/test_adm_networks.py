@@ -6,10 +6,8 @@ import pytest
 import torch
 from diffusers import UNet2DModel
 
-from diffscm_diffusers.conversion.adm_configs import classifier_config, denoiser_config
-from diffscm_diffusers.conversion.adm_weights import classifier_names, convert_weights, denoiser_names
+from diffscm_diffusers.conversion import adm_networks
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
-from diffscm_diffusers.models.adm_unet_2d import ADMUNet2DModel
 
 from .adm_reference import ADM, random_weights, run
 
@@ -66,7 +64,10 @@ CLASSIFIERS = {
 
 
 def convert_denoiser(adm: ADM, weights) -> UNet2DModel:
-    config = denoiser_config(
+    return adm_networks.convert_denoiser(
+        weights,
+        class_cond=adm.num_classes is not None,
+        use_new_attention_order=adm.use_new_attention_order,
         image_size=adm.image_size,
         num_channels=adm.num_channels,
         num_res_blocks=adm.num_res_blocks,
@@ -78,32 +79,23 @@ def convert_denoiser(adm: ADM, weights) -> UNet2DModel:
         resblock_updown=adm.resblock_updown,
         learn_sigma=adm.learn_sigma,
         dropout=0.0,
-        in_channels=adm.in_channels,
-        num_classes=adm.num_classes,
-    )
-    model = {"UNet2DModel": UNet2DModel, "ADMUNet2DModel": ADMUNet2DModel}[config.pop("_class_name")](**config)
-    model.load_state_dict(convert_weights(weights, model, denoiser_names(model.config), adm.use_new_attention_order))
-    return model.eval()
+    ).eval()
 
 
 def convert_classifier(adm: ADM, weights) -> AntiCausalClassifier2DModel:
-    model = AntiCausalClassifier2DModel(
-        **classifier_config(
-            image_size=adm.image_size,
-            classifier_width=adm.num_channels,
-            classifier_depth=adm.num_res_blocks,
-            classifier_channel_mult=adm.channel_mult,
-            classifier_attention_resolutions=adm.attention_resolutions,
-            classifier_num_head_channels=adm.num_head_channels,
-            classifier_use_scale_shift_norm=adm.use_scale_shift_norm,
-            classifier_resblock_updown=adm.resblock_updown,
-            classifier_pool=adm.pool,
-            in_channels=adm.in_channels,
-            num_classes=adm.num_classes,
-        )
-    )
-    model.load_state_dict(convert_weights(weights, model, classifier_names(model.config), adm.use_new_attention_order))
-    return model.eval()
+    return adm_networks.convert_classifier(
+        weights,
+        use_new_attention_order=adm.use_new_attention_order,
+        image_size=adm.image_size,
+        classifier_width=adm.num_channels,
+        classifier_depth=adm.num_res_blocks,
+        classifier_channel_mult=adm.channel_mult,
+        classifier_attention_resolutions=adm.attention_resolutions,
+        classifier_num_head_channels=adm.num_head_channels,
+        classifier_use_scale_shift_norm=adm.use_scale_shift_norm,
+        classifier_resblock_updown=adm.resblock_updown,
+        classifier_pool=adm.pool,
+    ).eval()
 
 
 def get_dummy_inputs(adm: ADM):

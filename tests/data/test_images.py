@@ -2,37 +2,17 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import PIL.Image
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
 
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, decode_images, load_image_dataset
 
 
 MNIST = Path(os.environ.get("DIFFSCM_TEST_MNIST", Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"))
-
-
-@pytest.fixture
-def arguments(cache_dir):
-    """Makes the part of the command line that says what the data are."""
-
-    def make(**changes):
-        defaults = {
-            "dataset_name": None,
-            "dataset_config_name": None,
-            "train_data_dir": None,
-            "train_split": "train",
-            "image_column": "image",
-            "streaming": False,
-            "cache_dir": cache_dir,
-        }
-        return SimpleNamespace(**defaults | changes)
-
-    return make
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +30,10 @@ def parquet_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_parquet_folder(arguments, parquet_folder, streaming):
-    splits = load_image_dataset(arguments(dataset_name=str(parquet_folder), streaming=streaming), "label")
+def test_parquet_folder(cache_dir, parquet_folder, streaming):
+    splits = load_image_dataset(
+        str(parquet_folder), split="train", label_column="label", cache_dir=cache_dir, streaming=streaming
+    )
     assert list(splits) == ["train"]
     batch = ImageCollator(8, 1, "image", "label")(list(splits["train"]))
     assert batch["labels"].tolist() == [0, 1, 1, 0]
@@ -59,62 +41,71 @@ def test_parquet_folder(arguments, parquet_folder, streaming):
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_image_folder(arguments, image_folder, streaming):
-    splits = load_image_dataset(arguments(train_data_dir=str(image_folder), streaming=streaming), "label")
+def test_image_folder(cache_dir, image_folder, streaming):
+    splits = load_image_dataset(
+        train_data_dir=image_folder, label_column="label", cache_dir=cache_dir, streaming=streaming
+    )
     assert {name: len(list(split)) for name, split in splits.items()} == {"train": 30, "test": 6}
     assert splits["train"].features["label"].names == ["dark", "light"]
 
 
-def test_unlabelled_images_serve_where_no_labels_are_asked_for(arguments, tmp_path):
+def test_unlabelled_images_serve_where_no_labels_are_asked_for(cache_dir, tmp_path):
     PIL.Image.new("L", (8, 8)).save(tmp_path / "0.png")
-    args = arguments(train_data_dir=str(tmp_path))
-    batch = ImageCollator(8, 1, "image")(list(load_image_dataset(args)["train"]))
-    assert set(batch) == {"pixel_values"}
+    rows = load_image_dataset(train_data_dir=tmp_path, cache_dir=cache_dir)["train"]
+    assert set(ImageCollator(8, 1, "image")(list(rows))) == {"pixel_values"}
     with pytest.raises(
-        ValueError, match=r"`--label_column` names 'label', but the data set has the columns \['image'\]"
+        ValueError, match=r"`label_column` expects one of the data set's columns, \['image'\], got 'label'"
     ):
-        load_image_dataset(args, "label")
+        load_image_dataset(train_data_dir=tmp_path, label_column="label", cache_dir=cache_dir)
 
 
 @pytest.mark.parametrize(
-    ("changes", "label_column", "message"),
+    ("changes", "message"),
     [
-        ({"train_split": "dev"}, "label", r"^The split asked for is 'dev', but .* splits \['train'\]"),
-        ({"image_column": "img"}, "label", "`--image_column` names 'img', but .* columns .*'image'"),
-        ({}, "digit", "`--label_column` names 'digit', but .* columns .*'label'"),
-        ({"image_column": "number"}, "label", "`--image_column` takes a column of type Image, but 'number'"),
-        ({}, "number", "`--label_column` takes a column of type ClassLabel, but 'number'"),
-        ({"train_data_dir": "images"}, "label", "Exactly one of `--dataset_name` and `--train_data_dir`"),
-        ({"dataset_name": None}, "label", "Exactly one of `--dataset_name` and `--train_data_dir`"),
-        ({"dataset_name": "./missing"}, "label", "`--dataset_name` takes a data set of images, got './missing'"),
+        ({"split": "dev"}, r"`split` expects one of the data set's splits, \['train'\], got 'dev'"),
+        ({"image_column": "img"}, "`image_column` expects one of .* columns, .*'image'.* got 'img'"),
+        ({"label_column": "digit"}, "`label_column` expects one of .* columns, .*'label'.* got 'digit'"),
+        ({"image_column": "number"}, "`image_column` expects a column of type Image, but 'number'"),
+        ({"label_column": "number"}, "`label_column` expects a column of type ClassLabel, but 'number'"),
+        ({"train_data_dir": "images"}, "Exactly one of `dataset_name` and `train_data_dir` .* and 'images'"),
+        ({"dataset_name": None}, "Exactly one of `dataset_name` and `train_data_dir` .* None and None"),
+        ({"dataset_name": "./missing"}, "`dataset_name` expects a data set of images, got './missing'"),
         (
             {"dataset_name": None, "train_data_dir": "missing"},
-            "label",
-            "`--train_data_dir` takes a folder of images, got 'missing'",
+            "`train_data_dir` expects a folder of images, got 'missing'",
         ),
     ],
 )
-def test_data_set_that_does_not_fit_is_refused(arguments, parquet_folder, changes, label_column, message):
+def test_data_set_that_does_not_fit_is_refused(cache_dir, parquet_folder, changes, message):
     with pytest.raises(ValueError, match=message):
-        load_image_dataset(arguments(**{"dataset_name": str(parquet_folder)} | changes), label_column)
+        load_image_dataset(**{"dataset_name": str(parquet_folder), "cache_dir": cache_dir} | changes)
 
 
-def test_empty_image_folder_is_refused(arguments, tmp_path):
-    with pytest.raises(ValueError, match="`--train_data_dir` takes a data set of images"):
-        load_image_dataset(arguments(train_data_dir=str(tmp_path)))
+def test_empty_image_folder_is_refused(cache_dir, tmp_path):
+    with pytest.raises(ValueError, match="`train_data_dir` expects a data set of images"):
+        load_image_dataset(train_data_dir=tmp_path, cache_dir=cache_dir)
 
 
 @pytest.mark.parametrize("label_column", [None, "label"])
-def test_images_in_memory_are_those_of_the_collator(arguments, image_folder, label_column):
-    dataset = load_image_dataset(arguments(train_data_dir=str(image_folder)), label_column)["train"]
+def test_images_in_memory_are_those_of_the_collator(cache_dir, image_folder, label_column):
+    splits = load_image_dataset(train_data_dir=image_folder, label_column=label_column, cache_dir=cache_dir)
+    dataset = concatenate_datasets([splits["train"]] * 20)  # more than are decoded at once
     collate = ImageCollator(6, 1, "image", label_column)
-    decoded = DecodedImages(dataset, collate)
-    assert len(decoded) == 30
-    assert decoded.images.dtype == torch.uint8
-    rows = [7, 29, 7, 0]
+    decoded = DecodedImages(dataset, collate, show_progress=False)
+    assert len(decoded) == 600
+    assert decoded.pixels.dtype == torch.uint8
+    rows = [7, 529, 7, 0]
     batch, expected = decoded.__getitems__(rows), collate([dataset[i] for i in rows])
     assert batch.keys() == expected.keys()
     assert all(torch.equal(batch[name], expected[name]) for name in batch)
+
+
+def test_images_in_memory_are_floats_on_demand(cache_dir, image_folder):
+    dataset = load_image_dataset(train_data_dir=image_folder, label_column="label", cache_dir=cache_dir)["test"]
+    pixels = np.stack([np.asarray(row["image"]) for row in dataset])[:, None]
+    images, classes = decode_images(dataset, ImageCollator(8, 1, "image", "label"), "Reading")
+    assert np.array_equal(images.numpy(), pixels / np.float32(255))
+    assert classes.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def collate(image: PIL.Image.Image, resolution: int, channels: int) -> torch.Tensor:
@@ -145,24 +136,27 @@ def test_images_are_resized():
 
 def test_more_than_eight_bits_are_refused():
     image = PIL.Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
-    with pytest.raises(ValueError, match="`--image_column` takes images of 8 bits per channel, got .* 'I;16'"):
+    with pytest.raises(ValueError, match="`image_column` expects images of 8 bits per channel, got .* 'I;16'"):
         collate(image, 4, 1)
 
 
-def test_examples_without_a_label_are_refused():
-    with pytest.raises(ValueError, match="`--label_column` 'label' holds examples without a label"):
-        ImageCollator(4, 1, "image", "label")([{"image": PIL.Image.new("L", (4, 4)), "label": -1}])
+@pytest.mark.parametrize("label", [-1, None])
+def test_examples_without_a_label_are_refused(label):
+    with pytest.raises(
+        ValueError, match="`label_column` expects a label in every row, but some in 'label' are missing"
+    ):
+        ImageCollator(4, 1, "image", "label")([{"image": PIL.Image.new("L", (4, 4)), "label": label}])
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4])
 def test_other_channel_counts_are_refused(channels):
-    with pytest.raises(ValueError, match=f"`channels` takes 1 .* or 3 .*, got {channels}"):
+    with pytest.raises(ValueError, match=f"`channels` expects 1 .* or 3 .*, got {channels}"):
         ImageCollator(4, channels, "image")
 
 
 @pytest.mark.skipif(not MNIST.is_dir(), reason=f"MNIST is not at {MNIST}; DIFFSCM_TEST_MNIST names its folder")
-def test_mnist(arguments):
-    splits = load_image_dataset(arguments(dataset_name=str(MNIST), streaming=True), "label")
+def test_mnist(cache_dir):
+    splits = load_image_dataset(str(MNIST), label_column="label", cache_dir=cache_dir, streaming=True)
     assert splits["train"].features["label"].num_classes == 10
     batch = ImageCollator(28, 1, "image", "label")(list(splits["train"].take(64)))
     assert batch["pixel_values"].shape == (64, 1, 28, 28)

@@ -1,9 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import shutil
+
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
-from diffscm_diffusers.evaluation.pairs import draw_pairs
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.evaluation.pairs import draw_pairs, load_pairs_and_images
 
 
 CLASSES = torch.arange(4).repeat_interleave(500)  # sorted, as an image folder is
@@ -45,10 +50,65 @@ def test_pairs_depend_on_the_seed_alone():
     ("classes", "num_classes", "max_samples", "message"),
     [
         ([0, 0, 0], 1, None, "at least two classes"),
-        ([0, -1, 1], 2, None, "without a label"),
-        ([0, 1, 1], 2, 1, "at least two pairs"),
+        ([0, -1, 1], 2, None, "got -1 to 1; -1 is a row without a label"),
+        ([0, 1, 2], 2, None, "from 0 to 1, got 0 to 2"),
+        ([0, 1, 1], 2, 1, "`max_samples` .* got 1 of 3"),
+        ([0], 2, None, "`max_samples` .* got None of 1"),
     ],
 )
 def test_bad_input(classes, num_classes, max_samples, message):
     with pytest.raises(ValueError, match=message):
         draw_pairs(torch.tensor(classes), num_classes, 0, max_samples)
+
+
+@pytest.fixture
+def load(image_folder, cache_dir):
+    def load(folder=image_folder, split="test", train_split="train", num_classes=3, max_samples=None):
+        splits = load_image_dataset(train_data_dir=folder, label_column="label", cache_dir=cache_dir)
+        collate = ImageCollator(8, 1, "image", "label")
+        return load_pairs_and_images(
+            splits, split, train_split, collate, num_classes, 0, max_samples, show_progress=False
+        )
+
+    return load
+
+
+def test_factuals_are_the_images_of_their_rows(load, image_folder):
+    pairs, factuals, reference = load()
+    files = [image_folder / "test" / name / f"{i}.png" for name in ("dark", "grey", "light") for i in range(4)]
+    for i, row in enumerate(pairs.row.tolist()):
+        expected = np.asarray(PIL.Image.open(files[row]))
+        assert (factuals.pixels[i, 0].numpy() == expected).all()
+        assert factuals.classes[i] == pairs.factual_class[i] == row // 4
+    assert len(reference) == 18
+
+
+def test_splits_are_sliced(load, image_folder):
+    pairs, factuals, reference = load(split="train[15:]", train_split="train[:15]+test")
+    assert (len(pairs), len(reference)) == (3, 15 + 12)
+    last = {np.asarray(PIL.Image.open(image_folder / "train" / "light" / f"{i}.png")).tobytes() for i in (3, 4, 5)}
+    assert {pixels.numpy().tobytes() for pixels in factuals.pixels} == last
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_split": "all"}, "`split` expects .*got 'all'.*Unknown split"),
+        ({"train_split": "train[:12]"}, "`train_split` expects at least two images of every class.*{'light': 0}"),
+        ({"train_split": "train[:13]"}, "`train_split` expects at least two images of every class.*{'light': 1}"),
+        ({"num_classes": 10}, "expects a model of the data set's 3 classes, got one that knows 10"),
+        ({"max_samples": 1}, "`max_samples`"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(load, change, message):
+    with pytest.raises(ValueError, match=message):
+        load(**change)
+
+
+def test_a_class_without_factuals_is_still_a_target(load, image_folder, tmp_path):
+    """The label's names, not the factuals, say which classes there are."""
+    folder = shutil.copytree(image_folder, tmp_path / "images")
+    shutil.rmtree(folder / "test" / "light")
+    pairs, _, _ = load(folder)
+    assert set(pairs.factual_class.tolist()) == {0, 1}
+    assert 2 in pairs.intervention.tolist()

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from diffscm_diffusers.generation.interventions import Interventions, match_classes, unique_names
+from diffscm_diffusers.generation.interventions import Interventions
 
 
 NAMES = ["dark", "grey", "light"]
@@ -37,11 +37,11 @@ def test_random_is_uniform_over_the_other_classes_and_a_function_of_seed_and_row
 @pytest.mark.parametrize(
     ("interventions", "factual_class", "message"),
     [
-        (["blue"], 1, "`--interventions` takes one of all, other, random, or names .*'dark'.* got 'blue'"),
+        (["blue"], 1, "`interventions` expects one of all, other, random, or names .*'dark'.* got 'blue'"),
         (["all", "dark"], 1, "got 'all'"),
-        (["dark", "dark"], 1, "takes each class once"),
-        (["other"], None, "`--interventions other` needs the factuals' classes: name their `--label_column`"),
-        (["random"], None, "`--interventions random` needs the factuals' classes"),
+        (["dark", "dark"], 1, "`interventions` expects each class once"),
+        (["other"], None, "`interventions` 'other' expects factuals of known classes: name their `label_column`"),
+        (["random"], None, "`interventions` 'random' expects factuals of known classes"),
     ],
 )
 def test_bad_interventions(interventions, factual_class, message):
@@ -52,13 +52,3 @@ def test_bad_interventions(interventions, factual_class, message):
 def test_no_other_class():
     with pytest.raises(ValueError, match="at least two classes, got \\['dark'\\]"):
         Interventions(["random"], ["dark"], has_classes=True, seed=0)
-
-
-def test_names_are_made_unique():
-    assert unique_names({0: "crane", 1: "hen", 2: "crane"}) == ["crane (0)", "hen", "crane (2)"]
-
-
-def test_classes_are_matched_by_name():
-    assert match_classes(["light", "dark"], NAMES) == [2, 0]
-    with pytest.raises(ValueError, match="'dark', 'grey', 'light'.* has 'blue' as well"):
-        match_classes(["dark", "blue"], NAMES)

@@ -14,7 +14,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 
-from ..training.conftest import image_folder, model_configs  # noqa: F401
+from ..training.conftest import cache_dir, image_folder, model_configs, on_cpu  # noqa: F401
 from .hub_server import HubServer
 
 

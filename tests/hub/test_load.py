@@ -31,15 +31,14 @@ def published(hub, run, checkpoint):
     """Publishes, in one process, the repositories that these tests load from."""
     results = run(
         f"""{LOAD}
-sys.path.insert(0, "train_scripts")
-import publish
+from diffscm_diffusers.commands import publish
 
 def call(folder, name, *flags):
     publish.main(["--pretrained_model_name_or_path", folder, "--hub_model_id", name, *flags])
 
 checkpoint = {str(checkpoint)!r}
 call(checkpoint, "ada/digits", "--variant", "fp16")
-call(checkpoint, "ada/secret", "--private")
+call(checkpoint, "ada/secret", "--hub_private_repo")
 pipe = load(checkpoint)
 results["images"] = predict(pipe)
 pipe.push_to_hub("ada/pushed")

@@ -12,6 +12,7 @@ def results(hub, run, image_folder, model_configs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
     return run(
         f"""
+        from diffscm_diffusers.commands import join_checkpoint, publish
         from tests.helpers import load_script, to_argv
 
         folder = Path({str(folder)!r})
@@ -32,9 +33,9 @@ def results(hub, run, image_folder, model_configs, tmp_path_factory):
         results["trained_anyway"] = (folder / "bob" / "config.json").exists()
 
         joined = {{"denoiser": "ada/a-denoiser", "classifier": "ada/guide", "output_dir": folder / "joined"}}
-        load_script("join_checkpoint").main(to_argv(joined))
+        join_checkpoint.main(to_argv(joined))
         published = {{"pretrained_model_name_or_path": folder / "joined", "hub_model_id": "ada/joined"}}
-        load_script("publish").main(to_argv(published))
+        publish.main(to_argv(published))
         """,
         token="hf_ada",
     )

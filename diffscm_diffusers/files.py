@@ -1,0 +1,74 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Files and folders that are written whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+# What a file or folder is called until it is complete.
+UNFINISHED_PREFIX = "unfinished-"
+
+
+def _remove(path: Path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_whole(path: str | Path) -> Iterator[Path]:
+    """
+    Gives a file or a folder its name only once it is complete: whoever finds `path` finds all of it.
+
+    ```py
+    with written_whole("outputs/summary.json") as unfinished:
+        unfinished.write_text("{}")
+    ```
+
+    Args:
+        path (`str` or `Path`):
+            The file or folder to write. Its parent folders are made. An older file is replaced; a folder has to be
+            new or empty.
+
+    Returns:
+        `Iterator[Path]`: a path beside `path`, where nothing is yet, for the block to write a file or a folder to. It
+        is renamed to `path` when the block ends, and removed when the block raises.
+
+    Raises:
+        OSError: if it cannot be renamed, for example over a folder with files in it.
+    """
+    path = Path(path)
+    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(unfinished)  # a killed process may have left it
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        _remove(unfinished)
+
+
+def save_whole(component, folder: str | Path):
+    """
+    Saves a model or a pipeline into a folder that may hold other files too. Each of its files is complete before it
+    gets its name.
+
+    Args:
+        component (`ModelMixin` or `DiffusionPipeline`): What to save, by its `save_pretrained`.
+        folder (`str` or `Path`): Where to. It is made if there is none; files of an older save are replaced.
+    """
+    folder = Path(folder)
+    unfinished = folder / f"{UNFINISHED_PREFIX}model"
+    _remove(unfinished)
+    component.save_pretrained(unfinished)
+    for path in sorted(unfinished.rglob("*")):
+        if path.is_file():
+            target = folder / path.relative_to(unfinished)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(path, target)
+    _remove(unfinished)

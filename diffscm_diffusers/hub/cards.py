@@ -1,0 +1,415 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+The cards of what this package makes: a `DiffSCMCounterfactualPipeline` checkpoint, a trained network, and a data set
+of counterfactuals.
+"""
+
+import os
+import platform
+import re
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
+
+from diffscm_diffusers.files import written_whole
+
+
+TAGS = ["diffscm-diffusers", "causality", "counterfactual"]
+
+# What `summary.json` calls a score, and the card.
+SCORES = {
+    "effectiveness": "effectiveness: an oracle sees the target (higher is better)",
+    "im1": "IM1 (lower is better)",
+    "im2": "IM2 (lower is better)",
+    "cld": "CLD, counterfactual latent divergence (lower is better)",
+    "cld_floor": "the lowest CLD that any image could have for the same pairs",
+    "l1": "L1, mean absolute difference from the factual, pixels in [0, 1]",
+}
+
+LIMITS = """
+No ground truth says how an image *would* have looked: a counterfactual is this model's estimate, under a causal graph
+in which the class is the only cause that is modelled. What else goes with the class in the training data, the model
+may change with it. Images unlike those of the training data are outside of what it has seen. How much of the factual
+is kept depends on the guidance scale.
+"""
+
+PIPELINE_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+A diffusion causal model (Diff-SCM, [Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)) of the graph
+`{{ effect }} <- {{ cause }}`. It estimates counterfactuals: how would this {{ effect }} look, had its {{ cause }} been
+another?
+
+- **Cause:** the {{ cause }}, one of {{ classes }}.
+- **Effect:** the {{ effect }}, {{ height }} x {{ width }} pixels with {{ channels }} channel(s).
+{% if picture %}
+![Factuals and counterfactuals]({{ picture }})
+{% endif %}
+```python
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from PIL import Image
+
+pipe = DiffSCMCounterfactualPipeline.from_pretrained("{{ name }}")
+counterfactual = pipe(Image.open("factual.png"), intervention="{{ label }}").images[0]
+```
+
+As published on the Hub it also loads without `diffscm_diffusers`, by the code in its repository:
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{{ hub_name }}", trust_remote_code=True)
+```
+
+## Intended use
+
+Research on counterfactual images and on what a classifier or a data set takes for a class: explanations, audits,
+augmentation. Its images are no evidence of what would have happened to a person or thing, and no basis for decisions
+about them.
+
+## Data
+{% if dataset %}
+Trained on [`{{ dataset }}`](https://huggingface.co/datasets/{{ dataset }}).{% else %}
+See the commands under *Training*.{% endif %}
+
+## Hyperparameters
+
+| | |
+| --- | --- |
+| denoiser | `{{ unet }}`, {{ unet_parameters }} parameters, predicts `{{ prediction_type }}` |
+| anti-causal predictor | `{{ classifier }}`, {{ classifier_parameters }} parameters, {{ num_classes }} classes |
+| diffusion | {{ num_train_timesteps }} timesteps, betas `{{ beta_schedule }}` |
+| inference | `{{ scheduler }}`; by default {{ steps }} steps each way, guidance scale {{ guidance_scale }} |
+{% if training %}
+## Training
+
+{{ training }}
+{% endif %}{% if results %}
+## Results
+
+{{ results }}
+{% endif %}
+## Limits
+
+{{ limits }}
+"""
+
+COMPONENT_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+{{ description }}
+
+## Training
+
+{{ num_steps }} optimizer steps on the split `{{ split }}` of `{{ dataset }}`, by
+
+```bash
+{{ command }}
+```
+
+with {{ versions }}.
+"""
+
+DATASET_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+Counterfactual images: how would each image of the split `{{ split }}` of {{ source }} look, had its class been
+another? Estimated by [Diff-SCM](https://huggingface.co/papers/2202.10166) with the causal model
+`{{ model }}` of {{ num_classes }} classes.
+
+{{ result }}
+
+```py
+from datasets import load_dataset
+
+counterfactuals = load_dataset("{{ name }}", split="{{ split }}")
+```
+
+| column | meaning |
+| --- | --- |
+{% for column, meaning in columns.items() %}| `{{ column }}` | {{ meaning }} |
+{% endfor %}
+The unrounded counterfactual is `factual / 255 + difference`.
+
+## Limits
+
+These images are estimates of a model, not observations. They take the class for the only cause that is intervened on
+and hold all others fixed only as far as abduction was exact. `target_probability` comes from the network that guided
+the images: judge them by one of your own. The licence and the limits of the source's images apply to these as well.
+
+## Settings
+
+| setting | value |
+| --- | --- |
+{% for setting, value in settings.items() %}| `{{ setting }}` | `{{ value }}` |
+{% endfor %}
+```bash
+{{ command }}
+```
+
+with {{ versions }}.
+"""
+
+
+def read_section(card: str, title: str) -> str:
+    """Returns the text of a card's section without its heading; an empty string where there is none."""
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", card, flags=re.MULTILINE | re.DOTALL)
+    return match[1].strip() if match else ""
+
+
+def list_versions(*libraries: str) -> str:
+    """The versions of Python and of libraries, as text."""
+    return ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in libraries)])
+
+
+def save_card(card: RepoCard, folder: str | Path):
+    """Writes a card into its folder, as `README.md`."""
+    with written_whole(Path(folder, "README.md")) as unfinished:
+        card.save(unfinished)
+
+
+def is_on_hub(dataset_name: str | None) -> bool:
+    """Whether a data set's name is one on the Hub, not a folder."""
+    return dataset_name is not None and not os.path.exists(dataset_name)
+
+
+def count_parameters(model) -> str:
+    number = model.num_parameters()
+    return f"{number / 1e6:.1f} M" if number >= 1e5 else f"{number}"
+
+
+def make_pipeline_card(
+    pipeline: DiffusionPipeline,
+    name: str,
+    cause: str = "class",
+    effect: str = "image",
+    dataset: str | None = None,
+    license: str | None = None,
+    picture: str | None = None,
+    training: str = "",
+    limits: str = "",
+    summary: dict | None = None,
+) -> ModelCard:
+    """
+    Makes the card of a pipeline: what it models, how to load it, hyperparameters, results, use and limits.
+
+    Args:
+        pipeline ([`DiffSCMCounterfactualPipeline`]): The checkpoint, loaded.
+        name (`str`): What `from_pretrained` takes: a folder, or a name on the Hub.
+        cause (`str`, *optional*, defaults to `"class"`): What the classes are.
+        effect (`str`, *optional*, defaults to `"image"`): What the images show.
+        dataset (`str`, *optional*): The training data's name on the Hub.
+        license (`str`, *optional*): The weights' licence, by the Hub's name for it.
+        picture (`str`, *optional*): Path of a picture in the checkpoint.
+        training (`str`, *optional*): Markdown that says how the networks were trained.
+        limits (`str`, *optional*): Markdown on the limits. Default: those of every such model.
+        summary (`dict`, *optional*):
+            What `diffscm evaluate` wrote to `summary.json`. The scores of its method `diff-scm` go to the section
+            *Results* and, for search engines, to the `model-index` of the metadata.
+
+    Returns:
+        `huggingface_hub.ModelCard`: the card.
+
+    Raises:
+        ValueError: if `summary` has no method `diff-scm`.
+    """
+    title = name.rstrip("/").split("/")[-1]
+    results, evaluations = "", []
+    if summary is not None:
+        if "diff-scm" not in summary["methods"]:
+            raise ValueError(f"`summary` expects scores of the method 'diff-scm', got {sorted(summary['methods'])}.")
+        method = summary["methods"]["diff-scm"]
+        settings, scores = method["settings"], method["scores"]
+        data = dataset or settings["dataset_name"] or settings["train_data_dir"]
+        scale = settings["guidance_scale"]
+        setting = (
+            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps, "
+            f"guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
+        )
+        lines = [
+            f"On the split `{settings['split']}` of `{data}`: {setting}.\n",
+            "| score | mean | 95 % bootstrap interval |\n| --- | --- | --- |",
+        ]
+        for score, description in SCORES.items():
+            mean, low, high = (float(f"{scores[score][key]:.4g}") for key in ("mean", "low", "high"))
+            lines.append(f"| {description} | {mean:g} | [{low:g}, {high:g}] |")
+            evaluations.append(
+                EvalResult(
+                    task_type="image-to-image",
+                    dataset_type=data,
+                    dataset_name=data,
+                    dataset_split=settings["split"],
+                    metric_type=score,
+                    metric_value=mean,
+                    metric_name=f"{description.split(' (')[0]}; {setting}",
+                )
+            )
+        lines.append(f"| seconds per counterfactual | {method['seconds']:.2g} | |")
+        results = "\n".join(lines)
+
+    unet, classifier, scheduler = pipeline.unet, pipeline.classifier, pipeline.scheduler
+    labels = list(classifier.id2label.values())
+    shown = labels if len(labels) <= 20 else [*labels[:10], "..."]
+    channels, height, width = pipeline.image_shape
+    return ModelCard.from_template(
+        ModelCardData(
+            library_name="diffusers",
+            license=license,
+            datasets=[dataset] if dataset else None,
+            tags=TAGS,
+            pipeline_tag="image-to-image",
+            model_name=title,
+            eval_results=evaluations or None,
+        ),
+        template_str=PIPELINE_TEMPLATE,
+        title=title,
+        name=name,
+        hub_name=f"user/{title}",
+        cause=cause,
+        effect=effect,
+        dataset=dataset,
+        picture=picture,
+        training=training.strip(),
+        results=results,
+        limits=(limits or LIMITS).strip(),
+        label=labels[-1],
+        classes=", ".join(f"`{label}`" if label != "..." else label for label in shown),
+        num_classes=len(labels),
+        channels=channels,
+        height=height,
+        width=width,
+        unet=type(unet).__name__,
+        unet_parameters=count_parameters(unet),
+        classifier=type(classifier).__name__,
+        classifier_parameters=count_parameters(classifier),
+        scheduler=type(scheduler).__name__,
+        prediction_type=scheduler.config.prediction_type,
+        num_train_timesteps=scheduler.config.num_train_timesteps,
+        beta_schedule=scheduler.config.beta_schedule,
+        steps=pipeline.config.default_num_inference_steps,
+        guidance_scale=f"{pipeline.config.default_guidance_scale:g}",
+    )
+
+
+def make_component_card(
+    name: str,
+    description: str,
+    script: str,
+    argv: list[str],
+    num_processes: int,
+    num_steps: int,
+    split: str,
+    dataset_name: str | None = None,
+    train_data_dir: str | None = None,
+) -> ModelCard:
+    """
+    Makes the card of a trained network: what it is, data, the command that trained it, and versions.
+
+    Args:
+        name (`str`): Where it is saved: a folder, or a name on the Hub.
+        description (`str`): Markdown that says what the network is and how to load it.
+        script (`str`): Name of the training script.
+        argv (`list[str]`): The flags it was called with.
+        num_processes (`int`): How many processes it ran in.
+        num_steps (`int`): Number of optimizer steps.
+        split (`str`): The split it was trained on.
+        dataset_name (`str`, *optional*): See [`load_image_dataset`].
+        train_data_dir (`str`, *optional*): See [`load_image_dataset`].
+
+    Returns:
+        `huggingface_hub.ModelCard`: the card.
+    """
+    launch = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
+    return ModelCard.from_template(
+        ModelCardData(
+            library_name="diffusers", tags=TAGS, datasets=[dataset_name] if is_on_hub(dataset_name) else None
+        ),
+        template_str=COMPONENT_TEMPLATE,
+        title=Path(name).name,
+        description=description.strip(),
+        num_steps=num_steps,
+        split=split,
+        dataset=dataset_name or train_data_dir,
+        command=shlex.join([*launch, f"train_scripts/{script}", *argv]),
+        versions=list_versions("diffscm-diffusers", "torch", "diffusers", "accelerate", "datasets"),
+    )
+
+
+def make_dataset_card(
+    name: str,
+    model: str,
+    num_classes: int,
+    result: str,
+    has_classes: bool,
+    settings: dict,
+    command: list[str],
+    split: str,
+    data_files: str,
+    dataset_name: str | None = None,
+    train_data_dir: str | None = None,
+) -> DatasetCard:
+    """
+    Makes the card of a data set of counterfactuals: what it holds, how it was made, and what it is not fit for.
+
+    Args:
+        name (`str`): What `load_dataset` takes: a folder, or a name on the Hub.
+        model (`str`): The causal model's checkpoint.
+        num_classes (`int`): How many classes the causal model knows.
+        result (`str`): How many counterfactuals there are, and how good they are.
+        has_classes (`bool`): Whether the factuals' classes are known.
+        settings (`dict`): Everything that the counterfactuals depend on.
+        command (`list[str]`): The command that made them, word by word.
+        split (`str`): The split of the factuals and of the counterfactuals.
+        data_files (`str`): The files of the split, as a pattern of paths.
+        dataset_name (`str`, *optional*): The factuals' data set; see [`load_image_dataset`].
+        train_data_dir (`str`, *optional*): The factuals' data set; see [`load_image_dataset`].
+
+    Returns:
+        `huggingface_hub.DatasetCard`: the card.
+    """
+    source = dataset_name or train_data_dir
+    on_hub = is_on_hub(dataset_name)
+    columns = {
+        "index": "row of the factual in the source's split",
+        "factual": "the factual as the causal model saw it, 8 bits per channel",
+        "factual_class": "its class",
+        "counterfactual": "how it would look, had its class been `target`; rounded to 8 bits per channel",
+        "target": "the class of the intervention",
+        "target_probability": "probability of `target` under the anti-causal predictor, given the counterfactual",
+        "difference": "counterfactual minus factual before rounding, float32 in [-1, 1], (height, width, channels)",
+    }
+    if not has_classes:
+        columns.pop("factual_class")
+    return DatasetCard.from_template(
+        DatasetCardData(
+            tags=TAGS,
+            task_categories=["image-classification"],
+            source_datasets=[source] if on_hub else None,
+            configs=[{"config_name": "default", "data_files": [{"split": split, "path": data_files}]}],
+        ),
+        template_str=DATASET_TEMPLATE,
+        title=Path(name).name,
+        name=name,
+        split=split,
+        source=f"[{source}](https://huggingface.co/datasets/{source})" if on_hub else f"`{Path(source).name}`",
+        model=model,
+        num_classes=num_classes,
+        result=result,
+        columns=columns,
+        settings=settings,
+        command=shlex.join(command),
+        versions=list_versions("diffscm-diffusers", "torch", "diffusers", "datasets"),
+    )

@@ -1,0 +1,110 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import pytest
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+
+from diffscm_diffusers.files import save_whole, written_whole
+
+
+def test_file_gets_its_name_when_the_block_ends(tmp_path):
+    path = tmp_path / "outputs" / "summary.json"
+    with written_whole(str(path)) as unfinished:
+        unfinished.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_older_file_is_replaced(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with written_whole(path) as unfinished:
+        unfinished.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_folder_gets_its_name_when_the_block_ends(tmp_path):
+    path = tmp_path / "checkpoint"
+    with written_whole(path) as unfinished:
+        unfinished.mkdir()
+        (unfinished / "config.json").write_text("{}")
+        assert not path.exists()
+    assert [file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*")] == [
+        "checkpoint",
+        "checkpoint/config.json",
+    ]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_nothing_is_left_of_what_could_not_be_finished(tmp_path, is_folder, error):
+    path = tmp_path / "data"
+    with pytest.raises(error), written_whole(path) as unfinished:
+        if is_folder:
+            unfinished.mkdir()
+            unfinished /= "part"
+        unfinished.write_text("half")
+        raise error
+    assert not any(tmp_path.iterdir())
+
+
+def test_older_file_survives_an_error(tmp_path):
+    path = tmp_path / "summary.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="disk"), written_whole(path) as unfinished:
+        unfinished.write_text("half")
+        raise ValueError("disk")
+    assert path.read_text() == "old"
+
+
+def test_folder_with_files_is_not_replaced(tmp_path):
+    path = tmp_path / "checkpoint"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(OSError, match="checkpoint"), written_whole(path) as unfinished:
+        unfinished.mkdir()
+    assert sorted(tmp_path.rglob("*")) == [path, path / "old"]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_leftovers_of_a_killed_process_are_removed_first(tmp_path, is_folder):
+    leftover = tmp_path / "unfinished-data"
+    if is_folder:
+        leftover.mkdir()
+        (leftover / "part").touch()
+    else:
+        leftover.touch()
+    with written_whole(tmp_path / "data") as unfinished:
+        assert unfinished == leftover
+        assert not unfinished.exists()
+        unfinished.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["data"]
+
+
+def test_model_is_saved_beside_other_files_and_over_an_older_one(tmp_path):
+    config = {
+        "sample_size": 8,
+        "in_channels": 1,
+        "out_channels": 1,
+        "block_out_channels": (8,),
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
+        "layers_per_block": 1,
+        "norm_num_groups": 4,
+    }
+    (tmp_path / "checkpoint-1").mkdir()
+    (tmp_path / "unfinished-model" / "unet").mkdir(parents=True)
+    (tmp_path / "unfinished-model" / "unet" / "leftover").touch()
+    save_whole(DDPMPipeline(UNet2DModel(**config), DDPMScheduler()), tmp_path)
+    unet = UNet2DModel(**config)
+    save_whole(DDPMPipeline(unet, DDPMScheduler()), tmp_path)
+    loaded = DDPMPipeline.from_pretrained(tmp_path).unet
+    assert all((a == b).all() for a, b in zip(unet.parameters(), loaded.parameters(), strict=True))
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "model_index.json",
+        "scheduler/scheduler_config.json",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+    ]
+    assert (tmp_path / "checkpoint-1").is_dir()
