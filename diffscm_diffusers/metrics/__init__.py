@@ -7,8 +7,11 @@ import importlib
 
 # Imported on first use: the networks in `metrics/networks/` work without torchmetrics.
 _MODULES = {
+    "CRPS": ".calibration",
     "Composition": ".pixel_distance",
+    "CounterfactualError": ".pixel_distance",
     "CounterfactualLatentDivergence": ".counterfactual_latent_divergence",
+    "Coverage": ".calibration",
     "Effectiveness": ".effectiveness",
     "IM1": ".interpretability",
     "IM2": ".interpretability",

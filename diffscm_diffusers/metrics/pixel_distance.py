@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 
-from .functional.pixel_distance import check_norm, composition, minimality, reversibility
+from .functional.pixel_distance import check_norm, composition, counterfactual_error, minimality, reversibility
 from .per_sample_metric import PerSampleMetric
 
 
@@ -13,7 +13,8 @@ class PixelDistance(PerSampleMetric):
     The distance between the factual `x_F` and another image `x`: `mean |x_F - x|` (`"l1"`) or
     `sqrt(mean (x_F - x)^2)` (`"l2"`) over all pixels and channels. In [0, 1]; lower is better.
 
-    It is the base class of [`Composition`], [`Minimality`] and [`Reversibility`], which differ in the other image.
+    It is the base class of [`Composition`], [`Minimality`] and [`Reversibility`], which differ in the other image, and
+    of [`CounterfactualError`], which has the true counterfactual in the factual's place.
 
     Args:
         norm (`str`, *optional*, defaults to `"l1"`): `"l1"` or `"l2"`.
@@ -67,6 +68,38 @@ class Composition(PixelDistance):
                 Their counterfactuals under the null intervention, floats in [0, 1].
         """
         self.add(composition(factual, reconstruction, self.norm))
+
+
+class CounterfactualError(PixelDistance):
+    r"""
+    Error to the truth: the [`PixelDistance`] between the true counterfactual and its estimate, the mean absolute error
+    (`"l1"`) or the root of the mean squared error (`"l2"`) of each image.
+
+    Only a world knows the true counterfactual: see [`~diffscm_diffusers.worlds.World`]. Read it together with the
+    error of the factual itself and of the nearest real image of the target class.
+
+    Arguments: `norm` and `reduction`, as in [`PixelDistance`].
+
+    Example:
+        >>> import torch
+        >>> from diffscm_diffusers.metrics import CounterfactualError
+        >>> metric = CounterfactualError(norm="l2")
+        >>> metric.update(torch.zeros(1, 1, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]]))
+        >>> metric.compute()
+        tensor(0.5000)
+    """
+
+    def update(self, counterfactual: torch.Tensor, truth: torch.Tensor) -> None:
+        """
+        Adds a batch.
+
+        Args:
+            counterfactual (`torch.Tensor` of shape `(batch, channels, height, width)`):
+                The estimated counterfactuals, floats in [0, 1].
+            truth (`torch.Tensor` of shape `(batch, channels, height, width)`):
+                The true counterfactuals, floats in [0, 1].
+        """
+        self.add(counterfactual_error(counterfactual, truth, self.norm))
 
 
 class Minimality(PixelDistance):

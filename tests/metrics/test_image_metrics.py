@@ -6,7 +6,16 @@ from torch import nn
 from torchmetrics import Metric
 
 from diffscm_diffusers import metrics
-from diffscm_diffusers.metrics import IM1, IM2, Composition, Effectiveness, Minimality, Reversibility, functional
+from diffscm_diffusers.metrics import (
+    IM1,
+    IM2,
+    Composition,
+    CounterfactualError,
+    Effectiveness,
+    Minimality,
+    Reversibility,
+    functional,
+)
 
 
 class Scale(nn.Module):
@@ -39,6 +48,7 @@ METRICS = {
     "Composition": (Composition, functional.composition, {"norm": "l2"}),
     "Reversibility": (Reversibility, functional.reversibility, {"norm": "l2"}),
     "Minimality": (Minimality, functional.minimality, {"norm": "l2"}),
+    "CounterfactualError": (CounterfactualError, functional.counterfactual_error, {"norm": "l2"}),
 }
 
 
@@ -49,6 +59,8 @@ def make_batch(name: str) -> dict[str, torch.Tensor]:
     if name in ("Composition", "Reversibility", "Minimality"):
         other = {"Composition": "reconstruction", "Reversibility": "restored", "Minimality": "counterfactual"}[name]
         return {"factual": first, other: second}
+    if name == "CounterfactualError":
+        return {"counterfactual": first, "truth": second}
     batch = {"counterfactual": second, "intervention": intervention}
     return {**batch, "factual_class": factual_class} if name == "IM1" else batch
 
@@ -85,7 +97,7 @@ def test_effectiveness_by_hand():
     assert result.tolist() == [1, 1, 0, 1]
 
 
-@pytest.mark.parametrize("name", ["Composition", "Reversibility", "Minimality"])
+@pytest.mark.parametrize("name", ["Composition", "CounterfactualError", "Reversibility", "Minimality"])
 def test_pixel_distances_by_hand(name):
     function = METRICS[name][1]
     first, second = torch.zeros(2, 1, 2, 2), torch.zeros(2, 1, 2, 2)
@@ -122,10 +134,12 @@ def test_states_merge(reduction):
 
 
 def test_direction():
+    # The others are best at a value, or have several.
+    direction = {"Effectiveness": True, "Coverage": None, "DistanceCorrelation": None, "ExogenousNoiseLaw": None}
     for name in metrics.__all__:
         metric_class = getattr(metrics, name)
-        if issubclass(metric_class, Metric):
-            assert metric_class.higher_is_better is (name == "Effectiveness"), name
+        if isinstance(metric_class, type) and issubclass(metric_class, Metric):
+            assert metric_class.higher_is_better is direction.get(name, False), name
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -227,6 +241,6 @@ def test_no_samples(reduction):
 def test_bad_options():
     with pytest.raises(ValueError, match="`reduction` expects"):
         Minimality(reduction="sum")
-    for metric_class in (Composition, Reversibility, Minimality):
+    for metric_class in (Composition, CounterfactualError, Reversibility, Minimality):
         with pytest.raises(ValueError, match="`norm` expects"):
             metric_class(norm="lpips")

@@ -48,6 +48,34 @@ def composition(factual: torch.Tensor, reconstruction: torch.Tensor, norm: Liter
     return pixel_distance(norm, factual=factual, reconstruction=reconstruction)
 
 
+def counterfactual_error(
+    counterfactual: torch.Tensor, truth: torch.Tensor, norm: Literal["l1", "l2"] = "l1"
+) -> torch.Tensor:
+    """
+    [`~diffscm_diffusers.metrics.CounterfactualError`] of each sample.
+
+    Args:
+        counterfactual (`torch.Tensor` of shape `(batch, channels, height, width)`):
+            The estimated counterfactuals, floats in [0, 1].
+        truth (`torch.Tensor` of shape `(batch, channels, height, width)`):
+            The true counterfactuals, floats in [0, 1].
+        norm (`str`, *optional*, defaults to `"l1"`): `"l1"` or `"l2"`.
+
+    Returns:
+        `torch.Tensor` of shape `(batch,)`: The distance of each pair, in [0, 1].
+
+    Raises:
+        ValueError, TypeError: As [`composition`].
+
+    Example:
+        >>> import torch
+        >>> from diffscm_diffusers.metrics.functional import counterfactual_error
+        >>> counterfactual_error(torch.ones(2, 1, 2, 2), torch.full((2, 1, 2, 2), 0.75))
+        tensor([0.2500, 0.2500])
+    """
+    return pixel_distance(norm, counterfactual=counterfactual, truth=truth)
+
+
 def minimality(factual: torch.Tensor, counterfactual: torch.Tensor, norm: Literal["l1", "l2"] = "l1") -> torch.Tensor:
     """
     [`~diffscm_diffusers.metrics.Minimality`] of each sample.
