@@ -12,7 +12,9 @@ _MODULES = {
     "CounterfactualError": ".pixel_distance",
     "CounterfactualLatentDivergence": ".counterfactual_latent_divergence",
     "Coverage": ".calibration",
+    "DistanceCorrelation": ".exogenous_noise",
     "Effectiveness": ".effectiveness",
+    "ExogenousNoiseLaw": ".exogenous_noise",
     "IM1": ".interpretability",
     "IM2": ".interpretability",
     "MetricModels": ".metric_models",
@@ -20,6 +22,8 @@ _MODULES = {
     "Realism": ".realism",
     "Reversibility": ".pixel_distance",
     "TransformersOracle": ".transformers_oracle",
+    "probe_accuracy": ".probe",
+    "probe_r2": ".probe",
 }
 
 __all__ = [*_MODULES]

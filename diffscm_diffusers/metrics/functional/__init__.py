@@ -11,6 +11,7 @@ from .counterfactual_latent_divergence import (
     counterfactual_latent_divergence_floor,
 )
 from .effectiveness import effectiveness
+from .exogenous_noise import distance_correlation, exogenous_noise_law
 from .interpretability import im1, im2
 from .pixel_distance import composition, counterfactual_error, minimality, reversibility
 
@@ -22,7 +23,9 @@ __all__ = [
     "counterfactual_latent_divergence_floor",
     "coverage",
     "crps",
+    "distance_correlation",
     "effectiveness",
+    "exogenous_noise_law",
     "im1",
     "im2",
     "minimality",
