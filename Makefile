@@ -8,7 +8,7 @@ export PIP_EXTRA_INDEX_URL := https://download.pytorch.org/whl/cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test quality style clean
+.PHONY: help env demo test docs quality style clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s  %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ demo: env ## Draw the counterfactuals of ten digits with the shipped MNIST check
 
 test: env ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+
+docs: env ## Build the documentation in build/docs; a warning is an error.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 quality: env ## Check style and formatting.
 	$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from diffusers import DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.conversion.class_names import imagenet_id2label
-from diffscm_diffusers.training.arguments import non_negative_float, positive_int
+from diffscm_diffusers.flags import non_negative_float, positive_int
 
 
 CONFIGS = Path(__file__).resolve().parents[1] / "train_scripts" / "configs"

@@ -29,7 +29,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from PIL import Image
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
-from diffscm_diffusers.training.arguments import positive_int
+from diffscm_diffusers.flags import positive_int
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.figures.style import BLUE, GREY, ORANGE, STYLE
-from diffscm_diffusers.training.arguments import positive_int
+from diffscm_diffusers.flags import positive_int
 
 
 ROOT = Path(__file__).resolve().parents[1]

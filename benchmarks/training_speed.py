@@ -35,8 +35,9 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import ImageCollator
-from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
-from diffscm_diffusers.training.loop import create_accelerator, denoising_loss, train
+from diffscm_diffusers.flags import positive_int
+from diffscm_diffusers.training.arguments import TrainingArguments
+from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
 def create_model(config: str) -> UNet2DModel:
@@ -126,27 +127,37 @@ def time_example(args, dataset: Dataset, folder: str) -> np.ndarray:
 
 def time_ours(args, dataset: Dataset, folder: str) -> np.ndarray:
     """Returns the seconds of a step of our loop, by both clocks, between its validations, which here do nothing."""
-    parser = argparse.ArgumentParser()
-    add_training_arguments(parser)
-    flags = ["--output_dir", folder, "--use_ema", "--cache_images", "--lr_scheduler", "cosine", "--lr_warmup_steps"]
-    flags += ["0", "--train_batch_size", str(args.train_batch_size), "--max_train_steps", str(2 * args.steps)]
-    flags += ["--validation_steps", str(args.steps), "--mixed_precision", args.mixed_precision]
-    flags += ["--torch_compile"] if args.torch_compile else []
-    training_args = parser.parse_args(flags)
-    accelerator = create_accelerator(training_args)
-    model = create_model(args.model_config)
-    collate = ImageCollator(model.config.sample_size, model.config.in_channels, "image")
-    times = []
-    train(
-        training_args,
-        accelerator,
-        model,
-        dataset,
-        collate,
-        DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear"),
-        denoising_loss,
-        lambda model, step: times.append(read_clocks()),
+    training_args = TrainingArguments(
+        output_dir=folder,
+        train_batch_size=args.train_batch_size,
+        max_train_steps=2 * args.steps,
+        lr_scheduler="cosine",
+        lr_warmup_steps=0,
+        mixed_precision=args.mixed_precision,
+        torch_compile=args.torch_compile,
+        use_ema=True,
+        cache_images=True,
+        validation_steps=args.steps,
     )
+    accelerator = create_accelerator(training_args)
+    accelerator.init_trackers("diffscm-diffusers")
+    model = create_model(args.model_config)
+    noise_scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="linear")
+    collate = ImageCollator(model.config.sample_size, model.config.in_channels, "image")
+    trainer = Trainer(accelerator, model, dataset, training_args, collate)
+    times = []
+    for batch in trainer.batches():
+        clean_images = batch["pixel_values"]
+        noise, timesteps = trainer.draw_noise(clean_images, 1000)
+        noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
+        with trainer.accumulate():
+            with accelerator.autocast():
+                loss = F.mse_loss(trainer.network(noisy_images, timesteps).sample.float(), noise)
+            trainer.backward(loss)
+            trainer.step()
+        if trainer.should_validate:
+            with trainer.averaged_model():
+                times.append(read_clocks())
     accelerator.end_training()
     return (times[-1] - times[0]) / args.steps
 

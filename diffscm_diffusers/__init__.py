@@ -16,10 +16,12 @@ _MODULES = {
     "DiffSCMCounterfactualPipeline": ".pipelines",
     "DiffSCMDDIMInverseScheduler": ".schedulers",
     "DiffSCMDDIMScheduler": ".schedulers",
+    "DiffSCMSemanticCounterfactualPipeline": ".pipelines",
     "ImageAutoencoder": ".metrics.networks",
     "ImageClassifier": ".metrics.networks",
     "LatentVAE": ".metrics.networks",
     "MLPEnsemble": ".metrics.networks",
+    "SemanticEncoder2DModel": ".models",
     # Diffusers looks a component's base classes up beside it.
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",

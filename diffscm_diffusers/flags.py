@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-What the parsers of commands and training scripts share: types of values and the flags of a data set.
+What the parsers of commands and training scripts share: the types of values, and flags that several of them have.
 
 Every command and training script has `parse_args(argv=None)`, which makes one `argparse.ArgumentParser` and returns
 what it parses, and `main(argv=None)`. Flags are spelled with underscores, as in diffusers' own examples. A flag has
@@ -69,3 +69,72 @@ def add_data_arguments(parser: argparse.ArgumentParser, labels: bool = True) -> 
         data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
     data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
     return data
+
+
+def add_evaluation_arguments(
+    parser: argparse.ArgumentParser, split: str, train_split: str, max_samples: int | None = None
+):
+    """Adds the flags of commands that score counterfactuals; the other arguments are defaults of flags."""
+    data = add_data_arguments(parser)
+    data.add_argument(
+        "--split", default=split, help="Split of the factuals, or slices of splits, such as `train[55000:]`."
+    )
+    data.add_argument(
+        "--train_split", default=train_split, help="Split of the real images to compare with, or slices of splits."
+    )
+    data.add_argument(
+        "--max_samples", type=positive_int, default=max_samples, help="How many factuals at most. Default: all."
+    )
+    data.add_argument("--seed", type=non_negative_int, default=0, help="Seed of pairs, random images and intervals.")
+
+    model = parser.add_argument_group("causal model")
+    model.add_argument(
+        "--pretrained_model_name_or_path",
+        default="checkpoints/diffscm-mnist",
+        help="`DiffSCMCounterfactualPipeline`: a Hub name or a local folder.",
+    )
+    model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
+    model.add_argument(
+        "--num_inference_steps",
+        type=positive_int,
+        help="Steps in each direction. Default: the preset's or the checkpoint's.",
+    )
+    model.add_argument(
+        "--guidance_interval",
+        type=non_negative_int,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="Lowest and highest timestep with guidance. Default: the preset's or the checkpoint's.",
+    )
+    model.add_argument(
+        "--abduction",
+        choices=["source", "destination", "implicit"],
+        help="How abduction's moves are made. Default: the preset's or the checkpoint's.",
+    )
+    model.add_argument(
+        "--scheduler",
+        choices=["checkpoint", "belm", "quadratic"],
+        default="checkpoint",
+        help="Which moves are made: the checkpoint's, O-BELM's, which are inverted exactly, or DDIM's on "
+        "quadratically spaced timesteps, which `--abduction implicit` inverts at few steps as well.",
+    )
+    model.add_argument(
+        "--mixed_precision",
+        choices=["no", "bf16"],
+        default="no",
+        help="`bf16` runs Diff-SCM's networks under autocast. The metric models always compute in float32.",
+    )
+
+    metrics = parser.add_argument_group("metrics")
+    metrics.add_argument(
+        "--metric_models",
+        default="checkpoints/diffscm-mnist-metrics",
+        help="VAE, autoencoders and oracle that `train_metric_models.py` wrote: a Hub name or a local folder.",
+    )
+    metrics.add_argument("--oracle", help="Image classifier of transformers to use as oracle: a Hub name or a folder.")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", required=True, help="Where everything is written; a restart goes on there.")
+    output.add_argument(
+        "--batch_size", type=positive_int, default=100, help="Images that the networks see at once, and per file."
+    )

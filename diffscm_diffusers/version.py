@@ -1,4 +1,4 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.2.0"

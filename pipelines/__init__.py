@@ -2,6 +2,12 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from .. import loading  # noqa: F401
 from .pipeline_diffscm_counterfactual import DiffSCMCounterfactualPipeline, DiffSCMCounterfactualPipelineOutput
+from .pipeline_diffscm_semantic import DiffSCMSemanticCounterfactualPipeline, DiffSCMSemanticPipelineOutput
 
 
-__all__ = ["DiffSCMCounterfactualPipeline", "DiffSCMCounterfactualPipelineOutput"]
+__all__ = [
+    "DiffSCMCounterfactualPipeline",
+    "DiffSCMCounterfactualPipelineOutput",
+    "DiffSCMSemanticCounterfactualPipeline",
+    "DiffSCMSemanticPipelineOutput",
+]

@@ -16,7 +16,7 @@ TRAIN_SCRIPTS = Path(__file__).resolve().parents[1] / "train_scripts"
 
 # The fork server imports the libraries once, before any thread or random state exists; each run is a fork of it.
 multiprocessing_context = multiprocessing.get_context("forkserver")
-multiprocessing_context.set_forkserver_preload(["diffscm_diffusers.training.loop", "diffscm_diffusers"])
+multiprocessing_context.set_forkserver_preload(["diffscm_diffusers.training.trainer", "diffscm_diffusers"])
 
 
 def free_port() -> int:

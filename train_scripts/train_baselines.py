@@ -5,32 +5,32 @@ Trains the networks of the methods that Diff-SCM is compared with (paper, Sec. 5
 
     python train_scripts/train_baselines.py --dataset_name ylecun/mnist --output_dir outputs/mnist-baselines
 
-The output folder holds a `VanLooverenKlaisePipeline` in `van_looveren_klaise` and a `SchutPipeline` in `schut`. A
-network that an earlier run has completed there is not trained again, so both `--settings` cost one training.
+The output folder holds a `VanLooverenKlaisePipeline` in `van-looveren-klaise` and a `SchutPipeline` in `schut`. A
+network that is complete there is not trained again, so both `--settings` cost one training, and a run that was
+interrupted goes on when started anew; with `--resume_from_checkpoint latest` also in the middle of a network.
 """
 
 import argparse
+import math
+import shutil
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from diffusers import ModelMixin
-from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
+from accelerate import PartialState
+from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
-from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
-from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.files import save_whole, written_whole
+from diffscm_diffusers.flags import positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
-from diffscm_diffusers.training.arguments import (
-    add_labelled_data_arguments,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
+from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
+from diffscm_diffusers.training.components import is_trained
+from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
+from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -38,9 +38,9 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 # "tuned" is chosen by hand on MNIST's validation images, for a low CLD at an effectiveness of at least 99 %
 # (docs/results.md). "published" is the pipelines' defaults.
 SETTINGS = {
-    "published": {"van_looveren_klaise": {}, "schut": {}},
+    "published": {"van-looveren-klaise": {}, "schut": {}},
     "tuned": {
-        "van_looveren_klaise": {
+        "van-looveren-klaise": {
             "kappa": 0.999,
             "beta": 0.001,
             "c_init": 1000.0,
@@ -55,57 +55,57 @@ SETTINGS = {
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = add_labelled_data_arguments(parser)
-    data.add_argument("--train_split", default="train", help="Split to train on.")
-    data.add_argument(
+    add_several_networks_arguments(parser)
+    parser.add_argument(
         "--num_validation_images",
         type=positive_int,
         default=5000,
         help="The last images of the split, left for validation: no network is trained on them.",
     )
-
-    models = parser.add_argument_group("models")
-    for flag, file in (
-        ("classifier", "van_looveren_klaise_classifier_mnist.json"),
-        ("autoencoder", "autoencoder_mnist.json"),
-        ("ensemble", "mlp_ensemble_mnist.json"),
+    for name, file, epochs, note in (
+        ("classifier", "van_looveren_klaise_classifier_mnist.json", 3, ""),
+        ("autoencoder", "autoencoder_mnist.json", 4, ""),
+        ("ensemble", "mlp_ensemble_mnist.json", 12, " Its authors took 100."),
     ):
-        models.add_argument(
-            f"--{flag}_config_name_or_path",
+        parser.add_argument(
+            f"--{name}_config_name_or_path",
             default=str(CONFIGS / file),
             help="JSON file with the architecture. Default: that for MNIST.",
         )
-
-    models.add_argument(
-        "--settings", choices=list(SETTINGS), default="tuned", help="Settings of the methods themselves."
-    )
-
-    optimisation = parser.add_argument_group("optimisation")
-    optimisation.add_argument("--classifier_epochs", type=positive_int, default=3)
-    optimisation.add_argument("--autoencoder_epochs", type=positive_int, default=4)
-    optimisation.add_argument(
-        "--ensemble_epochs", type=positive_int, default=12, help="Of the ensemble; its authors took 100."
-    )
-    optimisation.add_argument(
+        parser.add_argument(
+            f"--{name}_epochs", type=positive_int, default=epochs, help=f"Epochs of its training.{note}"
+        )
+    parser.add_argument(
         "--adversarial_step", type=positive_float, default=0.15, help="Step of the ensemble's adversarial training."
     )
-    optimisation.add_argument("--train_batch_size", type=positive_int, default=128)
-    optimisation.add_argument("--learning_rate", type=positive_float, default=1e-3, help="Adam's, of every network.")
-    optimisation.add_argument(
-        "--seed", type=non_negative_int, default=0, help="Seed of weights, data order and dropout."
+    parser.add_argument(
+        "--settings", choices=list(SETTINGS), default="tuned", help="Settings of the methods themselves."
     )
-    parser.add_argument("--output_dir", required=True, help="Where the two methods are written.")
     return parser.parse_args(argv)
 
 
-def classification_loss(classifier, images, labels) -> torch.Tensor:
-    """Cross-entropy of the class given the image."""
-    return F.cross_entropy(classifier(images), labels)
+class MemberImages(Dataset):
+    """
+    Shows the images of a data set to each member of an ensemble in an order of its own.
 
+    Args:
+        dataset (`torch.utils.data.Dataset`): Gives whole batches by `__getitems__`.
+        num_members (`int`): Number of members.
+        seed (`int`): Seed of the members' orders.
+    """
 
-def reconstruction_loss(autoencoder, images, labels) -> torch.Tensor:
-    """Mean squared error per pixel."""
-    return F.mse_loss(autoencoder(images), images)
+    def __init__(self, dataset: Dataset, num_members: int, seed: int):
+        self.dataset = dataset
+        generator = torch.Generator().manual_seed(seed)
+        self.orders = torch.rand(num_members, len(dataset), generator=generator).argsort(dim=-1)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
+        rows = self.orders[:, indices]
+        batch = self.dataset.__getitems__(rows.flatten().tolist())
+        return {name: value.unflatten(0, rows.shape) for name, value in batch.items()}
 
 
 def adversarial_loss(ensemble, images, labels, step: float) -> torch.Tensor:
@@ -144,65 +144,79 @@ def reconstruction_error(autoencoder, images, labels) -> torch.Tensor:
     return (autoencoder(images) - images).square().mean(dim=(1, 2, 3))
 
 
-def load_or_train(
-    args, folder, model_class, config, train_data, validation_data, loss_fn, validation_fn, num_epochs, num_orders=()
-) -> ModelMixin:
+def train(args, name, model_class, config, dataset, validation_data, loss_fn, validation_fn, num_epochs):
     """
-    Loads a network if an earlier run completed it; else trains it with Adam and saves it.
+    Trains a network and writes it to the folder `name` of the output folder, unless an earlier run has.
 
-    Args:
-        loss_fn (`Callable`): `loss_fn(model, images, labels)` gives the scalar to minimise.
-        validation_fn (`Callable`): `validation_fn(model, images, labels)` gives one number per image; its mean over
-            the validation images is printed after each epoch.
-        num_orders (`tuple[int]`, *optional*, defaults to `()`):
-            `(num_members,)` shows the images to each member of an ensemble in an order of its own.
+    `loss_fn(model, images, labels)` gives the scalar to minimise, `validation_fn(model, images, labels)` one number
+    per image; its mean over the validation images is printed after each epoch.
     """
-    if (folder / SAFETENSORS_WEIGHTS_NAME).exists():
-        tqdm.write(f"{folder} is already there.")
-        return model_class.from_pretrained(folder)
+    folder = Path(args.output_dir, name)
+    if is_trained(folder, model_class, config):
+        tqdm.write(f"{name} is already there.")
+        return
+    batch_size = min(args.train_batch_size, len(dataset))
+    steps_per_epoch = len(dataset) // batch_size
+    training_args = TrainingArguments(
+        output_dir=Path(args.output_dir, "checkpoints", name),
+        train_batch_size=batch_size,
+        max_train_steps=num_epochs * steps_per_epoch,
+        learning_rate=args.learning_rate,
+        lr_scheduler="constant",
+        max_grad_norm=math.inf,
+        mixed_precision="no",
+        checkpointing_steps=args.checkpointing_steps,
+        checkpoints_total_limit=1,
+        resume_from_checkpoint=args.resume_from_checkpoint,
+        validation_steps=steps_per_epoch,
+        report_to="none",
+        seed=args.seed,
+    )
     # Each network starts from the seed, whether or not others were trained before it in this process.
-    set_seed(args.seed)
+    accelerator = create_accelerator(training_args)
     # Convolutions with few channels are up to twice as fast on CPUs in this layout.
-    model = model_class.from_config(config).to(Accelerator().device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.learning_rate)
-    images, labels = train_data
-    for epoch in range(1, num_epochs + 1):
-        model.train()
-        order = torch.rand(*num_orders, len(images)).argsort(dim=-1)
-        for rows in tqdm(order.split(args.train_batch_size, dim=-1), desc=f"{folder.name}, epoch {epoch}"):
-            loss = loss_fn(model, images[rows].to(model.device), labels[rows].to(model.device))
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        if not loss.isfinite():
-            raise FloatingPointError(f"{folder.name}: the loss is {loss.item()}. Try a lower `--learning_rate`.")
-        model.eval()
-        with torch.no_grad():
-            results = [
-                validation_fn(model, *(tensor.to(model.device) for tensor in batch))
-                for batch in zip(*(tensor.split(args.train_batch_size) for tensor in validation_data), strict=True)
-            ]
-        measure = validation_fn.__name__.replace("_", " ")
-        tqdm.write(f"{folder.name}, epoch {epoch}: {measure} {torch.cat(results).mean():.4f}")
-    save_whole(model, folder)
-    return model
+    model = model_class.from_config(config).to(memory_format=torch.channels_last)
+    trainer = Trainer(accelerator, model, dataset, training_args, description=name)
+    for batch in trainer.batches():
+        images = batch["pixel_values"] / 2 + 0.5
+        with trainer.accumulate():
+            loss = loss_fn(trainer.network, images, batch["labels"])
+            trainer.backward(loss)
+            trainer.step()
+
+        if trainer.should_validate:
+            with trainer.averaged_model() as model, torch.no_grad():
+                results = [
+                    validation_fn(model, *(tensor.to(model.device) for tensor in batch))
+                    for batch in zip(*(tensor.split(batch_size) for tensor in validation_data), strict=True)
+                ]
+            measure = validation_fn.__name__.replace("_", " ")
+            epoch = trainer.global_step // steps_per_epoch
+            tqdm.write(f"{name}, epoch {epoch}: {measure} {torch.cat(results).mean():.4f}")
+
+    with trainer.averaged_model() as model, written_whole(folder) as unfinished:
+        model.save_pretrained(unfinished)
+    shutil.rmtree(Path(args.output_dir, "checkpoints"))
 
 
 def main(argv=None):
     args = parse_args(argv)
+    state = PartialState()
+    if state.num_processes > 1:
+        raise ValueError(f"The baselines are expected to train in one process, got {state.num_processes}.")
     dataset = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
         image_column=args.image_column,
-        cache_dir=args.cache_dir,
         label_column=args.label_column,
+        cache_dir=args.cache_dir,
     )[args.train_split]
     num_train_images = len(dataset) - args.num_validation_images
     if num_train_images < 1:
         raise ValueError(
-            f"`--num_validation_images` takes less than the {len(dataset)} images of the split, got "
+            f"`--num_validation_images` expects less than the {len(dataset)} images of the split, got "
             f"{args.num_validation_images}."
         )
     names = dataset.features[args.label_column].names
@@ -220,14 +234,14 @@ def main(argv=None):
 
     size, channels = classifier_config.sample_size, classifier_config.in_channels
     collate = ImageCollator(size, channels, args.image_column, args.label_column)
-    images, labels = decode_images(dataset, collate, "Reading images")
-    train_data = images[:num_train_images], labels[:num_train_images]
-    validation_data = images[num_train_images:], labels[num_train_images:]
+    images = DecodedImages(dataset, collate, "Reading images")
+    train_data = Subset(images, range(num_train_images))
+    validation_data = images.images(slice(num_train_images, None)), images.classes[num_train_images:]
 
-    folder = Path(args.output_dir, "van_looveren_klaise")
-    classifier = load_or_train(
+    folder = Path(args.output_dir, "van-looveren-klaise")
+    train(
         args,
-        folder / "classifier",
+        "van-looveren-klaise/classifier",
         ImageClassifier,
         classifier_config,
         train_data,
@@ -236,9 +250,9 @@ def main(argv=None):
         accuracy,
         args.classifier_epochs,
     )
-    autoencoder = load_or_train(
+    train(
         args,
-        folder / "autoencoder",
+        "van-looveren-klaise/autoencoder",
         ImageAutoencoder,
         autoencoder_config,
         train_data,
@@ -247,28 +261,29 @@ def main(argv=None):
         reconstruction_error,
         args.autoencoder_epochs,
     )
+    classifier = ImageClassifier.from_pretrained(folder / "classifier")
+    autoencoder = ImageAutoencoder.from_pretrained(folder / "autoencoder").to(state.device)
     with torch.no_grad():
-        encodings = torch.cat(
-            [autoencoder.encode(batch.to(autoencoder.device)) for batch in train_data[0].split(1000)]
-        )
+        batches = images.images(slice(num_train_images)).split(1000)
+        encodings = torch.cat([autoencoder.encode(batch.to(state.device)).cpu() for batch in batches])
     prototypes = ClassPrototypes(len(names), encodings.shape[1:])
-    prototypes.fit(encodings.cpu(), train_data[1])
-    settings = SETTINGS[args.settings]["van_looveren_klaise"]
+    prototypes.fit(encodings, images.classes[:num_train_images])
+    settings = SETTINGS[args.settings]["van-looveren-klaise"]
     save_whole(VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, **settings), folder)
 
-    folder = Path(args.output_dir, "schut")
-    ensemble = load_or_train(
+    train(
         args,
-        folder / "classifier",
+        "schut/classifier",
         MLPEnsemble,
         ensemble_config,
-        train_data,
+        MemberImages(train_data, ensemble_config.num_members, args.seed),
         validation_data,
         partial(adversarial_loss, step=args.adversarial_step),
         ensemble_accuracy,
         args.ensemble_epochs,
-        num_orders=(ensemble_config.num_members,),
     )
+    folder = Path(args.output_dir, "schut")
+    ensemble = MLPEnsemble.from_pretrained(folder / "classifier")
     save_whole(SchutPipeline(ensemble, **SETTINGS[args.settings]["schut"]), folder)
 
 

@@ -18,19 +18,21 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
-from diffscm_diffusers.training.arguments import add_training_arguments, positive_int
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.components import create_model
 from diffscm_diffusers.training.dry_run import print_dry_run
-from diffscm_diffusers.training.loop import anticausal_loss, check_run, create_accelerator, train
 from diffscm_diffusers.training.noise import draw_noise
+from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
 DESCRIPTION = """
@@ -49,9 +51,8 @@ Together with a denoiser (`diffscm join-checkpoint`) it estimates counterfactual
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_arguments(parser)
+    add_training_arguments(parser, labels=True)
     parser.add_argument("--from_unet", help="Denoiser, a `DDPMPipeline`, whose encoder the classifier starts from.")
-    parser.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")
     parser.add_argument("--validation_split", default="test", help="Split on which accuracy is measured.")
     parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
     parser.add_argument("--num_noise_levels", type=positive_int, default=10, help="Bands of diffusion time to report.")
@@ -59,26 +60,35 @@ def parse_args(argv=None):
 
 
 def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
-    """Makes a classifier of the named classes; its encoder is a denoiser's if the arguments name one."""
+    """Makes a classifier of the named classes; its encoder is a denoiser's if the flags name one."""
     id2label = {str(i): name for i, name in enumerate(names)}
     if args.from_unet is None:
-        return create_model(AntiCausalClassifier2DModel, args, num_classes=len(names), id2label=id2label)
+        return create_model(
+            AntiCausalClassifier2DModel,
+            model_config_name_or_path=args.model_config_name_or_path,
+            pretrained_model_name_or_path=args.pretrained_model_name_or_path,
+            subfolder=args.subfolder,
+            resolution=args.resolution,
+            cache_dir=args.cache_dir,
+            num_classes=len(names),
+            id2label=id2label,
+        )
     if args.pretrained_model_name_or_path is not None or args.model_config_name_or_path is not None:
         raise ValueError(
-            "`--from_unet` is the whole source of the model: leave out `--pretrained_model_name_or_path` and "
-            "`--model_config_name_or_path`."
+            "`--from_unet` expects no other source of the model, got `--pretrained_model_name_or_path` or "
+            "`--model_config_name_or_path` too."
         )
     unet = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True).unet
     if args.resolution not in (unet.config.sample_size, None):
         raise ValueError(
-            f"`--resolution` is the denoiser's, {unet.config.sample_size}, with `--from_unet`; got {args.resolution}."
+            f"`--resolution` expects the denoiser's, {unet.config.sample_size}, with `--from_unet`, got "
+            f"{args.resolution}."
         )
-    args.resolution = unet.config.sample_size
     return AntiCausalClassifier2DModel.from_unet(unet, len(names), id2label)
 
 
 @torch.no_grad()
-def accuracy_by_noise_level(model, batches, noise_scheduler, num_noise_levels: int, seed: int) -> dict[str, float]:
+def accuracy_by_noise_level(classifier, batches, noise_scheduler, num_noise_levels, seed) -> dict[str, float]:
     """Measures accuracy on images noised to the middle of each of `num_noise_levels` equal bands of diffusion time."""
     num_train_timesteps = noise_scheduler.config.num_train_timesteps
     accuracy = {}
@@ -86,10 +96,10 @@ def accuracy_by_noise_level(model, batches, noise_scheduler, num_noise_levels: i
         timestep = (2 * level + 1) * num_train_timesteps // (2 * num_noise_levels)
         correct = []
         for step, batch in enumerate(batches):
-            images, labels = batch["pixel_values"].to(model.device), batch["labels"].to(model.device)
+            images, labels = batch["pixel_values"].to(classifier.device), batch["labels"].to(classifier.device)
             noise, timesteps = draw_noise(images, num_train_timesteps, seed, step)
             timesteps = torch.full_like(timesteps, timestep)
-            logits = model(noise_scheduler.add_noise(images, noise, timesteps), timesteps).logits
+            logits = classifier(noise_scheduler.add_noise(images, noise, timesteps), timesteps).logits
             correct.append(logits.argmax(dim=1) == labels)
         accuracy[f"accuracy/t={timestep}"] = torch.cat(correct).float().mean().item()
     return accuracy
@@ -97,54 +107,73 @@ def accuracy_by_noise_level(model, batches, noise_scheduler, num_noise_levels: i
 
 def main(argv=None):
     args = parse_args(argv)
-    accelerator = create_accelerator(args)
+    training_args = TrainingArguments.from_flags(vars(args))
+    accelerator = create_accelerator(training_args)
+    # Before the run, so that a missing login shows early.
     if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
+
+    # 1. Data, network and noise schedule
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
         image_column=args.image_column,
-        cache_dir=args.cache_dir,
         label_column=args.label_column,
+        cache_dir=args.cache_dir,
         streaming=args.streaming,
     )
     if args.validation_split not in splits:
         raise ValueError(
-            f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."
+            f"`--validation_split` expects one of the data set's splits, {sorted(splits)}, got "
+            f"{args.validation_split!r}."
         )
-    names = splits[args.train_split].features[args.label_column].names
-    model = create_classifier(args, names)
+    dataset = splits[args.train_split]
+    classifier = create_classifier(args, dataset.features[args.label_column].names)
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
-
-    collate = ImageCollator(args.resolution, model.config.in_channels, args.image_column, args.label_column)
+    collate = ImageCollator(
+        classifier.config.sample_size, classifier.config.in_channels, args.image_column, args.label_column
+    )
     if args.dry_run:
-        check_run(args, accelerator, splits[args.train_split])
-        print_dry_run(args, accelerator, model, splits[args.train_split], collate)
+        print_dry_run(vars(args), accelerator, classifier, dataset, training_args, collate)
         return
     # Shuffled because image folders are sorted by class.
     rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
-    batches = [collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size)]
+    validation_batches = [
+        collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size)
+    ]
 
-    def log_accuracy(model, step):
-        accuracy = accuracy_by_noise_level(model, batches, noise_scheduler, args.num_noise_levels, args.seed)
-        accelerator.log(accuracy, step=step)
-        summary = ", ".join(f"{name.split('/')[1]}: {value:.3f}" for name, value in accuracy.items())
-        tqdm.write(f"Step {step}, validation accuracy at {summary}")
+    # 2. Training
+    accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
+    trainer = Trainer(accelerator, classifier, dataset, training_args, collate)
+    for batch in trainer.batches():
+        clean_images = batch["pixel_values"]
+        noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)
+        noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
+        with trainer.accumulate():
+            with accelerator.autocast():
+                # `-log p(y | x_t)` of the cause given the noisy effect (paper, Sec. 3.3).
+                logits = trainer.network(noisy_images, timesteps).logits
+                loss = F.cross_entropy(logits.float(), batch["labels"])
+            trainer.backward(loss)
+            trainer.step()
 
-    model = train(
-        args,
-        accelerator,
-        model,
-        splits[args.train_split],
-        collate,
-        noise_scheduler,
-        anticausal_loss,
-        log_accuracy,
-    )
+        if trainer.should_validate:
+            with trainer.averaged_model() as classifier:
+                if accelerator.is_main_process:
+                    accuracy = accuracy_by_noise_level(
+                        classifier, validation_batches, noise_scheduler, args.num_noise_levels, args.seed
+                    )
+                    accelerator.log(accuracy, step=trainer.global_step)
+                    summary = ", ".join(f"{name.split('/')[1]}: {value:.3f}" for name, value in accuracy.items())
+                    tqdm.write(f"Step {trainer.global_step}, validation accuracy at {summary}")
+
+    # 3. The classifier, its card, and the Hub
+    with trainer.averaged_model() as classifier:
+        if accelerator.is_main_process:
+            save_whole(classifier, args.output_dir)
     if accelerator.is_main_process:
-        save_whole(model, args.output_dir)
         name = args.hub_model_id or args.output_dir
         card = make_component_card(
             name,

@@ -7,32 +7,31 @@ for IM1 and IM2 one autoencoder of all classes and one per class.
     accelerate launch train_scripts/train_metric_models.py \
         --dataset_name ylecun/mnist --output_dir outputs/mnist-metrics
 
-`MetricModels.from_pretrained` loads the output folder. A model that is already there is not trained again, so a run
-that was interrupted goes on when started anew. The data set must fit into memory.
+`MetricModels.from_pretrained` loads the output folder. A network that is complete there is not trained again, so a run
+that was interrupted goes on when started anew; with `--resume_from_checkpoint latest` also in the middle of a network.
+The data set must fit into memory, a byte per value.
 """
 
 import argparse
-import functools
 import json
+import math
+import shutil
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from accelerate import Accelerator
-from accelerate.utils import set_seed
-from diffusers.optimization import get_scheduler
+from accelerate import PartialState
+from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.data.images import ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
-from diffscm_diffusers.training.arguments import (
-    add_labelled_data_arguments,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
+from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
+from diffscm_diffusers.training.components import is_trained
+from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
+from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
@@ -40,98 +39,65 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    data = add_labelled_data_arguments(parser)
-    data.add_argument("--train_split", default="train", help="Split to train on.")
-    data.add_argument("--validation_split", default="test", help="Split on which the trained models are measured.")
-
-    models = parser.add_argument_group("models")
-    for name in ("oracle", "vae", "autoencoder", "class_autoencoder"):
-        models.add_argument(
+    add_several_networks_arguments(parser)
+    parser.add_argument("--validation_split", default="test", help="Split on which the networks are measured.")
+    parser.add_argument(
+        "--mixed_precision", choices=["no", "fp16", "bf16"], help="Default: accelerate's configuration."
+    )
+    for name, epochs in (("oracle", 5), ("vae", 15), ("autoencoder", 4), ("class_autoencoder", 30)):
+        parser.add_argument(
             f"--{name}_config_name_or_path",
             default=str(CONFIGS / f"{name}_mnist.json"),
             help="JSON file with the architecture. Default: that for MNIST.",
         )
-
-    optimisation = parser.add_argument_group("optimisation")
-    optimisation.add_argument("--oracle_epochs", type=positive_int, default=5)
-    optimisation.add_argument("--vae_epochs", type=positive_int, default=15)
-    optimisation.add_argument("--autoencoder_epochs", type=positive_int, default=4)
-    optimisation.add_argument("--class_autoencoder_epochs", type=positive_int, default=30)
-    optimisation.add_argument("--train_batch_size", type=positive_int, default=128)
-    optimisation.add_argument("--learning_rate", type=positive_float, default=1e-3, help="Adam's, of every model.")
-    optimisation.add_argument(
-        "--mixed_precision", choices=["no", "fp16", "bf16"], help="Default: accelerate's configuration."
-    )
-    optimisation.add_argument(
-        "--seed", type=non_negative_int, default=0, help="Seed of weights, data order and noise."
-    )
-    parser.add_argument("--output_dir", required=True, help="Where the models and `metrics.json` are written.")
+        parser.add_argument(f"--{name}_epochs", type=positive_int, default=epochs, help="Epochs of its training.")
     return parser.parse_args(argv)
 
 
-def classification_loss(model, images, labels) -> torch.Tensor:
-    """Cross-entropy of the class given the image."""
-    return F.cross_entropy(model(images).float(), labels)
-
-
-def variational_loss(model, images, labels) -> torch.Tensor:
+def variational_loss(vae, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Negative evidence lower bound in nats per image."""
-    return -model.elbo(images).mean()
+    return -vae.elbo(images).mean()
 
 
-def reconstruction_loss(model, images, labels) -> torch.Tensor:
-    """Mean squared error per pixel."""
-    return F.mse_loss(model(images).float(), images)
-
-
-def train_unless_there(
-    args, accelerator, name, model_class, config, images, labels, loss_fn, num_epochs, lr_scheduler_type
-):
-    """
-    Trains a model with Adam and writes it, complete before it gets its name, into the folder `name` of the output
-    folder. One that is already there stays, if it has this configuration.
-    """
-    # Each model starts from the seed, whether or not others were trained before it in this process.
-    set_seed(args.seed)
-    model = model_class.from_config(config)
+def train(args, name, model_class, config, dataset, loss_fn, num_epochs, lr_scheduler):
+    """Trains a network and writes it to the folder `name` of the output folder, unless an earlier run has."""
     folder = Path(args.output_dir, name)
-    if folder.exists():
-        wanted, found = json.loads(model.to_json_string()), model_class.load_config(folder)
-        differing = sorted(key for key, value in wanted.items() if key[0] != "_" and found.get(key) != value)
-        if differing:
-            raise ValueError(
-                f"`--output_dir` holds {name!r} of another configuration: {differing} differ. Remove it, or take "
-                "another folder."
-            )
+    if is_trained(folder, model_class, config):
         tqdm.write(f"{name} is already there.")
         return
-
-    # Convolutions of few channels are up to twice as fast on CPUs in this layout.
-    model.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(model.parameters(), lr=args.learning_rate)
-    num_steps = num_epochs * -(-len(images) // args.train_batch_size)
-    lr_scheduler = get_scheduler(
-        lr_scheduler_type, optimizer, num_warmup_steps=num_steps // 10, num_training_steps=num_steps
+    batch_size = min(args.train_batch_size, len(dataset))
+    num_steps = num_epochs * (len(dataset) // batch_size)
+    training_args = TrainingArguments(
+        output_dir=Path(args.output_dir, "checkpoints", name),
+        train_batch_size=batch_size,
+        max_train_steps=num_steps,
+        learning_rate=args.learning_rate,
+        lr_scheduler=lr_scheduler,
+        lr_warmup_steps=num_steps // 10,
+        max_grad_norm=math.inf,
+        mixed_precision=args.mixed_precision,
+        checkpointing_steps=args.checkpointing_steps,
+        checkpoints_total_limit=1,
+        resume_from_checkpoint=args.resume_from_checkpoint,
+        report_to="none",
+        seed=args.seed,
     )
-    model, optimizer = accelerator.prepare(model.train(), optimizer)
-    generator = torch.Generator().manual_seed(args.seed)
-    with tqdm(total=num_steps, desc=name) as bar:
-        for _ in range(num_epochs):
-            for rows in torch.randperm(len(images), generator=generator).split(args.train_batch_size):
-                with accelerator.autocast():
-                    loss = loss_fn(model, images[rows].to(accelerator.device), labels[rows].to(accelerator.device))
-                accelerator.backward(loss)
-                optimizer.step()
-                optimizer.zero_grad()
-                lr_scheduler.step()
-                bar.set_postfix(loss=loss.item(), refresh=False)
-                bar.update()
-    if not loss.isfinite():
-        raise FloatingPointError(f"The last loss of {name} is {loss.item()}: try a lower `--learning_rate`.")
+    # Each network starts from the seed, whether or not others were trained before it in this process.
+    accelerator = create_accelerator(training_args)
+    # Convolutions of few channels are up to twice as fast on CPUs in this layout.
+    model = model_class.from_config(config).to(memory_format=torch.channels_last)
+    trainer = Trainer(accelerator, model, dataset, training_args, description=name)
+    for batch in trainer.batches():
+        images = batch["pixel_values"] / 2 + 0.5
+        with trainer.accumulate():
+            with accelerator.autocast():
+                loss = loss_fn(trainer.network, images, batch["labels"])
+            trainer.backward(loss)
+            trainer.step()
 
-    model = accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-    with written_whole(folder) as unfinished:
+    with trainer.averaged_model() as model, written_whole(folder) as unfinished:
         model.to(memory_format=torch.contiguous_format).save_pretrained(unfinished)
+    shutil.rmtree(Path(args.output_dir, "checkpoints"))
 
 
 @torch.no_grad()
@@ -170,21 +136,22 @@ def measure(models: MetricModels, images: torch.Tensor, labels: torch.Tensor, se
 
 def main(argv=None):
     args = parse_args(argv)
-    accelerator = Accelerator(mixed_precision=args.mixed_precision)
-    if accelerator.num_processes > 1:
-        raise ValueError(f"The metric models train in one process, got {accelerator.num_processes}.")
+    state = PartialState()
+    if state.num_processes > 1:
+        raise ValueError(f"The metric models are expected to train in one process, got {state.num_processes}.")
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
         image_column=args.image_column,
-        cache_dir=args.cache_dir,
         label_column=args.label_column,
+        cache_dir=args.cache_dir,
     )
     if args.validation_split not in splits:
         raise ValueError(
-            f"`--validation_split` names {args.validation_split!r}, but the data set has {sorted(splits)}."
+            f"`--validation_split` expects one of the data set's splits, {sorted(splits)}, got "
+            f"{args.validation_split!r}."
         )
     names = splits[args.train_split].features[args.label_column].names
 
@@ -204,32 +171,26 @@ def main(argv=None):
 
     image_shape = untrained.vae.config.sample_size, untrained.vae.config.in_channels
     collate = ImageCollator(*image_shape, args.image_column, args.label_column)
-    images, labels = decode_images(splits[args.train_split], collate, "Reading training images")
-    absent = [name for c, name in enumerate(names) if not (labels == c).any()]
+    images = DecodedImages(splits[args.train_split], collate, "Reading training images")
+    of_class = [Subset(images, (images.classes == c).nonzero().flatten().tolist()) for c in range(len(names))]
+    absent = [name for name, subset in zip(names, of_class, strict=True) if len(subset) == 0]
     if absent:
-        raise ValueError(f"`--train_split` {args.train_split!r} holds no image of the classes {absent}.")
+        raise ValueError(f"`--train_split` expects images of every class, got {args.train_split!r} without {absent}.")
 
-    train = functools.partial(train_unless_there, args, accelerator)
-    train("oracle", ImageClassifier, oracle_config, images, labels, classification_loss, args.oracle_epochs, "cosine")
-    train("vae", LatentVAE, vae_config, images, labels, variational_loss, args.vae_epochs, "cosine")
+    train(args, "oracle", ImageClassifier, oracle_config, images, classification_loss, args.oracle_epochs, "cosine")
+    train(args, "vae", LatentVAE, vae_config, images, variational_loss, args.vae_epochs, "cosine")
     settings = reconstruction_loss, args.autoencoder_epochs, "constant"
-    train("autoencoder", ImageAutoencoder, autoencoder_config, images, labels, *settings)
+    train(args, "autoencoder", ImageAutoencoder, autoencoder_config, images, *settings)
     settings = reconstruction_loss, args.class_autoencoder_epochs, "constant"
-    for c in range(len(names)):
-        of_class = labels == c
-        train(
-            f"class_autoencoders/{c}",
-            ImageAutoencoder,
-            class_autoencoder_config,
-            images[of_class],
-            labels[of_class],
-            *settings,
-        )
+    for c, subset in enumerate(of_class):
+        train(args, f"class_autoencoders/{c}", ImageAutoencoder, class_autoencoder_config, subset, *settings)
 
-    models = MetricModels.from_pretrained(args.output_dir).to(accelerator.device)
-    validation_data = decode_images(splits[args.validation_split], collate, "Reading validation images")
-    results = json.dumps(measure(models, *validation_data, args.seed), indent=2)
-    Path(args.output_dir, "metrics.json").write_text(results + "\n")
+    models = MetricModels.from_pretrained(args.output_dir).to(state.device)
+    validation_data = DecodedImages(splits[args.validation_split], collate, "Reading validation images")
+    measured = measure(models, validation_data.images(slice(None)), validation_data.classes, args.seed)
+    results = json.dumps(measured, indent=2)
+    with written_whole(Path(args.output_dir, "metrics.json")) as unfinished:
+        unfinished.write_text(results + "\n")
     print(results)
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Counterfactual images by the methods that Diff-SCM is compared with (paper, Sec. 5)."""
+"""The methods that Diff-SCM is compared with (paper, Sec. 5)."""
 
 from .baseline_pipeline import BaselinePipelineOutput
 from .class_prototypes import ClassPrototypes

@@ -8,6 +8,7 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
+from tqdm.auto import tqdm
 
 from ..models import AntiCausalClassifier2DModel
 from ..pipelines import DiffSCMCounterfactualPipeline
@@ -20,12 +21,11 @@ class BaselinePipelineOutput(BaseOutput):
 
     Args:
         images (`list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`):
-            The counterfactuals: PIL, an array `(batch, height, width, channels)` or a tensor
-            `(batch, channels, height, width)`, the last two in [0, 1].
-        succeeded (`torch.Tensor`):
-            Whether the method's own classifier sees the intervention in each image, as surely as the method asks for.
-            Booleans of shape `(batch,)`.
-        num_iterations (`torch.Tensor`): How many iterations each image took, int64 of shape `(batch,)`.
+            The counterfactuals: PIL images, an array of shape `(batch, height, width, channels)` or a tensor of shape
+            `(batch, channels, height, width)`. Arrays and tensors are in [0, 1].
+        succeeded (`torch.Tensor` of shape `(batch,)`):
+            Whether the method's own classifier predicts the intervention with the required confidence, as booleans.
+        num_iterations (`torch.Tensor` of shape `(batch,)`): The number of iterations for each image, as int64.
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -35,11 +35,14 @@ class BaselinePipelineOutput(BaseOutput):
 
 class BaselinePipeline(DiffusionPipeline):
     """
-    What the methods share that Diff-SCM is compared with: they search, from the factual image, for an image that a
-    classifier takes for the intervention. They are called like [`DiffSCMCounterfactualPipeline`].
+    Base class of the methods that start from the factual image and search for an image that a classifier assigns to
+    the intervention. They are called like [`DiffSCMCounterfactualPipeline`].
 
-    A subclass gives [`~BaselinePipeline.search`], and a component `classifier` with `sample_size`, `in_channels` and
-    `num_classes` in its configuration.
+    A subclass implements [`~BaselinePipeline.search`] and has a component `classifier` with `sample_size`,
+    `in_channels` and `num_classes` in its configuration.
+
+    This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
+    implemented for all pipelines (downloading, saving, running on a particular device, etc.).
     """
 
     classifier: ModelMixin
@@ -48,28 +51,28 @@ class BaselinePipeline(DiffusionPipeline):
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
 
-    # The same arguments mean the same, and are refused for the same reasons.
+    # Images are checked and converted in the same way.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """`tuple`: channels, height and width of the images."""
+        """`tuple[int, int, int]`: Channels, height and width of the images."""
         config = self.classifier.config
         return (config.in_channels, config.sample_size, config.sample_size)
 
     def search(
-        self, factual: torch.Tensor, target: torch.Tensor, progress_bar
+        self, factual: torch.Tensor, target: torch.Tensor, progress_bar: tqdm
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
-        Searches the counterfactuals of one batch. No image's result depends on the others.
+        Searches for the counterfactuals of one batch. The result for an image does not depend on the other images.
 
         Args:
-            factual (`torch.Tensor`): Images in [0, 1], shape `(batch, channels, height, width)`.
-            target (`torch.Tensor`): The class that each is to become, shape `(batch,)`.
-            progress_bar: Moves on by one with each image that is done.
+            factual (`torch.Tensor` of shape `(batch, channels, height, width)`): The factual images, in [0, 1].
+            target (`torch.Tensor` of shape `(batch,)`): The target class indices.
+            progress_bar (`tqdm`): Is advanced by one for each finished image.
 
         Returns:
-            `tuple`: `images`, `succeeded` and `num_iterations`; see [`BaselinePipelineOutput`].
+            `tuple`: `images` as a tensor, `succeeded` and `num_iterations`; see [`BaselinePipelineOutput`].
         """
         raise NotImplementedError
 
@@ -83,51 +86,51 @@ class BaselinePipeline(DiffusionPipeline):
         return_dict: bool = True,
     ) -> BaselinePipelineOutput | tuple:
         r"""
-        Estimates counterfactuals. One image and several interventions give one counterfactual per intervention;
-        several images and one intervention give one per image; as many interventions as images are taken in pairs.
-        Anything else is an error. The networks are put in evaluation mode, and stay there.
+        Generates counterfactuals: for one image, one per intervention; for several images, one per image, with either
+        the same intervention for all or one intervention per image. The networks are set to evaluation mode.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
-                The factual images: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` (or
-                `(height, width)` if greyscale), tensors `(channels, height, width)`, each alone, in a list or, but
-                for PIL, as a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255]. Size and channels
-                are `classifier`'s.
+                The factual images: a PIL image of mode `"L"` or `"RGB"`, an array of shape `(height, width, channels)`
+                or, for greyscale, `(height, width)`, a tensor of shape `(channels, height, width)`, a list of one of
+                these, or a batch in one array or tensor. Arrays and tensors hold floats in [0, 1] or uint8 in
+                [0, 255]. Size and channels must be those of `classifier`.
             intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`):
-                The class that each image is to become: an index or a name from `classifier.id2label`.
-            batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
+                The target classes: indices, or names from `classifier.id2label`.
+            batch_size (`int`, *optional*): The maximum number of images that are searched at once. By default all are.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
-                Whether to return a [`BaselinePipelineOutput`] or a tuple.
-
-        Raises:
-            ValueError: if an argument is out of its range or does not fit the others.
-            TypeError: if an argument is of another type.
+                Whether to return a [`BaselinePipelineOutput`] instead of a tuple.
 
         Returns:
-            [`BaselinePipelineOutput`] or `tuple`: images, whether they succeeded, and iterations taken.
+            [`BaselinePipelineOutput`] or `tuple`: `images`, `succeeded` and `num_iterations`.
+
+        Raises:
+            ValueError: If an argument is out of its range, or the numbers of images and interventions do not match.
+            TypeError: If an argument has another type.
         """
-        targets = torch.tensor(
-            AntiCausalClassifier2DModel.class_indices(self.classifier, intervention, "intervention"),
-            device=self.device,
-        )
+        # 1. Check inputs
+        classes = AntiCausalClassifier2DModel.class_indices(self.classifier, intervention, "intervention")
+        targets = torch.tensor(classes, device=self._execution_device)
         factuals = self.image_processor.denormalize(self.prepare_image(image))
         if len(factuals) > 1 and len(targets) not in (1, len(factuals)):
             raise ValueError(
-                f"`intervention` takes one class for all images, or one per image, got {len(targets)} for "
+                f"`intervention` expects one class for all images or one per image, got {len(targets)} for "
                 f"{len(factuals)} images."
             )
         if output_type not in ("pil", "np", "pt"):
-            raise ValueError(f"`output_type` takes 'pil', 'np' or 'pt', got {output_type!r}.")
+            raise ValueError(f"`output_type` expects 'pil', 'np' or 'pt', got {output_type!r}.")
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-            raise ValueError(f"`batch_size` expects a whole number of at least 1, got {batch_size!r}.")
-        # Whoever trained a network after the pipeline was made gets the same images, and keeps its statistics.
-        for component in self.components.values():
-            component.eval()
+            raise ValueError(f"`batch_size` expects an integer of at least 1, got {batch_size!r}.")
+
+        # 2. Split into batches
         num_images = max(len(factuals), len(targets))
         factual_batches = factuals.expand(num_images, *self.image_shape).split(batch_size or num_images)
         target_batches = targets.expand(num_images).split(batch_size or num_images)
 
+        # 3. Search. The networks may have been trained since the pipeline was created.
+        for component in self.components.values():
+            component.eval()
         with self.progress_bar(total=num_images) as progress_bar:
             results = [
                 self.search(factual, target, progress_bar)
@@ -135,8 +138,9 @@ class BaselinePipeline(DiffusionPipeline):
             ]
         images, succeeded, num_iterations = (torch.cat(parts) for parts in zip(*results, strict=True))
 
-        self.maybe_free_model_hooks()
+        # 4. Postprocess
         images = self.image_processor.postprocess(images, output_type=output_type)
+        self.maybe_free_model_hooks()
         if not return_dict:
             return (images, succeeded, num_iterations)
         return BaselinePipelineOutput(images=images, succeeded=succeeded, num_iterations=num_iterations)

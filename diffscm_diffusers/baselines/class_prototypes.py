@@ -4,11 +4,13 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
+from ..metrics.functional.checks import check_classes
+
 
 class ClassPrototypes(ModelMixin, ConfigMixin):
     r"""
-    The prototype of each class by which [Van Looveren & Klaise (2021)](https://huggingface.co/papers/1907.02584) guide
-    their search: the mean encoding of the class' training images. Zero until [`~ClassPrototypes.fit`].
+    The class prototypes of [Van Looveren & Klaise (2021)](https://huggingface.co/papers/1907.02584): for each class,
+    the mean encoding of its training images. They are zero until [`~ClassPrototypes.fit`] is called.
 
     Parameters:
         num_classes (`int`): Number of classes.
@@ -22,44 +24,38 @@ class ClassPrototypes(ModelMixin, ConfigMixin):
 
     def fit(self, encodings: torch.Tensor, labels: torch.Tensor):
         """
-        Takes the mean encoding of each class.
+        Sets the prototype of each class to the mean of its encodings.
 
         Args:
             encodings (`torch.Tensor` of shape `(num_images, *encoding_shape)`):
-                Encodings of the training images, floats.
-            labels (`torch.Tensor` of shape `(num_images,)`): The class of each, integers.
+                Encodings of the training images, as floats.
+            labels (`torch.Tensor` of shape `(num_images,)`): The class indices of the images.
 
         Raises:
-            ValueError: if the shapes do not fit, encodings are not finite, a label is no class, or a class has no
-                image.
-            TypeError: if `encodings` is not a tensor of floats, or `labels` not one of integers.
+            ValueError: If shapes do not match, encodings are not finite, a label is not a class index, or a class has
+                no image.
+            TypeError: If `encodings` is not a tensor of floats, or `labels` is not a tensor of integers.
         """
         num_classes, *encoding_shape = self.encodings.shape
         if not isinstance(encodings, torch.Tensor) or not encodings.is_floating_point():
             got = encodings.dtype if isinstance(encodings, torch.Tensor) else type(encodings).__name__
-            raise TypeError(f"`encodings` takes a tensor of floats, got {got}.")
+            raise TypeError(f"`encodings` expects a tensor of floats, got {got}.")
         if encodings.ndim == 0 or list(encodings.shape[1:]) != encoding_shape:
             raise ValueError(
-                f"`encodings` takes shape (num_images, {', '.join(map(str, encoding_shape))}), got "
+                f"`encodings` expects shape (num_images, {', '.join(map(str, encoding_shape))}), got "
                 f"{tuple(encodings.shape)}."
             )
         if not encodings.isfinite().all():
-            raise ValueError("`encodings` takes finite values, got NaN or infinity.")
-        if not isinstance(labels, torch.Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
-            got = labels.dtype if isinstance(labels, torch.Tensor) else type(labels).__name__
-            raise TypeError(f"`labels` takes a tensor of integers, got {got}.")
-        if labels.shape != (len(encodings),):
-            raise ValueError(
-                f"`labels` takes the class of each of the {len(encodings)} encodings, got shape {tuple(labels.shape)}."
-            )
+            raise ValueError("`encodings` expects finite values, got NaN or infinity.")
+        check_classes(len(encodings), labels=labels)
         unknown = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
         if unknown:
-            raise ValueError(f"`labels` takes classes from 0 to {num_classes - 1}, got {unknown}.")
+            raise ValueError(f"`labels` expects class indices from 0 to {num_classes - 1}, got {unknown}.")
         labels = labels.long()
-        counts = labels.bincount(minlength=len(self.encodings))
-        if not counts.all():
-            missing = (counts == 0).nonzero().flatten().tolist()
-            raise ValueError(f"`labels` takes at least one image of each class, got none of {missing}.")
+        counts = labels.bincount(minlength=num_classes)
+        missing = (counts == 0).nonzero().flatten().tolist()
+        if missing:
+            raise ValueError(f"`labels` expects at least one image of each class, got none of {missing}.")
         sums = torch.zeros_like(self.encodings).index_add_(0, labels, encodings.to(self.encodings.dtype))
         self.encodings = sums / counts.view(-1, *[1] * (encodings.ndim - 1))
 
@@ -69,6 +65,6 @@ class ClassPrototypes(ModelMixin, ConfigMixin):
             labels (`torch.Tensor` of shape `(batch,)`): Class indices.
 
         Returns:
-            `torch.Tensor` of shape `(batch, *encoding_shape)`: the prototype of each.
+            `torch.Tensor` of shape `(batch, *encoding_shape)`: The prototypes of the classes.
         """
         return self.encodings[labels]

@@ -1,8 +1,9 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Converts checkpoints of guided-diffusion (ADM; Dhariwal & Nichol, 2021) or of Diff-SCM's original code into a
-`DiffSCMCounterfactualPipeline`, such as the two that OpenAI published for ImageNet at 256x256:
+Converts weights of guided-diffusion (ADM) or of Diff-SCM's original code into a checkpoint.
+
+Such are the two that OpenAI published for ImageNet at 256x256 (Dhariwal & Nichol, 2021):
 
     diffscm convert-adm \
         --attention_resolutions 32,16,8 --class_cond False --diffusion_steps 1000 --image_size 256 \

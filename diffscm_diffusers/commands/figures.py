@@ -26,24 +26,15 @@ import json
 from pathlib import Path
 
 import matplotlib
-import pandas as pd
-import torch
-from datasets import Dataset
 from diffusers.utils.torch_utils import get_device
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.splits import select_rows
-from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.methods import METHODS
-from diffscm_diffusers.evaluation.pairs import Pairs, draw_pairs
-from diffscm_diffusers.training.arguments import (
-    add_labelled_data_arguments,
-    non_negative_float,
-    non_negative_int,
-    positive_int,
-)
+from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references
+from diffscm_diffusers.flags import add_data_arguments, non_negative_float, non_negative_int, positive_int
 
 
 FIGURES = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
@@ -61,11 +52,11 @@ def parse_args(argv=None):
     )
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="What to draw. Default: all.")
 
-    data = add_labelled_data_arguments(parser)
-    data.add_argument("--split", default="test", help="Split of the factuals, or a slice of one.")
-    data.add_argument("--train_split", default="train", help="Split of the real images, or a slice of one.")
-    data.add_argument("--evaluation", type=Path, help="Folder that `diffscm evaluate` wrote.")
-    data.add_argument("--search", type=Path, help="Folder that `diffscm search-scale` wrote.")
+    data = add_data_arguments(parser)
+    data.add_argument("--split", default="test", help="Split of the factuals, or slices of splits.")
+    data.add_argument("--train_split", default="train", help="Split of the real images, or slices of splits.")
+    data.add_argument("--evaluation", help="Folder that `diffscm evaluate` wrote.")
+    data.add_argument("--search", help="Folder that `diffscm search-scale` wrote.")
 
     models = parser.add_argument_group("models")
     models.add_argument(
@@ -74,10 +65,10 @@ def parse_args(argv=None):
         help="`DiffSCMCounterfactualPipeline`: a Hub name or a local folder.",
     )
     models.add_argument(
-        "--num_inference_steps", type=positive_int, help="DDIM steps in each direction. Default: the checkpoint's."
+        "--num_inference_steps", type=positive_int, help="Steps in each direction. Default: the checkpoint's."
     )
     models.add_argument(
-        "--scales",
+        "--guidance_scales",
         type=non_negative_float,
         nargs="+",
         help="Guidance scales of the figure `scales`. Default: 0, and from 1/16 to 4 times the checkpoint's.",
@@ -85,118 +76,32 @@ def parse_args(argv=None):
     models.add_argument(
         "--metric_models",
         default="checkpoints/diffscm-mnist-metrics",
-        help="Folder that `train_metric_models.py` wrote.",
+        help="What `train_metric_models.py` wrote: a Hub name or a local folder.",
     )
-    models.add_argument("--batch_size", type=positive_int, default=100, help="Images computed at once.")
+    models.add_argument("--batch_size", type=positive_int, default=100, help="Images that the networks see at once.")
     models.add_argument("--seed", type=non_negative_int, default=0, help="Seed of pairs, noises and t-SNE.")
     parser.add_argument("--output_dir", required=True, help="Where the figures are written.")
     return parser.parse_args(argv)
 
 
-def check_inputs(args: argparse.Namespace):
-    """Refuses what a figure lacks before anything is computed."""
-    for flag, folder, file, script, users in (
-        ("--evaluation", args.evaluation, "samples.csv", "evaluate.py", EVALUATION_FIGURES),
-        ("--search", args.search, "search.json", "search_guidance_scale.py", SEARCH_FIGURES),
+def main(argv=None):
+    args = parse_args(argv)
+
+    # 1. Refuse what a figure lacks before anything is loaded
+    for flag, folder, file, command, users in (
+        ("--evaluation", args.evaluation, "samples.csv", "diffscm evaluate", EVALUATION_FIGURES),
+        ("--search", args.search, "search.json", "diffscm search-scale", SEARCH_FIGURES),
     ):
         users = [name for name in args.figures if name in users]
         if users and folder is None:
-            raise ValueError(f"`{flag}` is needed for {users}: the folder that {script} wrote.")
-        if users and not (folder / file).is_file():
-            raise ValueError(f"`{flag}` takes a folder that {script} wrote, but {str(folder)!r} holds no {file!r}.")
+            raise ValueError(f"`{flag}` is needed for {users}: the folder that `{command}` wrote.")
+        if users and not Path(folder, file).is_file():
+            raise ValueError(f"`{flag}` expects a folder that `{command}` wrote, but {folder!r} holds no {file!r}.")
     users = [name for name in args.figures if name in DATA_FIGURES]
     if users and args.dataset_name is None and args.train_data_dir is None:
         raise ValueError(f"`--dataset_name` or `--train_data_dir` is needed for {users}.")
 
-
-def select_first_of_each_class(factual_class: torch.Tensor) -> torch.Tensor:
-    """The number of the first pair of each class."""
-    return torch.stack([torch.nonzero(factual_class == c)[0, 0] for c in factual_class.unique()[:NUM_ROWS]])
-
-
-def read_evaluation(folder: Path, num_classes: int) -> tuple[Pairs, dict[str, torch.Tensor], torch.Tensor]:
-    """
-    Reads one pair of each class from an evaluation.
-
-    Returns:
-        `tuple`: the pairs; their factuals and every method's counterfactuals, by name; and whether the oracle sees the
-        target in the counterfactuals, `(num_pairs, num_methods)`.
-    """
-    samples = pd.read_csv(folder / "samples.csv").sort_values("index")
-    samples = {name: samples[samples["method"] == name] for name in ("factual", *METHODS)}
-    missing = [name for name in ("factual", "diffscm") if len(samples[name]) == 0]
-    if missing:
-        raise ValueError(f"`--evaluation` takes an evaluation of {missing} too, but {str(folder)!r} has none.")
-    row, factual_class, intervention = (
-        torch.tensor(samples["factual"][name].to_numpy()) for name in ("row", "factual_class", "intervention")
-    )
-    highest = max(factual_class.max().item(), intervention.max().item())
-    if highest >= num_classes:
-        raise ValueError(
-            f"`--pretrained_model_name_or_path` knows {num_classes} classes, but those in `--evaluation` "
-            f"{str(folder)!r} go up to {highest}."
-        )
-    index = select_first_of_each_class(factual_class)
-    pairs = Pairs(row[index], factual_class[index], intervention[index])
-
-    images, effective = {}, []
-    for name in samples:
-        if len(samples[name]) > 0:
-            images[name] = read_chunks(folder / "counterfactuals" / name, index.max().item() + 1)[0][index]
-            effective.append(torch.tensor(samples[name]["effectiveness"].to_numpy())[index] == 1)
-    return pairs, images, torch.stack(effective[1:], dim=1)
-
-
-def read_factuals(
-    args: argparse.Namespace, rows: Dataset, pipe: DiffSCMCounterfactualPipeline
-) -> tuple[Pairs, torch.Tensor]:
-    """Reads the first factual of each class, in the order in which an evaluation with this seed takes them."""
-    num_classes = pipe.classifier.config.num_classes
-    names = rows.features[args.label_column].names
-    if len(names) != num_classes:
-        raise ValueError(
-            f"`--pretrained_model_name_or_path` knows {num_classes} classes, but the data set has {len(names)}."
-        )
-    pairs = draw_pairs(torch.tensor(rows[args.label_column][:]), num_classes, args.seed)
-    index = select_first_of_each_class(pairs.factual_class)
-    pairs = Pairs(pairs.row[index], pairs.factual_class[index], pairs.intervention[index])
-    channels, height, _ = pipe.image_shape
-    collate = ImageCollator(height, channels, args.image_column, args.label_column)
-    factuals = DecodedImages(rows.select(pairs.row), collate, show_progress=False)
-    return pairs, factuals.images(slice(None))
-
-
-def read_references(
-    args: argparse.Namespace, rows: Dataset, pipe: DiffSCMCounterfactualPipeline, classes: list[int]
-) -> DecodedImages:
-    """Reads real images of some classes, drawn at random where there are many."""
-    row_class = torch.tensor(rows[args.label_column][:])
-    generator = torch.Generator().manual_seed(args.seed)
-    drawn = []
-    for c in classes:
-        of_class = torch.nonzero(row_class == c).squeeze(1)
-        if len(of_class) == 0:
-            raise ValueError(f"`--train_split` {args.train_split!r} holds no image of class {c}.")
-        drawn.append(of_class[torch.randperm(len(of_class), generator=generator)[:NUM_REFERENCES]])
-    channels, height, _ = pipe.image_shape
-    collate = ImageCollator(height, channels, args.image_column, args.label_column)
-    return DecodedImages(rows.select(torch.cat(drawn)), collate, "Reading references")
-
-
-def load_vae(args: argparse.Namespace) -> LatentVAE:
-    try:
-        return LatentVAE.from_pretrained(
-            args.metric_models, subfolder="vae", cache_dir=args.cache_dir, use_safetensors=True
-        )
-    except OSError as error:
-        raise ValueError(
-            f"`--metric_models` takes what train_metric_models.py wrote, got {args.metric_models!r}: {error}"
-        ) from error
-
-
-def main(argv=None):
-    args = parse_args(argv)
-    check_inputs(args)
+    # 2. Load everything before anything is computed
     device = get_device()
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(
         args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
@@ -204,14 +109,11 @@ def main(argv=None):
     pipe.set_progress_bar_config(leave=False)
     names = list(pipe.classifier.id2label.values())
     classes = list(range(len(names)))[:NUM_ROWS]
-    scales = args.scales
+    scales = args.guidance_scales
     if scales is None:
         scales = [factor * pipe.config.default_guidance_scale for factor in (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)]
-    settings = {"num_inference_steps": args.num_inference_steps, "batch_size": args.batch_size}
-
-    # Everything is read before anything is computed.
     if set(args.figures) & set(EVALUATION_FIGURES):
-        evaluated, images, effective = read_evaluation(args.evaluation, len(names))
+        evaluated, images, effective = read_evaluation(Path(args.evaluation), len(names), NUM_ROWS)
         factual_names = [names[c] for c in evaluated.factual_class.tolist()]
         target_names = [names[c] for c in evaluated.intervention.tolist()]
     if set(args.figures) & set(DATA_FIGURES):
@@ -223,15 +125,27 @@ def main(argv=None):
             label_column=args.label_column,
             cache_dir=args.cache_dir,
         )
-        factual_rows, reference_rows = (select_rows(splits, split) for split in (args.split, args.train_split))
-        pairs, factual = read_factuals(args, factual_rows, pipe)
+        channels, height, _ = pipe.image_shape
+        collate = ImageCollator(height, channels, args.image_column, args.label_column)
+        pairs, factual = read_factuals(select_rows(splits, args.split), collate, len(names), args.seed, NUM_ROWS)
+        factual = factual.images(slice(None))
     if "latents" in args.figures:
-        vae = load_vae(args).to(device)
+        try:
+            vae = LatentVAE.from_pretrained(
+                args.metric_models, subfolder="vae", cache_dir=args.cache_dir, use_safetensors=True
+            ).to(device)
+        except OSError as error:
+            raise ValueError(
+                f"`--metric_models` expects what train_metric_models.py wrote, got {args.metric_models!r}: {error}"
+            ) from error
         shown = [evaluated.factual_class[0].item(), evaluated.intervention[0].item()]
-        reference = read_references(args, reference_rows, pipe, shown)
+        rows = select_rows(splits, args.train_split)
+        reference = read_references(rows, collate, shown, NUM_REFERENCES, args.seed)
     if "scale_search" in args.figures:
-        search = json.loads((args.search / "search.json").read_text())
+        search = json.loads(Path(args.search, "search.json").read_text())
 
+    # 3. Draw
+    settings = {"num_inference_steps": args.num_inference_steps, "batch_size": args.batch_size}
     with matplotlib.rc_context(figures.STYLE):
         for name in tqdm(dict.fromkeys(args.figures), "Figures"):
             if name == "latents":
@@ -240,13 +154,13 @@ def main(argv=None):
                     reference.images(slice(None)),
                     reference.classes,
                     images["factual"][0],
-                    images["diffscm"][0],
+                    images["diff-scm"][0],
                     *shown,
                     names,
                     args.seed,
                 )
             elif name == "methods":
-                counterfactuals = {METHODS[method]: images[method] for method in METHODS if method in images}
+                counterfactuals = {METHODS[method].label: images[method] for method in images if method != "factual"}
                 figure = figures.draw_methods(images["factual"], counterfactuals, target_names, effective)
             elif name == "scale_search":
                 figure = figures.draw_scale_search(search)
@@ -259,7 +173,7 @@ def main(argv=None):
             elif name == "difference":
                 figure = figures.draw_difference(
                     images["factual"],
-                    images["diffscm"],
+                    images["diff-scm"],
                     [f"{f} → {target}" for f, target in zip(factual_names, target_names, strict=True)],
                 )
             figures.save_figure(figure, args.output_dir, name)

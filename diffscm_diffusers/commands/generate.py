@@ -26,7 +26,14 @@ from diffscm_diffusers.data.classes import match_classes, unique_names
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import record_settings
 from diffscm_diffusers.evaluation.fingerprint import fingerprint
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_float, positive_int
+from diffscm_diffusers.evaluation.pipelines import complete_settings
+from diffscm_diffusers.flags import (
+    add_data_arguments,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.generation.generator import CounterfactualGenerator
 from diffscm_diffusers.generation.interventions import Interventions
 from diffscm_diffusers.generation.parquet_files import ChunkFolder, counterfactual_features, split_rows
@@ -65,7 +72,7 @@ def parse_args(argv=None):
         help="`all` classes, all `other` than the factual's, a `random` one of these, or names of classes.",
     )
     model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
-    model.add_argument("--guidance_scale", type=positive_float, help="Default: the preset's or the checkpoint's.")
+    model.add_argument("--guidance_scale", type=non_negative_float, help="Default: the preset's or the checkpoint's.")
     model.add_argument(
         "--num_inference_steps",
         type=positive_int,
@@ -84,37 +91,6 @@ def parse_args(argv=None):
     output.add_argument("--hub_dataset_id", help="Repository to publish to. Default: the output folder's name.")
     output.add_argument("--hub_private_repo", action="store_true", help="Make that repository a private one.")
     return parser.parse_args(argv)
-
-
-def get_call_settings(
-    pipe: DiffSCMCounterfactualPipeline,
-    preset: str | None,
-    guidance_scale: float | None,
-    num_inference_steps: int | None,
-    strength: float,
-) -> dict:
-    """What a flag gives goes before what its preset gives, and that before the checkpoint's defaults."""
-    if preset is not None and preset not in pipe.presets:
-        raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(pipe.presets)}, got {preset!r}.")
-    given = {"guidance_scale": guidance_scale, "num_inference_steps": num_inference_steps}
-    settings = {
-        "guidance_scale": pipe.config.default_guidance_scale,
-        "num_inference_steps": pipe.config.default_num_inference_steps,
-        **pipe.presets.get(preset, {}),
-        **{name: value for name, value in given.items() if value is not None},
-        "strength": strength,
-    }
-    if settings["guidance_scale"] == 0:
-        raise ValueError(
-            "`--guidance_scale` expects a number greater than 0, but the checkpoint's default is 0, which makes "
-            "reconstructions."
-        )
-    # Refused before any file is written.
-    abduction, interval = settings.get("abduction"), settings.get("guidance_interval")
-    pipe.check_inputs(strength=strength, abduction=abduction, guidance_interval=interval)
-    guidance, _ = pipe.prepare_guidance(0, settings["guidance_scale"], interval, num_factuals=1)
-    pipe.prepare_schedulers(settings["num_inference_steps"], strength, abduction, guidance)
-    return settings
 
 
 def limit_rows(
@@ -159,7 +135,10 @@ def main(argv=None):
     has_classes = args.label_column is not None
     classes = match_classes(dataset.features[args.label_column].names, names) if has_classes else None
     interventions = Interventions(args.interventions, names, has_classes, args.seed)
-    call = get_call_settings(pipe, args.preset, args.guidance_scale, args.num_inference_steps, args.strength)
+    call = complete_settings(pipe, args.preset, args.num_inference_steps, args.guidance_scale, strength=args.strength)
+    if call["guidance_scale"] == 0:
+        raise ValueError("`--guidance_scale` expects a number above 0, got 0, which makes reconstructions.")
+    call["strength"] = args.strength
 
     output_dir = Path(args.output_dir)
     chunks = ChunkFolder(output_dir / "data", args.split)

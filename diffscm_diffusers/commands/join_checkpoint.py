@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Joins a trained denoiser and a trained anti-causal predictor into one `DiffSCMCounterfactualPipeline` checkpoint.
+Joins a trained denoiser and a trained anti-causal predictor into one checkpoint.
 
     diffscm join-checkpoint --denoiser outputs/mnist-denoiser \
         --classifier outputs/mnist-classifier --output_dir checkpoints/diffscm-mnist

@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Publishes a `DiffSCMCounterfactualPipeline` checkpoint on the Hugging Face Hub, with the code that it takes to load it.
+Publishes a checkpoint on the Hugging Face Hub, with the code that loads it.
 
     diffscm publish --pretrained_model_name_or_path checkpoints/diffscm-mnist \
         --hub_model_id user/diffscm-mnist --variant fp16

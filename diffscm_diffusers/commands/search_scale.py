@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Searches the guidance scale with the best counterfactuals by the counterfactual latent divergence, CLD (paper, Fig. 4).
+Searches the guidance scale with the lowest counterfactual latent divergence, CLD (paper, Fig. 4).
 
     diffscm search-scale --dataset_name ylecun/mnist \
         --pretrained_model_name_or_path checkpoints/diffscm-mnist \
@@ -15,26 +15,25 @@ run that was interrupted goes on when started anew.
 
 import argparse
 import json
-import os
 import time
 from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
+import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
-from diffscm_diffusers.evaluation.arguments import add_evaluation_arguments
 from diffscm_diffusers.evaluation.counterfactual_files import missing_chunks, read_chunks, record_settings, write_chunk
-from diffscm_diffusers.evaluation.methods import data_settings, load_pipeline, pipeline_settings, step_settings
-from diffscm_diffusers.evaluation.pairs import Pairs, load_pairs_and_images
+from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.evaluation.pipelines import complete_settings, describe_pipeline, load_pipeline
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import add_evaluation_arguments, fraction, non_negative_float
 from diffscm_diffusers.metrics import MetricModels
-from diffscm_diffusers.training.arguments import non_negative_float
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
 
 
 RULE = (
@@ -43,100 +42,31 @@ RULE = (
 )
 
 
-def fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"takes a number in [0, 1], got {text}")
-    return value
-
-
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(
         "diffscm search-scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_evaluation_arguments(parser)
-    parser.set_defaults(split="train[55000:]", train_split="train[:55000]", max_samples=200)
-    parser.add_argument(
-        "--scales",
+    add_evaluation_arguments(parser, split="train[55000:]", train_split="train[:55000]", max_samples=200)
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--guidance_scales",
         type=non_negative_float,
         nargs="+",
         default=[0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0],
         help="Guidance scales to try.",
     )
-    parser.add_argument(
+    search.add_argument(
         "--min_effectiveness",
         type=fraction,
         default=0.99,
         help="How often the oracle must see the target for a scale to be chosen: a fraction of the pairs.",
     )
-    parser.add_argument(
+    search.add_argument(
         "--update_checkpoint",
         action="store_true",
         help="Store the chosen scale as `default_guidance_scale` in the checkpoint, a local folder.",
     )
     return parser.parse_args(argv)
-
-
-def check_updatable(args: argparse.Namespace):
-    """A scale is stored only where it will be used with the steps that it was found with."""
-    if not Path(args.pretrained_model_name_or_path, "model_index.json").is_file():
-        raise ValueError(
-            "`--update_checkpoint` takes a local folder as `--pretrained_model_name_or_path`, got "
-            f"{args.pretrained_model_name_or_path!r}."
-        )
-    names = ("preset", "num_inference_steps", "abduction", "guidance_interval")
-    changed = any(getattr(args, name) is not None for name in names)
-    if changed or args.scheduler != "checkpoint" or args.mixed_precision != "no":
-        raise ValueError(
-            "`--update_checkpoint` stores a scale that holds for the checkpoint's own settings: leave out "
-            f"{', '.join(f'`--{name}`' for name in names)}, `--scheduler` and `--mixed_precision`."
-        )
-
-
-def generate(
-    args: argparse.Namespace,
-    accelerator: Accelerator,
-    pipe: DiffSCMCounterfactualPipeline,
-    pairs: Pairs,
-    factuals: DecodedImages,
-    steps: dict,
-    folders: dict[float, Path],
-):
-    """Writes the counterfactuals that are not yet in the scales' folders."""
-    scales_by_chunk = {}
-    for scale, folder in folders.items():
-        for chunk in missing_chunks(folder, len(pairs), args.batch_size):
-            scales_by_chunk.setdefault(chunk, []).append(scale)
-    accelerator.wait_for_everyone()  # all have looked before the first one writes
-    chunks = list(scales_by_chunk)[accelerator.process_index :: accelerator.num_processes]
-    with tqdm(
-        total=sum(len(scales_by_chunk[chunk]) for chunk in chunks),
-        desc="Scales",
-        disable=not accelerator.is_main_process,
-    ) as progress_bar:
-        for chunk in chunks:
-            index = slice(chunk.start, chunk.stop)
-            start = time.perf_counter()
-            with accelerator.autocast():
-                exogenous_noise = pipe.abduct(
-                    factuals.images(index), steps["num_inference_steps"], abduction=steps["abduction"]
-                )
-            abduction_seconds = time.perf_counter() - start
-            for scale in scales_by_chunk[chunk]:
-                start = time.perf_counter()
-                with accelerator.autocast():
-                    counterfactual = pipe.predict(
-                        exogenous_noise,
-                        pairs.intervention[index],
-                        guidance_scale=scale,
-                        num_inference_steps=steps["num_inference_steps"],
-                        guidance_interval=steps["guidance_interval"],
-                        output_type="pt",
-                    ).images.cpu()
-                seconds = abduction_seconds + time.perf_counter() - start
-                write_chunk(folders[scale], chunk, counterfactual, seconds)
-                progress_bar.update()
-    accelerator.wait_for_everyone()
 
 
 def choose_scale(summaries: dict[float, dict], min_effectiveness: float) -> float | None:
@@ -156,42 +86,98 @@ def choose_scale(summaries: dict[float, dict], min_effectiveness: float) -> floa
     return min(scale for scale, score in cld.items() if score["mean"] <= best["mean"] + standard_error)
 
 
-def update_checkpoint(folder: str, guidance_scale: float):
-    """Stores the default guidance scale in a checkpoint's `model_index.json`."""
-    path = Path(folder, "model_index.json")
-    config = json.loads(path.read_text())
-    config["default_guidance_scale"] = guidance_scale
-    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
-    unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    os.replace(unfinished, path)
+def generate(
+    accelerator: Accelerator,
+    pipe: DiffSCMCounterfactualPipeline,
+    factuals: DecodedImages,
+    intervention: torch.Tensor,
+    steps: dict,
+    folders: dict[float, Path],
+    batch_size: int,
+):
+    """Writes the counterfactuals that are not yet in the scales' folders."""
+    scales_by_chunk = {}
+    for scale, folder in folders.items():
+        for chunk in missing_chunks(folder, len(factuals), batch_size):
+            scales_by_chunk.setdefault(chunk, []).append(scale)
+    accelerator.wait_for_everyone()  # all have looked before the first one writes
+    chunks = list(scales_by_chunk)[accelerator.process_index :: accelerator.num_processes]
+    num_files = sum(len(scales_by_chunk[chunk]) for chunk in chunks)
+    with tqdm(total=num_files, desc="Scales", disable=not accelerator.is_main_process) as progress_bar:
+        for chunk in chunks:
+            index = slice(chunk.start, chunk.stop)
+            start = time.perf_counter()
+            with accelerator.autocast():
+                exogenous_noise = pipe.abduct(
+                    factuals.images(index), steps["num_inference_steps"], abduction=steps.get("abduction")
+                )
+            abduction_seconds = time.perf_counter() - start
+            for scale in scales_by_chunk[chunk]:
+                start = time.perf_counter()
+                with accelerator.autocast():
+                    counterfactual = pipe.predict(
+                        exogenous_noise,
+                        intervention[index],
+                        guidance_scale=scale,
+                        num_inference_steps=steps["num_inference_steps"],
+                        guidance_interval=steps.get("guidance_interval"),
+                        output_type="pt",
+                    ).images.cpu()
+                seconds = abduction_seconds + time.perf_counter() - start
+                write_chunk(folders[scale], chunk, counterfactual, seconds)
+                progress_bar.update()
+    accelerator.wait_for_everyone()
 
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.update_checkpoint:
-        check_updatable(args)
+    model_index = Path(args.pretrained_model_name_or_path, "model_index.json")
+    if args.update_checkpoint and not model_index.is_file():
+        raise ValueError(
+            "`--update_checkpoint` expects a local folder as `--pretrained_model_name_or_path`, got "
+            f"{args.pretrained_model_name_or_path!r}."
+        )
+    other_settings = [args.preset, args.num_inference_steps, args.abduction, args.guidance_interval] != [None] * 4
+    if args.update_checkpoint and (other_settings or args.scheduler != "checkpoint" or args.mixed_precision != "no"):
+        raise ValueError(
+            "`--update_checkpoint` stores a scale that holds for the checkpoint's own settings: leave out `--preset`, "
+            "`--num_inference_steps`, `--abduction`, `--guidance_interval`, `--scheduler` and `--mixed_precision`."
+        )
     output_dir = Path(args.output_dir)
-    folders = {scale: output_dir / "counterfactuals" / f"scale-{scale:g}" for scale in sorted(set(args.scales))}
+    folders = {
+        scale: output_dir / "counterfactuals" / f"scale-{scale:g}" for scale in sorted(set(args.guidance_scales))
+    }
     if len(set(folders.values())) < len(folders):
         raise ValueError(
-            f"`--scales` takes numbers that six digits tell apart, for the names of their folders, got {args.scales}."
+            "`--guidance_scales` expects numbers that differ in their first six digits, which name their folders, got "
+            f"{args.guidance_scales}."
         )
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         # One process may wait for another's last chunk.
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))],
     )
-    pipe = load_pipeline(args).to(accelerator.device)
+
+    # 1. Load models and images
+    pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
-    models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        image_column=args.image_column,
-        label_column=args.label_column,
-        cache_dir=args.cache_dir,
+    steps = complete_settings(
+        pipe,
+        args.preset,
+        num_inference_steps=args.num_inference_steps,
+        guidance_interval=args.guidance_interval,
+        abduction=args.abduction,
     )
+    del steps["guidance_scale"]  # what is searched
+    models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    data = {
+        "dataset_name": args.dataset_name,
+        "dataset_config_name": args.dataset_config_name,
+        "train_data_dir": args.train_data_dir,
+        "image_column": args.image_column,
+        "label_column": args.label_column,
+    }
+    splits = load_image_dataset(**data, cache_dir=args.cache_dir)
     channels, height, _ = pipe.image_shape
     pairs, factuals, reference = load_pairs_and_images(
         splits,
@@ -204,12 +190,20 @@ def main(argv=None):
         accelerator.is_main_process,
     )
     scorer = Scorer(accelerator, models, pairs, factuals, reference, args.batch_size)
-    settings = {**data_settings(args), **pipeline_settings(args, pipe)}
+
+    # 2. Generate what is missing
+    settings = {
+        **data,
+        "split": args.split,
+        "seed": args.seed,
+        **describe_pipeline(pipe, args.pretrained_model_name_or_path, args.mixed_precision, steps),
+    }
     with accelerator.main_process_first():
         for scale, folder in folders.items():
             record_settings(folder, {**settings, "guidance_scale": scale})
-    generate(args, accelerator, pipe, pairs, factuals, step_settings(args, pipe), folders)
+    generate(accelerator, pipe, factuals, pairs.intervention, steps, folders, args.batch_size)
 
+    # 3. Score every scale
     samples, summaries = [], {}
     for scale, folder in folders.items():
         counterfactual, seconds = read_chunks(folder, len(pairs))
@@ -218,9 +212,9 @@ def main(argv=None):
         samples.append(scores)
         summaries[scale] = summarize(scores, args.seed)
 
+    # 4. Choose one
     chosen = choose_scale(summaries, args.min_effectiveness)
     if accelerator.is_main_process:
-        pd.concat(samples).to_csv(output_dir / "search.csv", index=False, float_format="%.6g")
         search = {
             "chosen": chosen,
             "rule": RULE,
@@ -232,7 +226,10 @@ def main(argv=None):
             "settings": settings,
             "scales": [{"guidance_scale": scale, **summary} for scale, summary in summaries.items()],
         }
-        (output_dir / "search.json").write_text(json.dumps(search, indent=2) + "\n")
+        with written_whole(output_dir / "search.csv") as path:
+            pd.concat(samples).to_csv(path, index=False, float_format="%.6g")
+        with written_whole(output_dir / "search.json") as path:
+            path.write_text(json.dumps(search, indent=2) + "\n")
         for scale, summary in summaries.items():
             means = ", ".join(f"{name} {summary[name]['mean']:.4f}" for name in ("cld", "effectiveness", "l1"))
             print(f"guidance scale {scale:g}: {means}")
@@ -244,5 +241,7 @@ def main(argv=None):
     if accelerator.is_main_process:
         print(f"Chosen: {chosen:g}, the {RULE} ({args.min_effectiveness:g}).")
         if args.update_checkpoint:
-            update_checkpoint(args.pretrained_model_name_or_path, chosen)
+            config = {**json.loads(model_index.read_text()), "default_guidance_scale": chosen}
+            with written_whole(model_index) as path:
+                path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     accelerator.end_training()

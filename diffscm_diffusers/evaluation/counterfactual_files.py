@@ -3,7 +3,6 @@
 """Counterfactuals on disk, in chunks that are written whole or not at all."""
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from diffscm_diffusers.training.checkpoints import UNFINISHED_PREFIX
+from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
 
 
 def list_chunks(folder: Path) -> dict[range, Path]:
@@ -45,12 +44,10 @@ def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, second
         counterfactual (`torch.Tensor` of shape `(len(chunk), channels, height, width)`): Float32 in [0, 1].
         seconds (`float`): How long they took together.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{chunk.start:05d}-{chunk.stop - 1:05d}.safetensors"
-    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
     per_counterfactual = torch.full((len(chunk),), seconds / len(chunk))
-    save_file({"counterfactual": counterfactual.cpu().contiguous(), "seconds": per_counterfactual}, unfinished)
-    os.replace(unfinished, path)
+    tensors = {"counterfactual": counterfactual.cpu().contiguous(), "seconds": per_counterfactual}
+    with written_whole(folder / f"{chunk.start:05d}-{chunk.stop - 1:05d}.safetensors") as path:
+        save_file(tensors, path)
 
 
 def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -130,7 +127,5 @@ def record_settings(folder: Path, settings: dict):
                 f"{str(folder)!r} holds counterfactuals that were made with other settings: {', '.join(differences)}. "
                 "Take another `--output_dir`."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(UNFINISHED_PREFIX + path.name)
-    unfinished.write_text(json.dumps(settings, indent=2) + "\n")
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(json.dumps(settings, indent=2) + "\n")

@@ -53,7 +53,7 @@ class Scorer:
         reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`): Means of the reference images'.
 
     Raises:
-        ValueError: if the models take other images or classes.
+        ValueError: if the models do not fit the images or their classes.
     """
 
     @torch.no_grad()
@@ -80,7 +80,7 @@ class Scorer:
         self.reference_mean, self.reference_variance = self.encode(reference, "Encoding references")
 
     def share(self, batches: tuple) -> tuple:
-        """The batches that this process takes."""
+        """The batches that are this process's."""
         return batches[self.accelerator.process_index :: self.accelerator.num_processes]
 
     def progress_bar(self, batches: tuple, description: str) -> tqdm:

@@ -6,7 +6,7 @@ from .difference import draw_difference
 from .latents import draw_latents
 from .methods import draw_methods
 from .one_noise import draw_one_noise
-from .scale_search import draw_scale_search
+from .scale_curve import draw_scale_search
 from .scales import draw_scales
 from .style import STYLE, save_figure
 from .targets import draw_targets

@@ -1,10 +1,11 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-The cards of what this package makes: a `DiffSCMCounterfactualPipeline` checkpoint, a trained network, and a data set
-of counterfactuals.
+The cards of what this package makes: a `DiffSCMCounterfactualPipeline` checkpoint, a trained network, a data set of
+counterfactuals, and one of a world.
 """
 
+import json
 import os
 import platform
 import re
@@ -161,6 +162,49 @@ the images: judge them by one of your own. The licence and the limits of the sou
 ```
 
 with {{ versions }}.
+"""
+
+WORLD_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+Images of a world, a structural causal model that renders, and their true counterfactuals: the same exogenous noise,
+rendered under an intervention.
+
+```py
+from datasets import load_dataset
+
+images = load_dataset("{{ name }}")
+```
+
+| column | meaning |
+| --- | --- |
+{% for column, meaning in columns.items() %}| `{{ column }}` | {{ meaning }} |
+{% endfor %}
+Columns that end in `_noise` are the exogenous noise of the variable that they name. Images have 8 bits per channel,
+and so have the true counterfactuals: the world rounds both to multiples of 1/255, and nothing more is lost here. A
+digit to intervene with is drawn uniformly from the nine others; any other value is that of the row before, which is
+independent of the row.
+
+## World
+
+`{{ world }}`, with the edges {{ edges }}.
+
+{{ description }}
+
+## Settings
+
+```json
+{{ settings }}
+```
+
+```bash
+{{ command }}
+```
+
+makes the data set again, with {{ versions }}.
 """
 
 
@@ -412,4 +456,61 @@ def make_dataset_card(
         settings=settings,
         command=shlex.join(command),
         versions=list_versions("diffscm-diffusers", "torch", "diffusers", "datasets"),
+    )
+
+
+def make_world_card(
+    name: str,
+    world: str,
+    description: str,
+    graph: dict,
+    interventions: dict[str, tuple[str, str]],
+    settings: dict,
+    command: list[str],
+) -> DatasetCard:
+    """
+    Makes the card of a data set of a world: its columns, the world that it comes from, and how to make it again.
+
+    Args:
+        name (`str`): What `load_dataset` takes: a folder, or a name on the Hub.
+        world (`str`): The world's class.
+        description (`str`): Markdown that says what it is.
+        graph (`dict`): Its causal graph; see [`World`].
+        interventions (`dict[str, tuple[str, str]]`):
+            The variables that the test split intervenes on, with the columns of their values and counterfactuals.
+        settings (`dict`): All that the images depend on, as JSON takes it.
+        command (`list[str]`): The command that made them, word by word.
+
+    Returns:
+        `huggingface_hub.DatasetCard`: the card.
+    """
+    columns = {"image": "the factual"}
+    for kind, nodes in (("variable", graph["nodes"]), ("exogenous noise", graph["exogenous_noise"])):
+        for node_name, node in nodes.items():
+            unit = f", in {node['unit']}" if node.get("unit", "1") != "1" else ""
+            columns["label" if node_name == "digit" else node_name] = f"{kind}: {node_name.replace('_', ' ')}{unit}"
+    for node_name, (value_column, image_column) in interventions.items():
+        columns[value_column] = f"test only: value of `do({node_name})`"
+        columns[image_column] = f"test only: the true counterfactual under `do({node_name})`"
+    return DatasetCard.from_template(
+        DatasetCardData(
+            tags=TAGS,
+            task_categories=["image-classification"],
+            configs=[
+                {
+                    "config_name": "default",
+                    "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "test")],
+                }
+            ],
+        ),
+        template_str=WORLD_TEMPLATE,
+        title=Path(name).name,
+        name=name,
+        columns=columns,
+        world=world,
+        edges=", ".join(f"{parent} → {child}" for parent, child in graph["edges"]),
+        description=description.strip(),
+        settings=json.dumps(settings, indent=2),
+        command=shlex.join(command),
+        versions=list_versions("diffscm-diffusers", "torch", "numpy", "pillow", "datasets"),
     )

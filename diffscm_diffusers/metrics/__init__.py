@@ -5,17 +5,17 @@
 import importlib
 
 
-# Imported when they are first used: the networks in `metrics/networks/` do without torchmetrics.
+# Imported on first use: the networks in `metrics/networks/` work without torchmetrics.
 _MODULES = {
-    "Composition": ".composition",
+    "Composition": ".pixel_distance",
     "CounterfactualLatentDivergence": ".counterfactual_latent_divergence",
     "Effectiveness": ".effectiveness",
-    "IM1": ".im1",
-    "IM2": ".im2",
+    "IM1": ".interpretability",
+    "IM2": ".interpretability",
     "MetricModels": ".metric_models",
-    "Minimality": ".minimality",
+    "Minimality": ".pixel_distance",
     "Realism": ".realism",
-    "Reversibility": ".reversibility",
+    "Reversibility": ".pixel_distance",
     "TransformersOracle": ".transformers_oracle",
 }
 
@@ -23,6 +23,8 @@ __all__ = [*_MODULES]
 
 
 def __getattr__(name: str):
+    if name in ("functional", "networks"):
+        return importlib.import_module(f".{name}", __name__)
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_MODULES[name], __name__), name)

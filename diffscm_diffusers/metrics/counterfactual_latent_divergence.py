@@ -15,25 +15,35 @@ from .per_sample_metric import PerSampleMetric
 class CounterfactualLatentDivergence(PerSampleMetric):
     r"""
     Counterfactual latent divergence (CLD): whether the counterfactual is nearer to its factual than other images of
-    the target class are, and farther than other images of the factual class are,
+    the target class are, and farther from it than other images of the factual class are,
 
-    `CLD = log(exp(P(S_CF <= div)) + exp(P(S_F >= div)))`,
+    `CLD = log(exp(P(S_CF <= div)) + exp(P(S_F >= div)))`.
 
-    between log 2 = 0.693 and log(2 e) = 1.693; lower is better. [`counterfactual_latent_divergence`] says more.
+    Here `div = KL(N_CF || N_F)` is the divergence of the counterfactual's latent Gaussian from the factual's. `S_CF`
+    and `S_F` are the divergences `KL(N_i || N_F)` of the reference images `i` of the target class and of the factual
+    class from the same factual. The latent Gaussian of an image, with diagonal covariance, comes from the encoder of a
+    variational autoencoder.
 
-    The reference set is given once with `fit`, as the latents that the encoder of a variational autoencoder gives for
-    it. `update` takes the latents of counterfactuals and factuals by the same encoder.
+    In [log 2, log(2 e)] = [0.693, 1.693]; lower is better. The factual itself scores log(1 + e) = 1.313. Any image
+    whose `div` lies between the two classes scores well, for instance a random real image of the target class. Where
+    the classes overlap, as seen from a factual, no image reaches log 2: [`~CounterfactualLatentDivergence.floor`]
+    returns the lowest possible value.
+
+    Call `fit` once with the latents of the reference set, then `update` with the latents of counterfactuals and
+    factuals from the same encoder.
 
     Source: paper, Eq. 8 to 10.
 
     Args:
         chunk_size (`int`, *optional*, defaults to 16):
-            How many factuals are compared with the reference set at once. Memory grows as `chunk_size` times the
-            reference images of a class; the result doesn't depend on it. On a CPU small chunks, which fit its cache,
-            are the fastest; a GPU takes larger ones.
+            How many factuals are compared with the reference set at once. It changes speed and memory, not the result.
+            Small chunks are fastest on a CPU, because they fit its cache; larger ones on a GPU.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` for the mean over all samples, `"none"` for the result of every sample.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].
+
+    Raises:
+        ValueError: If `reduction` is unknown or `chunk_size` is below 1.
 
     Example:
         >>> import torch
@@ -44,7 +54,7 @@ class CounterfactualLatentDivergence(PerSampleMetric):
         >>> counterfactual = torch.tensor([[3.0], [0.0]]), torch.ones(2, 1)
         >>> factual = torch.zeros(2, 1), torch.ones(2, 1), torch.tensor([0, 0])
         >>> metric.update(*counterfactual, *factual, intervention=torch.tensor([1, 1]))
-        >>> metric.compute()  # the mean of log 2 and, for the factual itself, log(1 + e)
+        >>> metric.compute()  # the mean of log 2 and of log(1 + e), the score of the factual itself
         tensor(1.0032)
         >>> metric.floor(*factual, intervention=torch.tensor([1, 1]))
         tensor([0.6931, 0.6931])
@@ -57,9 +67,9 @@ class CounterfactualLatentDivergence(PerSampleMetric):
     def __init__(self, chunk_size: int = 16, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(reduction, **kwargs)
         if not isinstance(chunk_size, int) or chunk_size < 1:
-            raise ValueError(f"`chunk_size` takes an integer above 0, got {chunk_size!r}.")
+            raise ValueError(f"`chunk_size` expects an integer above 0, got {chunk_size!r}.")
         self.chunk_size = chunk_size
-        # Buffers, not states: they follow the metric to its device, but a reset or a merge leaves them alone.
+        # Buffers, not states: they move with the metric to its device, but a reset or a merge does not change them.
         for name in ("reference_mean", "reference_variance", "reference_class"):
             self.register_buffer(name, None, persistent=False)
 
@@ -67,12 +77,22 @@ class CounterfactualLatentDivergence(PerSampleMetric):
         self, reference_mean: torch.Tensor, reference_variance: torch.Tensor, reference_class: torch.Tensor
     ) -> "CounterfactualLatentDivergence":
         """
-        Takes the latents to compare with, in place of any earlier ones. Each of several processes needs them all.
+        Sets the reference set, and replaces an earlier one. Each of several processes needs the whole set.
 
         Args:
-            reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`): Means of the latents.
+            reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`):
+                Means of the reference images' latents.
             reference_variance (`torch.Tensor` of shape `(num_references, latent_dim)`): Their variances, above 0.
-            reference_class (`torch.Tensor` of shape `(num_references,)`): The class indices, at least two of a class.
+            reference_class (`torch.Tensor` of shape `(num_references,)`):
+                The class indices of the reference images, at least two of each class.
+
+        Returns:
+            [`CounterfactualLatentDivergence`]: The metric itself.
+
+        Raises:
+            ValueError: If shapes do not match, variances are not above 0, latents are not finite, or a class has a
+                single image.
+            TypeError: If latents are not floats or classes are not integers.
         """
         check_reference(reference_mean, reference_variance, reference_class)
         self.reference_mean = reference_mean.to(self.device)
@@ -104,7 +124,7 @@ class CounterfactualLatentDivergence(PerSampleMetric):
             counterfactual_variance (`torch.Tensor` of shape `(batch, latent_dim)`): Their variances, above 0.
             factual_mean (`torch.Tensor` of shape `(batch, latent_dim)`): Means of the factuals' latents.
             factual_variance (`torch.Tensor` of shape `(batch, latent_dim)`): Their variances, above 0.
-            factual_class (`torch.Tensor` of shape `(batch,)`): The factual images' class indices.
+            factual_class (`torch.Tensor` of shape `(batch,)`): The class indices of the factual images.
             intervention (`torch.Tensor` of shape `(batch,)`): The target class indices.
         """
         self.add(
@@ -128,8 +148,16 @@ class CounterfactualLatentDivergence(PerSampleMetric):
         intervention: torch.Tensor,
     ) -> torch.Tensor:
         """
-        The lowest CLD that any counterfactual of each factual could reach, of shape `(batch,)`: see
-        [`counterfactual_latent_divergence_floor`]. It leaves the metric's state as it is.
+        The lowest CLD that any counterfactual of each factual can reach. It does not change the metric's state.
+
+        Args:
+            factual_mean (`torch.Tensor` of shape `(batch, latent_dim)`): Means of the factuals' latents.
+            factual_variance (`torch.Tensor` of shape `(batch, latent_dim)`): Their variances, above 0.
+            factual_class (`torch.Tensor` of shape `(batch,)`): The class indices of the factual images.
+            intervention (`torch.Tensor` of shape `(batch,)`): The target class indices.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`: The floor of each sample, in [0.693, 1.313].
         """
         return counterfactual_latent_divergence_floor(
             factual_mean,

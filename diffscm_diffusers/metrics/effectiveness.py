@@ -11,18 +11,21 @@ from .per_sample_metric import PerSampleMetric
 
 class Effectiveness(PerSampleMetric):
     r"""
-    Effectiveness: how often an oracle classifier sees the target class in the counterfactual,
+    Effectiveness: how often an oracle, an image classifier, sees the target class in the counterfactual,
 
-    `1 if argmax_y p(y | x_CF) = y_CF else 0`,
+    `1 if argmax_y p(y | x_CF) = y_CF else 0`.
 
-    in [0, 1]; higher is better. [`~diffscm_diffusers.metrics.functional.effectiveness`] says more.
+    In [0, 1]; higher is better. Any image of the target class scores 1, however far it is from the factual. The oracle
+    must not be the classifier that guides the method, and should have another architecture: otherwise adversarial
+    images score well, too.
 
-    Source: [Monteiro et al. (2023)](https://huggingface.co/papers/2303.01274).
+    Source: an axiom of [Galles & Pearl (1998)](https://doi.org/10.1023/A:1009602825894), measured as in
+    [Monteiro et al. (2023)](https://huggingface.co/papers/2303.01274).
 
     Args:
         oracle (callable):
-            A classifier in evaluation mode, which maps images in [0, 1] to logits of shape `(batch, num_classes)`; not
-            the one that guides the method. A `torch.nn.Module` follows the metric's device.
+            A classifier in evaluation mode. It maps images in [0, 1] to logits of shape `(batch, num_classes)`. A
+            `torch.nn.Module` moves with the metric to its device.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` for the mean over all samples, `"none"` for the result of every sample.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].

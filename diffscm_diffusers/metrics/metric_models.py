@@ -12,18 +12,18 @@ from .transformers_oracle import TransformersOracle
 
 class MetricModels(nn.Module):
     r"""
-    The networks that the metrics of one data set need, in evaluation mode and without gradients for their weights. All
-    take images in [0, 1] of the same shape. `train_scripts/train_metric_models.py` trains them.
+    The networks that the metrics need for one data set, in evaluation mode and with frozen weights. They expect images
+    in [0, 1] of the same shape. `train_scripts/train_metric_models.py` trains them.
 
     Args:
-        vae ([`LatentVAE`]): Its latents are what [`CounterfactualLatentDivergence`] compares.
+        vae ([`LatentVAE`]): Encodes images for [`CounterfactualLatentDivergence`].
         autoencoder ([`ImageAutoencoder`]): Trained on all classes, for [`IM2`].
         class_autoencoders (`torch.nn.ModuleList`):
-            At index `c` the [`ImageAutoencoder`] trained on class `c` only, for [`IM1`] and [`IM2`].
-        oracle ([`ImageClassifier`] or [`TransformersOracle`]): Says what class an image shows, for [`Effectiveness`].
+            At index `c`, an [`ImageAutoencoder`] trained on class `c` only, for [`IM1`] and [`IM2`].
+        oracle ([`ImageClassifier`] or [`TransformersOracle`]): Classifies images for [`Effectiveness`].
 
     Raises:
-        ValueError: if the models do not agree on the number of classes or on the shape of the images.
+        ValueError: If the models differ in the number of classes or in the shape of the images.
 
     Example:
         >>> import torch
@@ -51,19 +51,19 @@ class MetricModels(nn.Module):
         super().__init__()
         if oracle.num_classes != len(class_autoencoders):
             raise ValueError(
-                f"`oracle` takes a classifier of {len(class_autoencoders)} classes, as many as there are class "
-                f"autoencoders, got one of {oracle.num_classes}."
+                f"`oracle` expects a classifier of {len(class_autoencoders)} classes, one per class autoencoder, got "
+                f"{oracle.num_classes} classes."
             )
         networks = {"vae": vae, "autoencoder": autoencoder, "oracle": oracle}
         networks.update({f"class_autoencoders[{c}]": network for c, network in enumerate(class_autoencoders)})
-        # A transformers model resizes what it gets.
+        # A `TransformersOracle` resizes its images.
         shapes = {
             name: (network.config.in_channels, network.config.sample_size)
             for name, network in networks.items()
             if not isinstance(network, TransformersOracle)
         }
         if len(set(shapes.values())) > 1:
-            raise ValueError(f"The models must take the same images, got channels and sizes {shapes}.")
+            raise ValueError(f"The models must have the same `in_channels` and `sample_size`, got {shapes}.")
         self.vae = vae
         self.autoencoder = autoencoder
         self.class_autoencoders = class_autoencoders
@@ -75,19 +75,21 @@ class MetricModels(nn.Module):
         cls, name_or_path: str | Path, oracle: str | Path | None = None, cache_dir: str | Path | None = None
     ) -> "MetricModels":
         """
-        Loads what `train_scripts/train_metric_models.py` wrote: the folders `vae`, `autoencoder`,
-        `class_autoencoders/0`, `class_autoencoders/1`, ... and `oracle`, with weights in safetensors only.
+        Loads the models that `train_scripts/train_metric_models.py` saved, from the folders `vae`, `autoencoder`,
+        `class_autoencoders/0`, `class_autoencoders/1`, ... and `oracle`. Weights must be in safetensors.
 
         Args:
-            name_or_path (`str` or `Path`): A local folder or the name of a repository on the Hub.
+            name_or_path (`str` or `Path`): A repository on the Hub or a local folder.
             oracle (`str` or `Path`, *optional*):
-                Name or folder of an image classifier of `transformers`, to be used in place of the folder `oracle`.
-                Its labels are the data set's classes, in the same order.
-            cache_dir (`str` or `Path`, *optional*): Where files from the Hub are kept.
+                An image classifier of `transformers` to use instead of the folder `oracle`: a repository on the Hub or
+                a local folder. Its labels must be the data set's classes in the same order.
+            cache_dir (`str` or `Path`, *optional*): The folder in which files from the Hub are cached.
+
+        Returns:
+            [`MetricModels`]: The models in evaluation mode.
 
         Raises:
-            ValueError: if neither a folder nor a repository has that name, if a model is missing, or if the models do
-                not fit together.
+            ValueError: If there is no such folder or repository, a model is missing, or the models do not match.
         """
         folder = Path(name_or_path)
         if not folder.is_dir():
@@ -100,7 +102,7 @@ class MetricModels(nn.Module):
                 folder = Path(snapshot_download(str(name_or_path), allow_patterns=patterns, cache_dir=cache_dir))
             except (HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError) as error:
                 raise ValueError(
-                    f"`name_or_path` takes a folder or a repository with metric models, got {str(name_or_path)!r}: "
+                    f"`name_or_path` expects a folder or a repository with metric models, got {str(name_or_path)!r}: "
                     f"{error}"
                 ) from error
 
@@ -111,8 +113,8 @@ class MetricModels(nn.Module):
         missing = [name for name in needed if not (folder / name / "config.json").is_file()]
         if missing:
             raise ValueError(
-                f"`name_or_path` takes a folder or a repository with metric models, but {str(name_or_path)!r} lacks "
-                f"{missing}."
+                f"`name_or_path` expects a folder or a repository with metric models, got {str(name_or_path)!r}, "
+                f"which lacks {missing}."
             )
 
         def load(model_class, subfolder):

@@ -9,14 +9,14 @@ from torchmetrics.utilities import dim_zero_cat
 
 class PerSampleMetric(Metric):
     """
-    A metric with one result per sample. What `update` adds with `add` is kept as a sum and a count or, on request, as
-    it is; both merge across processes.
+    Base class of the metrics with one result per sample. It keeps the sum and the number of results, or all results if
+    asked to. Both merge across processes.
 
     Args:
         reduction (`str`, *optional*, defaults to `"mean"`):
-            `"mean"`: `compute` returns the mean over all samples, a scalar. `"none"`: it returns the result of every
-            sample, of shape `(num_samples,)`, in the order of the updates; of several processes, rank by rank. One
-            result alone comes as a scalar, as everywhere in torchmetrics.
+            With `"mean"`, `compute` returns the mean over all samples, a scalar. With `"none"`, it returns the result
+            of every sample, of shape `(num_samples,)`, in the order of the updates; results of several processes are
+            concatenated in the order of their ranks. Torchmetrics turns a single result into a scalar.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].
     """
 
@@ -27,7 +27,7 @@ class PerSampleMetric(Metric):
     def __init__(self, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(**kwargs)
         if reduction not in ("mean", "none"):
-            raise ValueError(f'`reduction` takes "mean" or "none", got {reduction!r}.')
+            raise ValueError(f'`reduction` expects "mean" or "none", got {reduction!r}.')
         self.reduction = reduction
         if reduction == "mean":
             self.add_state("total", default=torch.tensor(0.0), dist_reduce_fx="sum")
@@ -36,7 +36,7 @@ class PerSampleMetric(Metric):
             self.add_state("results", default=[], dist_reduce_fx="cat")
 
     def add(self, results: torch.Tensor) -> None:
-        """Takes the results of a batch, of shape `(batch,)`, into the state."""
+        """Adds the results of a batch, of shape `(batch,)`, to the state."""
         results = results.float()
         if self.reduction == "mean":
             self.total += results.sum()
@@ -45,7 +45,14 @@ class PerSampleMetric(Metric):
             self.results.append(results)
 
     def compute(self) -> torch.Tensor:
-        """The mean over all samples, or with `reduction="none"` every sample's result."""
-        if (self.num_samples == 0) if self.reduction == "mean" else (len(self.results) == 0):
+        """
+        Returns:
+            `torch.Tensor`: the mean over all samples or, with `reduction="none"`, the result of every sample.
+
+        Raises:
+            RuntimeError: If there are no samples.
+        """
+        is_empty = self.num_samples == 0 if self.reduction == "mean" else len(self.results) == 0
+        if is_empty:
             raise RuntimeError(f"`{type(self).__name__}` has no samples yet: call `update` before `compute`.")
         return self.total / self.num_samples if self.reduction == "mean" else dim_zero_cat(self.results)

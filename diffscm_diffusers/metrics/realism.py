@@ -11,27 +11,31 @@ from .functional.checks import check_evaluation_mode, check_images
 
 class Realism(FrechetInceptionDistance):
     r"""
-    Realism: the Fréchet distance between counterfactual and real images on the features of a given model. With the
-    features' means `m` and covariances `C`,
+    Realism: the Fréchet distance between counterfactual and real images in the features of a given model. With means
+    `m` and covariances `C` of the features,
 
-    `|m_CF - m_real|_2^2 + tr(C_CF + C_real - 2 (C_CF C_real)^(1/2))`,
+    `|m_CF - m_real|_2^2 + tr(C_CF + C_real - 2 (C_CF C_real)^(1/2))`.
 
-    in [0, inf); lower is better. It rewards counterfactuals that, as a set, are distributed as real images are: there
-    is no result for a single sample, and copies of real images are as good as any.
+    In [0, inf); lower is better. It compares the distributions of two sets, so there is no result for a single sample,
+    and copies of real images score well.
 
-    This is [`torchmetrics.image.fid.FrechetInceptionDistance`] with other features than Inception's, so its values are
-    comparable for one feature extractor only, and they are not the "FID" of the literature. The distance falls with
-    the number of images: compare at equal numbers, and have many more images than features.
+    This is [`torchmetrics.image.fid.FrechetInceptionDistance`] with the features of another model than Inception. Its
+    values are not the FID of the literature, and only values of the same feature extractor can be compared. The
+    distance falls with the number of images: compare sets of equal size, with many more images than features.
 
     Source: [Heusel et al. (2017)](https://huggingface.co/papers/1706.08500), Eq. 6.
 
     Args:
         feature_extractor (`torch.nn.Module`):
-            Maps images in [0, 1] to features of shape `(batch, num_features)`; in evaluation mode.
+            A model in evaluation mode. It maps images in [0, 1] to features of shape `(batch, num_features)`.
         image_shape (`tuple[int, int, int]`):
-            Channels, height and width of the images. One of them is tried at once, on the extractor's device, to count
-            the features.
-        kwargs: Keyword arguments of [`torchmetrics.image.fid.FrechetInceptionDistance`], as `reset_real_features`.
+            Channels, height and width of the images. The constructor passes one such image through the feature
+            extractor to count the features.
+        kwargs: Keyword arguments of [`torchmetrics.image.fid.FrechetInceptionDistance`], like `reset_real_features`.
+
+    Raises:
+        ValueError: If the feature extractor is in training mode.
+        TypeError: If it is not a `torch.nn.Module`.
 
     Example:
         >>> import torch
@@ -45,10 +49,11 @@ class Realism(FrechetInceptionDistance):
 
     def __init__(self, feature_extractor: nn.Module, image_shape: tuple[int, int, int], **kwargs: Any):
         if not isinstance(feature_extractor, nn.Module):
-            raise TypeError(f"`feature_extractor` takes a `torch.nn.Module`, got {type(feature_extractor).__name__}.")
+            got = type(feature_extractor).__name__
+            raise TypeError(f"`feature_extractor` expects a `torch.nn.Module`, got {got}.")
         check_evaluation_mode("feature_extractor", feature_extractor)
         if not hasattr(feature_extractor, "num_features"):
-            # torchmetrics would count them with an image on the CPU, where the extractor need not be.
+            # Torchmetrics would count them with an image on the CPU, but the extractor may be on another device.
             tensors = [*feature_extractor.parameters(), *feature_extractor.buffers()]
             device = tensors[0].device if tensors else None
             with torch.no_grad():
@@ -66,26 +71,32 @@ class Realism(FrechetInceptionDistance):
             real (`bool`): Whether these are real images (`True`) or counterfactuals (`False`).
 
         Raises:
-            ValueError: if images are out of [0, 1] or of another shape than `image_shape`, or if the feature extractor
-                is in training mode.
-            TypeError: if images are not floats, or `real` is not a `bool`.
+            ValueError: If images are not in [0, 1] or not of shape `image_shape`, or if the feature extractor is in
+                training mode.
+            TypeError: If images are not floats, or `real` is not a `bool`.
         """
         if not isinstance(real, bool):
-            raise TypeError(f"`real` takes a `bool`, got {real!r} of type {type(real).__name__}.")
+            raise TypeError(f"`real` expects a `bool`, got {real!r} of type {type(real).__name__}.")
         check_images(image=image)
         if tuple(image.shape[1:]) != self.image_shape:
             raise ValueError(
-                f"`image` takes images of `image_shape` {self.image_shape}, got shape {tuple(image.shape)}."
+                f"`image` expects images of `image_shape` {self.image_shape}, got shape {tuple(image.shape)}."
             )
         check_evaluation_mode("feature_extractor", self.inception)
         super().update(image, real)
 
     def compute(self) -> torch.Tensor:
-        """The Fréchet distance between the two sets, a scalar."""
+        """
+        Returns:
+            `torch.Tensor`: the Fréchet distance between the two sets, a scalar.
+
+        Raises:
+            RuntimeError: If there are fewer than two real images or fewer than two counterfactuals.
+        """
         counts = self.real_features_num_samples.item(), self.fake_features_num_samples.item()
         if min(counts) < 2:
             raise RuntimeError(
-                "`Realism` takes at least two real images and two counterfactuals, "
+                "`Realism` needs at least two real images and two counterfactuals, "
                 f"got {counts[0]} and {counts[1]}: call `update` first."
             )
         return super().compute()

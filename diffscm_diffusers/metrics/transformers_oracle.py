@@ -11,19 +11,19 @@ from .functional.checks import check_images
 
 class TransformersOracle(nn.Module):
     r"""
-    An image classifier of `transformers` as an oracle: it takes images in [0, 1] of any size and gives logits.
+    An image classifier of `transformers` as an oracle. It maps images in [0, 1] of any size to logits.
 
-    Whole images are resized to the size that the classifier's image processor names, greyscale images become RGB where
-    the classifier takes RGB, and values are normalised by the processor's mean and standard deviation. Nothing is
-    cropped away, even where the processor would: a change at the edge of an image counts as well.
+    Images are resized to the size of the classifier's image processor, repeated along the channels if they are
+    greyscale and the classifier expects colour, and normalised with the processor's mean and standard deviation. They
+    are never cropped, even if the processor crops, so that a change at the edge of an image counts.
 
     Args:
-        name_or_path (`str` or `Path`): Name on the Hub or local folder of the classifier, weights in safetensors.
-        cache_dir (`str` or `Path`, *optional*): Where files from the Hub are kept.
+        name_or_path (`str` or `Path`): A repository on the Hub or a local folder, with weights in safetensors.
+        cache_dir (`str` or `Path`, *optional*): The folder in which files from the Hub are cached.
 
     Raises:
-        ImportError: if `transformers` is not installed.
-        ValueError: if the image processor names neither height and width nor a shortest edge.
+        ImportError: If `transformers` is not installed.
+        ValueError: If the image processor has neither height and width nor a shortest edge.
 
     Example:
         >>> from diffscm_diffusers.metrics import Effectiveness, TransformersOracle
@@ -36,9 +36,7 @@ class TransformersOracle(nn.Module):
         try:
             from transformers import AutoImageProcessor, AutoModelForImageClassification
         except ImportError as error:
-            raise ImportError(
-                "An oracle by name is an image classifier of `transformers`: `pip install transformers`."
-            ) from error
+            raise ImportError("`TransformersOracle` needs `transformers`: `pip install transformers`.") from error
         self.model = AutoModelForImageClassification.from_pretrained(
             name_or_path, cache_dir=cache_dir, use_safetensors=True
         ).eval()
@@ -47,8 +45,8 @@ class TransformersOracle(nn.Module):
         self.size = (size.get("height") or size.get("shortest_edge"), size.get("width") or size.get("shortest_edge"))
         if None in self.size:
             raise ValueError(
-                f"`name_or_path` takes a classifier whose image processor names a height and a width or a shortest "
-                f"edge, got {str(name_or_path)!r} with {size}."
+                "`name_or_path` expects a classifier whose image processor has height and width or a shortest edge, "
+                f"got {str(name_or_path)!r} with size {size}."
             )
         self.num_channels = getattr(self.model.config, "num_channels", 3)
         mean, std = torch.zeros(self.num_channels), torch.ones(self.num_channels)
@@ -76,12 +74,12 @@ class TransformersOracle(nn.Module):
             `torch.Tensor` of shape `(batch, num_classes)`: logits.
 
         Raises:
-            ValueError: if images are out of [0, 1], or have channels that the classifier does not take.
-            TypeError: if images are not floats.
+            ValueError: If images are not in [0, 1], or have neither one channel nor as many as the classifier expects.
+            TypeError: If images are not floats.
         """
         check_images(image=image)
         if image.shape[1] not in (1, self.num_channels):
-            raise ValueError(f"`image` takes 1 or {self.num_channels} channels, got {image.shape[1]}.")
+            raise ValueError(f"`image` expects 1 or {self.num_channels} channels, got {image.shape[1]}.")
         image = F.interpolate(image, self.size, mode="bilinear", antialias=True)
         image = image.expand(-1, self.num_channels, -1, -1)
         return self.model((image - self.mean) / self.std).logits

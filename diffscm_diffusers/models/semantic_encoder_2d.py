@@ -50,9 +50,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     what the code leaves open ([Preechakul et al., 2022](https://huggingface.co/papers/2111.15640);
     [Pandey et al., 2022](https://huggingface.co/papers/2201.00308)).
 
-    Trained as a conditional variational autoencoder with a standard Gaussian prior, and with an adversary that reads
-    the causes from the code, so that the code says nothing about them. Two choices in the decoder help causes share
-    the meaning of the code:
+    Trained as a conditional variational autoencoder with a standard Gaussian prior, with an adversary that reads the
+    causes from the code, and with a penalty on the distance between the code's means given each class, so that the
+    code says nothing about them. Two choices in the decoder help causes share the meaning of the code:
 
     - The causes alone choose a map of features, which the code modulates: the code is a manner, not a content.
     - The first six entries of the code are a matrix and a translation that move the features
@@ -74,8 +74,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             entries.
     """
 
-    # What the six entries of the code are multiplied by: at a standard deviation of 1, angles of 0.15 rad and
-    # translations of 0.09 of half the image. The features are those of the middle 0.8 of the image.
+    # What the pose is multiplied by: a code of 1 is 0.15 rad, or 0.09 of half the image. The features are those of the
+    # middle 0.8 of the image.
     pose_scale = 0.15
     translation_scale = 0.09
     field_of_view = 0.8

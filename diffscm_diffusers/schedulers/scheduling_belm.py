@@ -160,7 +160,9 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         if not torch.equal(self.alphas_cumprod, inverse_scheduler.alphas_cumprod):
             raise ValueError("`inverse_scheduler` expects `scheduler`'s betas, got others.")
 
-    def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
+    def start(
+        self, sample: torch.Tensor, num_moves: int | None = None, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, list[int]]:
         """
         Begins a way: up, from the image, or down, from exogenous noise.
 
@@ -170,14 +172,18 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
                 abduction ended with, `(batch_size, 2, num_channels, height, width)`.
             num_moves (`int`, *optional*):
                 How many moves lie between the image and the noise. Default: all.
+            noise (`torch.Tensor`, *optional*):
+                Must be `None`: a way that begins above the image has not the two samples that lead back to it.
 
         Returns:
             `tuple[torch.Tensor, list[int]]`: The state and the timesteps of the moves, one less where two samples are
             given: the second is where the first move would have led.
 
         Raises:
-            ValueError: If `sample` has another shape, or if `num_moves` is out of range.
+            ValueError: If `sample` has another shape, if `num_moves` is out of range, or if `noise` is given.
         """
+        if noise is not None:
+            raise ValueError(f"{type(self).__name__} starts from the image itself: `noise` expects `None`.")
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
         if not self.order <= num_moves <= len(timesteps):

@@ -144,10 +144,7 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
                 to timesteps that the network was not trained for.
         """
         spacing, num_train_timesteps = self.config.timestep_spacing, self.config.num_train_timesteps
-        if spacing in ("leading", "trailing", "linspace"):
-            super().set_timesteps(num_inference_steps, device)
-            return
-        if spacing != "quadratic":
+        if spacing not in ("leading", "trailing", "linspace", "quadratic"):
             raise ValueError(
                 "`timestep_spacing` must be one of 'leading', 'trailing', 'linspace', 'quadratic', but is"
                 f" {spacing!r}."
@@ -161,6 +158,10 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
                 f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
                 f" {num_inference_steps}."
             )
+
+        if spacing != "quadratic":
+            super().set_timesteps(num_inference_steps, device)
+            return
 
         index = np.arange(num_inference_steps)
         last = num_train_timesteps - num_train_timesteps // num_inference_steps

@@ -232,15 +232,23 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         """
         return sample
 
-    def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
+    def start(
+        self, sample: torch.Tensor, num_moves: int | None = None, noise: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, list[int]]:
         """
         Begins a way up from the image.
+
+        A pixel that never varies tells nothing of its noise, and the moves from the clean image keep it at a point
+        that is untypical of the noise. With `noise` the way begins from a draw of the lowest level, `q(x_t | x_0)`:
+        it then leads to a draw of the exogenous noise from its posterior given the image.
 
         Args:
             sample (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
                 The image, in [-1, 1].
             num_moves (`int`, *optional*):
                 How many of the first moves are made. Default: all.
+            noise (`torch.Tensor`, *optional*):
+                Standard normal noise like `sample`. The draw with it stands in for the first move.
 
         Returns:
             `tuple[torch.Tensor, list[int]]`: The sample and the timesteps of the moves.
@@ -250,9 +258,10 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         """
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
-        if not 1 <= num_moves <= len(timesteps):
+        least = 1 if noise is None else 2
+        if not least <= num_moves <= len(timesteps):
             raise ValueError(
-                f"`num_moves` expects 1 to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
+                f"`num_moves` expects {least} to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
                 "`strength`."
             )
         if not self.levels_are_consecutive:
@@ -262,8 +271,12 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 "start from. Use `timestep_spacing='leading'`, or 'trailing' with a number of steps that divides "
                 f"{self.config.num_train_timesteps}."
             )
-        self.set_begin_index(0)
-        return sample, timesteps[:num_moves]
+        if noise is None:
+            self.set_begin_index(0)
+            return sample, timesteps[:num_moves]
+        alpha_prod = self.destination_alphas_cumprod[0].item()
+        self.set_begin_index(1)
+        return alpha_prod**0.5 * sample + (1 - alpha_prod) ** 0.5 * noise, timesteps[1:num_moves]
 
     def finish(self, sample: torch.Tensor) -> torch.Tensor:
         """Returns the exogenous noise that the way up ended with: `sample`."""

@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 
-from diffscm_diffusers.files import UNFINISHED_PREFIX
+from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
 
 
 def list_checkpoints(output_dir: str | Path) -> dict[int, Path]:
@@ -23,7 +24,7 @@ def list_checkpoints(output_dir: str | Path) -> dict[int, Path]:
 
 def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path | None:
     """
-    Resolves `--resume_from_checkpoint`.
+    Finds the checkpoint to resume from.
 
     Args:
         output_dir (`str` or `Path`): Where the run writes its checkpoints.
@@ -44,13 +45,13 @@ def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path
         folder = Path(resume_from_checkpoint)
     if not (folder / "progress.json").is_file():
         raise ValueError(
-            "`--resume_from_checkpoint` takes `latest` or a folder written by this script, "
-            f"got {resume_from_checkpoint!r}, but {str(folder)!r} has no `progress.json`."
+            "`resume_from_checkpoint` expects `latest` or the folder of a checkpoint, got "
+            f"{resume_from_checkpoint!r}: {str(folder)!r} has no `progress.json`."
         )
     return folder
 
 
-def save_checkpoint(
+def save_training_state(
     accelerator: Accelerator, ema: EMAModel | None, output_dir: str | Path, progress: dict, total_limit: int | None
 ):
     """
@@ -66,37 +67,36 @@ def save_checkpoint(
         progress (`dict`): JSON-serialisable position of the run; `progress["step"]` names the folder.
         total_limit (`int`, *optional*): How many checkpoints to keep.
     """
-    folder = Path(output_dir) / f"checkpoint-{progress['step']}"
+    folder = Path(output_dir, f"checkpoint-{progress['step']}")
     unfinished = folder.with_name(UNFINISHED_PREFIX + folder.name)
-    if accelerator.is_main_process:
-        for leftover in folder.parent.glob(f"{UNFINISHED_PREFIX}checkpoint-*"):
-            shutil.rmtree(leftover)
-        unfinished.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    accelerator.save_state(str(unfinished))
-    state = ema.state_dict() if ema is not None else None
-    if accelerator.is_main_process:
-        if state is not None:
-            save_file(
-                {str(i): shadow.contiguous() for i, shadow in enumerate(state.pop("shadow_params"))},
-                unfinished / "ema.safetensors",
-            )
-            progress = {**progress, "ema": state}
-        (unfinished / "progress.json").write_text(json.dumps(progress, indent=2))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        os.replace(unfinished, folder)
-        if total_limit is not None:
-            for outdated in list(list_checkpoints(output_dir).values())[:-total_limit]:
-                doomed = outdated.with_name(UNFINISHED_PREFIX + outdated.name)
-                os.replace(outdated, doomed)
-                shutil.rmtree(doomed)
+    with ExitStack() as stack:
+        if accelerator.is_main_process:
+            for leftover in folder.parent.glob(f"{UNFINISHED_PREFIX}checkpoint-*"):
+                shutil.rmtree(leftover)
+            stack.enter_context(written_whole(folder)).mkdir()
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(unfinished))
+        state = ema.state_dict() if ema is not None else None
+        if accelerator.is_main_process:
+            if state is not None:
+                save_file(
+                    {str(i): shadow.contiguous() for i, shadow in enumerate(state.pop("shadow_params"))},
+                    unfinished / "ema.safetensors",
+                )
+                progress = {**progress, "ema": state}
+            (unfinished / "progress.json").write_text(json.dumps(progress, indent=2))
+        accelerator.wait_for_everyone()
+    if accelerator.is_main_process and total_limit is not None:
+        for outdated in list(list_checkpoints(output_dir).values())[:-total_limit]:
+            doomed = outdated.with_name(UNFINISHED_PREFIX + outdated.name)
+            os.replace(outdated, doomed)
+            shutil.rmtree(doomed)
     accelerator.wait_for_everyone()
 
 
-def load_checkpoint(accelerator: Accelerator, ema: EMAModel | None, folder: Path) -> dict:
+def load_training_state(accelerator: Accelerator, ema: EMAModel | None, folder: Path) -> dict:
     """
-    Restores what [`save_checkpoint`] wrote and returns `progress`.
+    Restores what [`save_training_state`] wrote and returns `progress`.
 
     Raises:
         ValueError: if one of the run and the checkpoint has an EMA and the other has not.
@@ -105,7 +105,7 @@ def load_checkpoint(accelerator: Accelerator, ema: EMAModel | None, folder: Path
     state = progress.pop("ema", None)
     if (state is None) != (ema is None):
         raise ValueError(
-            f"`--use_ema` must be as in the run that wrote {str(folder)!r}, "
+            f"`use_ema` must be as in the run that wrote {str(folder)!r}, "
             f"which had {'no' if state is None else 'an'} EMA."
         )
     accelerator.load_state(str(folder))

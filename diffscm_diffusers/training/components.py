@@ -1,50 +1,85 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Where a training run's model comes from."""
+"""Where the network of a training run comes from, and whether it is trained already."""
 
-from argparse import Namespace
+import json
+from pathlib import Path
 
 from diffusers import ModelMixin
 
 
-def create_model(model_class: type[ModelMixin], args: Namespace, **config) -> ModelMixin:
+def create_model(
+    model_class: type[ModelMixin],
+    *,
+    model_config_name_or_path: str | Path | None = None,
+    pretrained_model_name_or_path: str | Path | None = None,
+    subfolder: str | None = None,
+    resolution: int | None = None,
+    cache_dir: str | None = None,
+    **config,
+) -> ModelMixin:
     """
     Loads the model that training goes on from, or makes a new one from its JSON configuration.
 
     Args:
         model_class (`type`): A `ModelMixin`.
-        args (`argparse.Namespace`):
-            See [`add_training_arguments`]. `args.resolution` is set to the model's if it is `None`.
+        model_config_name_or_path (`str` or `Path`, *optional*): JSON file with the architecture of a new model.
+        pretrained_model_name_or_path (`str` or `Path`, *optional*): Name on the Hub, or a local folder.
+        subfolder (`str`, *optional*): Folder of the model inside `pretrained_model_name_or_path`.
+        resolution (`int`, *optional*): The model's `sample_size`. Default: that of the configuration.
+        cache_dir (`str`, *optional*): Where files from the Hub are cached.
         config: Values that override the JSON file's, and that a pretrained model must have or leave open.
 
     Raises:
-        ValueError: if both or neither of `--pretrained_model_name_or_path` and `--model_config_name_or_path` are
-            given, if a pretrained model has other values than `config` or `--resolution` ask for, or if the model
-            has no single `sample_size`.
+        ValueError: if both or neither of `pretrained_model_name_or_path` and `model_config_name_or_path` are given,
+            if a pretrained model has other values than `config` or `resolution` ask for, or if the model has no
+            single `sample_size`.
     """
-    if (args.pretrained_model_name_or_path is None) == (args.model_config_name_or_path is None):
+    if (pretrained_model_name_or_path is None) == (model_config_name_or_path is None):
         raise ValueError(
-            "Exactly one of `--pretrained_model_name_or_path` and `--model_config_name_or_path` is needed, got "
-            f"{args.pretrained_model_name_or_path!r} and {args.model_config_name_or_path!r}."
+            "Exactly one of `pretrained_model_name_or_path` and `model_config_name_or_path` is expected, got "
+            f"{pretrained_model_name_or_path!r} and {model_config_name_or_path!r}."
         )
-    if args.resolution is not None:
-        config["sample_size"] = args.resolution
-    if args.pretrained_model_name_or_path is not None:
-        model = model_class.from_pretrained(
-            args.pretrained_model_name_or_path, subfolder=args.subfolder, cache_dir=args.cache_dir
-        )
+    if resolution is not None:
+        config["sample_size"] = resolution
+    if pretrained_model_name_or_path is not None:
+        model = model_class.from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, cache_dir=cache_dir)
         for name, value in config.items():
             if model.config[name] not in (value, None):
                 raise ValueError(
-                    f"`--pretrained_model_name_or_path` takes a model whose `{name}` is {value!r}, as the data and "
-                    f"`--resolution` ask for, got {model.config[name]!r}."
+                    f"`pretrained_model_name_or_path` expects a model whose `{name}` is {value!r}, as the data and "
+                    f"`resolution` ask for, got {model.config[name]!r}."
                 )
     else:
-        model = model_class.from_config(model_class.load_config(args.model_config_name_or_path), **config)
+        model = model_class.from_config(model_class.load_config(model_config_name_or_path), **config)
     if not isinstance(model.config.sample_size, int):
         raise ValueError(
-            f"`--resolution` is needed for a model whose `sample_size` is {model.config.sample_size!r}: images are "
-            "square."
+            "`resolution` expects the images' height and width, as the model's `sample_size` is "
+            f"{model.config.sample_size!r}: images are square; got {resolution}."
         )
-    args.resolution = model.config.sample_size
     return model
+
+
+def is_trained(folder: str | Path, model_class: type[ModelMixin], config: dict) -> bool:
+    """
+    Whether an earlier run has completed a network.
+
+    Args:
+        folder (`str` or `Path`): Where the network is saved when it is complete.
+        model_class (`type`): A `ModelMixin`.
+        config (`dict`): The network's configuration.
+
+    Raises:
+        ValueError: if the folder holds a network of another configuration.
+    """
+    if not Path(folder).exists():
+        return False
+    expected = json.loads(model_class.from_config(config).to_json_string())
+    found = model_class.load_config(folder)
+    differing = sorted(key for key, value in expected.items() if key[0] != "_" and found.get(key) != value)
+    if differing:
+        raise ValueError(
+            f"{str(folder)!r} holds a network of another configuration: {differing} differ. Remove it, or use another "
+            "`--output_dir`."
+        )
+    return True

@@ -3,7 +3,6 @@
 """What a training run would be, printed instead of done."""
 
 import json
-from argparse import Namespace
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
@@ -11,6 +10,9 @@ from datasets import Dataset, IterableDataset
 from diffusers import ModelMixin
 
 from diffscm_diffusers.data.images import ImageCollator
+
+from .arguments import TrainingArguments
+from .trainer import check_run
 
 
 def estimate_memory(
@@ -41,28 +43,34 @@ def estimate_memory(
 
 
 def print_dry_run(
-    args: Namespace,
+    flags: dict,
     accelerator: Accelerator,
     model: ModelMixin,
     dataset: Dataset | IterableDataset,
+    training_args: TrainingArguments,
     collate: ImageCollator,
 ):
-    """Prints the resolved configuration, the model's size, an estimate of memory, and the first batch's shape."""
+    """
+    Prints a script's flags, the model's configuration and size, an estimate of memory, and the first batch's shape.
+
+    Raises:
+        ValueError: if the steps, the batch size and the data do not fit together.
+    """
     num_processes = accelerator.num_processes
+    check_run(training_args, num_processes, dataset)
     is_sharded = accelerator.distributed_type == DistributedType.FSDP
-    rows = dataset.take(args.train_batch_size)
-    batch = collate(list(rows))
+    batch_size, num_batches = training_args.train_batch_size, training_args.gradient_accumulation_steps
+    batch = collate(list(dataset.take(batch_size)))
     memory = estimate_memory(
-        model.num_parameters(), accelerator.mixed_precision, args.use_ema, num_processes, is_sharded
+        model.num_parameters(), accelerator.mixed_precision, training_args.use_ema, num_processes, is_sharded
     )
     lines = [
-        "Arguments: " + json.dumps(vars(args), indent=2, sort_keys=True, default=str),
+        "Arguments: " + json.dumps(flags, indent=2, sort_keys=True, default=str),
         f"Model: {type(model).__name__} " + json.dumps(dict(model.config), indent=2, default=str),
         f"Processes: {num_processes} ({accelerator.distributed_type.value}), on {accelerator.device.type}, mixed "
         f"precision {accelerator.mixed_precision}",
-        f"Images in an optimizer step: {args.train_batch_size} x {num_processes} processes x "
-        f"{args.gradient_accumulation_steps} accumulated = "
-        f"{args.train_batch_size * num_processes * args.gradient_accumulation_steps}",
+        f"Images in an optimizer step: {batch_size} x {num_processes} processes x {num_batches} accumulated = "
+        f"{batch_size * num_processes * num_batches}",
         "Parameters:",
         *(f"  {name}: {sum(p.numel() for p in part.parameters()):,}" for name, part in model.named_children()),
         f"  all: {model.num_parameters():,}",

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What both baselines share: how they are called, saved and refused."""
+"""What the baselines share: calling, saving and checks of arguments."""
 
 import subprocess
 import sys
@@ -18,7 +18,13 @@ def pipe(request):
     return request.param()
 
 
-class TestCall:
+@pytest.fixture
+def any_pipe():
+    """One of the two, for what is written once for both."""
+    return get_schut_pipe()
+
+
+class TestSearch:
     def test_reaches_the_target(self, pipe):
         output = pipe(get_dummy_image(5), [0, 1, 2, 1, 0], output_type="pt")
         assert output.images.shape == (5, 1, 8, 8) and output.images.dtype == torch.float32
@@ -45,10 +51,9 @@ class TestCall:
                 torch.testing.assert_close(image, alone.images[0], rtol=0, atol=1e-5)
                 assert succeeded == alone.succeeded[0] and num_iterations == alone.num_iterations[0]
 
-    @pytest.mark.parametrize("training", (True, False))
-    def test_networks_do_not_train(self, pipe, training):
+    def test_networks_are_set_to_evaluation_mode(self, pipe):
         for component in pipe.components.values():
-            component.train(training)
+            component.train()
         pipe = type(pipe)(**pipe.components, **{k: v for k, v in pipe.config.items() if not isinstance(v, tuple)})
         assert not any(component.training for component in pipe.components.values())
 
@@ -61,37 +66,12 @@ class TestCall:
         for name, buffer in pipe.classifier.named_buffers():
             assert torch.equal(buffer, buffers[name])
 
-    def test_one_image_many_targets(self, pipe):
-        output = pipe(get_dummy_image(), ["two", 0], output_type="pt")
-        for target, image in zip((2, 0), output.images, strict=True):
-            torch.testing.assert_close(pipe(get_dummy_image(), target, output_type="pt").images[0], image)
-
-    def test_many_images_one_target(self, pipe):
-        output = pipe(get_dummy_image(3), "two", output_type="pt")
-        torch.testing.assert_close(output.images, pipe(get_dummy_image(3), [2, 2, 2], output_type="pt").images)
-
-    def test_output_types(self, pipe):
-        tensor = pipe(get_dummy_image(2), 1, output_type="pt").images
-        array = pipe(get_dummy_image(2), 1, output_type="np").images
-        pictures = pipe(get_dummy_image(2), 1).images
-        images, succeeded, num_iterations = pipe(get_dummy_image(2), 1, output_type="pt", return_dict=False)
-        assert torch.equal(images, tensor) and len(succeeded) == len(num_iterations) == 2
-        np.testing.assert_array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(np.asarray(pictures[1]), (array[1, :, :, 0] * 255).round().astype("uint8"))
-
-    def test_factual_pixels(self, pipe):
-        """Pixels in [0, 255] and in [0, 1] are the same image."""
-        pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
-        expected = pipe(torch.from_numpy(pixels)[None].float() / 255, 1, output_type="pt").images
-        for image in (pixels, PIL.Image.fromarray(pixels), [pixels / 255]):
-            torch.testing.assert_close(pipe(image, 1, output_type="pt").images, expected, rtol=0, atol=1e-5)
-
-    @pytest.mark.parametrize("context", (torch.no_grad, torch.inference_mode, torch.enable_grad))
-    def test_gradient_modes(self, pipe, context):
+    def test_gradient_modes(self, pipe):
         expected = pipe(get_dummy_image(2), [0, 1], output_type="pt").images
-        with context():
-            images = pipe(get_dummy_image(2), [0, 1], output_type="pt").images
-        assert torch.equal(images, expected) and not images.requires_grad
+        for context in (torch.no_grad, torch.inference_mode):
+            with context():
+                images = pipe(get_dummy_image(2), [0, 1], output_type="pt").images
+            assert torch.equal(images, expected) and not images.requires_grad
         assert all(parameter.grad is None for parameter in pipe.classifier.parameters())
 
     def test_progress_bar(self, pipe, capsys):
@@ -100,27 +80,76 @@ class TestCall:
         assert "3/3" in capsys.readouterr().err
 
 
-FRESH_PROCESS = """
-import sys
+class TestCall:
+    def test_one_image_many_targets(self, any_pipe):
+        output = any_pipe(get_dummy_image(), ["two", 0], output_type="pt")
+        for target, image in zip((2, 0), output.images, strict=True):
+            torch.testing.assert_close(any_pipe(get_dummy_image(), target, output_type="pt").images[0], image)
 
+    def test_many_images_one_target(self, any_pipe):
+        output = any_pipe(get_dummy_image(3), "two", output_type="pt")
+        torch.testing.assert_close(output.images, any_pipe(get_dummy_image(3), [2, 2, 2], output_type="pt").images)
+
+    def test_output_types(self, any_pipe):
+        tensor = any_pipe(get_dummy_image(2), 1, output_type="pt").images
+        array = any_pipe(get_dummy_image(2), 1, output_type="np").images
+        pictures = any_pipe(get_dummy_image(2), 1).images
+        images, succeeded, num_iterations = any_pipe(get_dummy_image(2), 1, output_type="pt", return_dict=False)
+        assert torch.equal(images, tensor) and len(succeeded) == len(num_iterations) == 2
+        np.testing.assert_array_equal(array, tensor.permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(np.asarray(pictures[1]), (array[1, :, :, 0] * 255).round().astype("uint8"))
+
+    def test_factual_pixels(self, any_pipe):
+        """Pixels in [0, 255] and in [0, 1] are the same image."""
+        pixels = np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8)
+        expected = any_pipe(torch.from_numpy(pixels)[None].float() / 255, 1, output_type="pt").images
+        for image in (pixels, PIL.Image.fromarray(pixels), [pixels / 255]):
+            torch.testing.assert_close(any_pipe(image, 1, output_type="pt").images, expected, rtol=0, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "name, kwargs",
+        (
+            ("image", {"image": []}),
+            ("image", {"image": torch.rand(1, 1, 8, 9)}),
+            ("image", {"image": torch.full((1, 8, 8), 1.1)}),
+            ("intervention", {"intervention": 3}),
+            ("intervention", {"intervention": "three"}),
+            ("intervention", {"intervention": 1.0}),
+            ("intervention", {"image": torch.rand(3, 1, 8, 8), "intervention": [0, 1]}),
+            ("batch_size", {"batch_size": 0}),
+            ("output_type", {"output_type": "latent"}),
+        ),
+    )
+    def test_bad_argument(self, any_pipe, name, kwargs):
+        """Is refused before any network runs."""
+        any_pipe.classifier.register_forward_pre_hook(lambda *inputs: pytest.fail("a network ran"))
+        with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
+            any_pipe(**{"image": get_dummy_image(), "intervention": 1, **kwargs})
+
+
+FRESH_PROCESS = """
 import torch
 
 from diffscm_diffusers import baselines
 
-pipe = getattr(baselines, sys.argv[1]).from_pretrained(".")
-torch.save(pipe(torch.load("image.pt", weights_only=True), ["two", 1], output_type="pt").images, "images.pt")
+for name in ("VanLooverenKlaisePipeline", "SchutPipeline"):
+    pipe = getattr(baselines, name).from_pretrained(name)
+    images = pipe(torch.load("image.pt", weights_only=True), ["two", 1], output_type="pt").images
+    torch.save(images, f"{name}.pt")
 """
 
 
-def test_fresh_process(pipe, tmp_path):
-    pipe.save_pretrained(tmp_path)
+def test_fresh_process(tmp_path):
+    pipes = {type(pipe).__name__: pipe for pipe in (get_van_looveren_klaise_pipe(), get_schut_pipe())}
+    for name, pipe in pipes.items():
+        pipe.save_pretrained(tmp_path / name)
     torch.save(get_dummy_image(), tmp_path / "image.pt")
-    process = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, type(pipe).__name__], cwd=tmp_path, capture_output=True, text=True
-    )
+    process = subprocess.run([sys.executable, "-c", FRESH_PROCESS], cwd=tmp_path, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-    expected = pipe(get_dummy_image(), ["two", 1], output_type="pt").images
-    torch.testing.assert_close(torch.load(tmp_path / "images.pt", weights_only=True), expected, rtol=0, atol=1e-5)
+    for name, pipe in pipes.items():
+        expected = pipe(get_dummy_image(), ["two", 1], output_type="pt").images
+        images = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        torch.testing.assert_close(images, expected, rtol=0, atol=1e-5)
 
 
 def test_settings_are_saved_and_overridden(pipe, tmp_path):
@@ -128,34 +157,3 @@ def test_settings_are_saved_and_overridden(pipe, tmp_path):
     pipe.save_pretrained(tmp_path)
     assert type(pipe).from_pretrained(tmp_path).config.max_iterations == 7
     assert type(pipe).from_pretrained(tmp_path, max_iterations=3).config.max_iterations == 3
-
-
-class TestErrors:
-    """Each names its argument, and is raised before any network runs."""
-
-    @pytest.mark.parametrize(
-        "name, kwargs",
-        (
-            ("image", {"image": []}),
-            ("image", {"image": "digit.png"}),
-            ("image", {"image": PIL.Image.new("RGB", (8, 8))}),
-            ("image", {"image": torch.rand(1, 1, 8, 9)}),
-            ("image", {"image": torch.full((1, 8, 8), 1.1)}),
-            ("image", {"image": torch.full((1, 8, 8), -0.1)}),
-            ("image", {"image": torch.full((1, 8, 8), float("nan"))}),
-            ("intervention", {"intervention": None}),
-            ("intervention", {"intervention": []}),
-            ("intervention", {"intervention": 3}),
-            ("intervention", {"intervention": -1}),
-            ("intervention", {"intervention": "three"}),
-            ("intervention", {"intervention": 1.0}),
-            ("intervention", {"image": torch.rand(3, 1, 8, 8), "intervention": [0, 1]}),
-            ("batch_size", {"batch_size": 0}),
-            ("batch_size", {"batch_size": 1.5}),
-            ("output_type", {"output_type": "latent"}),
-        ),
-    )
-    def test_bad_argument(self, pipe, name, kwargs):
-        pipe.classifier.register_forward_pre_hook(lambda *inputs: pytest.fail("a network ran"))
-        with pytest.raises((TypeError, ValueError), match=f"`{name}`"):
-            pipe(**{"image": get_dummy_image(), "intervention": 1, **kwargs})

@@ -114,5 +114,5 @@ def test_finished_images_leave_the_batch():
     ),
 )
 def test_settings_out_of_range(name, value):
-    with pytest.raises(ValueError, match=f"`{name}` takes"):
+    with pytest.raises(ValueError, match=f"`{name}` expects"):
         get_schut_pipe(**{name: value})

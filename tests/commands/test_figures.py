@@ -14,6 +14,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references
 from tests.helpers import load_script, to_argv
 
 
@@ -34,10 +35,10 @@ def pipe(checkpoint):
 
 @pytest.fixture
 def evaluation(tmp_path):
-    """What `evaluate.py` writes, of images with one grey value each: method + number of the pair, in hundredths."""
+    """What `diffscm evaluate` writes, of images of one grey value each: method + number of the pair, in hundredths."""
     folder = tmp_path / "evaluation"
     samples = []
-    for i, method in enumerate(["schut", "factual", "diffscm"]):
+    for i, method in enumerate(["schut", "factual", "diff-scm"]):
         values = torch.tensor([20.0 * i + number for number in range(6)]) / 100
         images = values.view(6, 1, 1, 1).expand(6, 1, 8, 8)
         write_chunk(folder / "counterfactuals" / method, range(0, 4), images[:4], 1.0)
@@ -51,7 +52,7 @@ def evaluation(tmp_path):
 
 @pytest.fixture
 def search(tmp_path):
-    """What `search_guidance_scale.py` writes."""
+    """What `diffscm search-scale` writes."""
     folder = tmp_path / "search"
     folder.mkdir()
     levels = {"cld": [1.3, 1.0, 1.1], "cld_floor": [0.9] * 3, "effectiveness": [0.0, 0.98, 1.0], "l1": [0.0, 0.1, 0.2]}
@@ -107,12 +108,12 @@ def test_a_figure_is_the_same_in_every_run(flags, tmp_path):
 
 
 def test_methods_are_columns_and_the_first_pair_of_each_class_rows(evaluation):
-    pairs, images, effective = make_figures.read_evaluation(evaluation, 3)
+    pairs, images, effective = read_evaluation(evaluation, 3, 10)
     assert pairs.factual_class.tolist() == [0, 1, 2]
     assert pairs.intervention.tolist() == [INTERVENTION[number] for number in FIRST_OF_EACH_CLASS]
 
     figure = figures.draw_methods(
-        images["factual"], {"Diff-SCM": images["diffscm"], "Schut et al.": images["schut"]}, NAMES, effective
+        images["factual"], {"Diff-SCM": images["diff-scm"], "Schut et al.": images["schut"]}, NAMES, effective
     )
     expected = [[0.2 + number / 100, 0.4 + number / 100, number / 100] for number in FIRST_OF_EACH_CLASS]
     np.testing.assert_allclose(shown_images(figure, 3)[..., 0, 0], expected, atol=1e-6)
@@ -170,7 +171,7 @@ def test_scales_are_columns(pipe):
 def test_scales_are_around_the_checkpoints_or_as_asked(flags, tmp_path):
     with mock.patch.object(figures, "draw_scales", wraps=figures.draw_scales) as draw:
         run(flags, tmp_path, "scales")
-        run(flags, tmp_path, "scales", scales=0.7)
+        run(flags, tmp_path, "scales", guidance_scales=0.7)
     default, asked = (call.args[3] for call in draw.call_args_list)
     assert default[0] == 0 and default == sorted(default)
     assert 1.5 in default and default[-1] > 1.5  # the checkpoint's is 1.5
@@ -214,28 +215,28 @@ def test_latents_lie_with_their_class(metric_models):
     np.testing.assert_array_equal(thumbnails[1].images[0].get_array(), light[0, 0])
 
 
-def load_splits(flags):
-    return load_image_dataset(
-        train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
-    )
+@pytest.fixture
+def splits(image_folder, cache_dir):
+    return load_image_dataset(train_data_dir=image_folder, label_column="label", cache_dir=cache_dir)
 
 
-def test_factuals_are_those_of_an_evaluation_with_this_seed(flags, pipe, tmp_path):
-    args = make_figures.parse_args(to_argv({**flags, "seed": 3, "output_dir": tmp_path}))
-    splits = load_splits(flags)
-    expected, factuals, _ = load_pairs_and_images(splits, "test", "train", ImageCollator(8, 1, "image", "label"), 3, 3)
-    pairs, factual = make_figures.read_factuals(args, splits["test"], pipe)
-    assert pairs.factual_class.tolist() == [0, 1, 2]
-    for c in range(3):
+@pytest.fixture
+def collate():
+    return ImageCollator(8, 1, "image", "label")
+
+
+def test_factuals_are_those_of_an_evaluation_with_this_seed(splits, collate):
+    expected, images, _ = load_pairs_and_images(splits, "test", "train", collate, num_classes=3, seed=3)
+    pairs, factuals = read_factuals(splits["test"], collate, num_classes=3, seed=3, max_classes=2)
+    assert pairs.factual_class.tolist() == [0, 1]
+    for c in range(2):
         first = expected.factual_class.tolist().index(c)
-        torch.testing.assert_close(factual[c], factuals.images(first))
+        torch.testing.assert_close(factuals.images(c), images.images(first))
         assert pairs.intervention[c] == expected.intervention[first]
 
 
-def test_references_are_of_the_asked_classes_and_not_too_many(flags, pipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(make_figures, "NUM_REFERENCES", 4)
-    args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
-    reference = make_figures.read_references(args, load_splits(flags)["train"], pipe, [2, 0])
+def test_references_are_of_the_asked_classes_and_not_too_many(splits, collate):
+    reference = read_references(splits["train"], collate, classes=[2, 0], max_images=4, seed=0)
     assert reference.classes.tolist() == [2] * 4 + [0] * 4
     assert reference.images(slice(0, 4)).mean() > 0.6 > 0.4 > reference.images(slice(4, 8)).mean()
 
@@ -264,33 +265,30 @@ def test_a_missing_input_is_named_before_anything_is_loaded(
 
 
 def test_folders_of_something_else_are_refused(flags, evaluation, search, tmp_path):
-    with pytest.raises(ValueError, match=r"`--evaluation` takes a folder that evaluate.py wrote, .* 'samples.csv'"):
+    with pytest.raises(ValueError, match=r"`--evaluation` expects a folder .* evaluate` wrote, .* 'samples.csv'"):
         run(flags, tmp_path, "methods", evaluation=search)
-    with pytest.raises(ValueError, match=r"`--search` takes a folder that search_guidance_scale.py wrote"):
+    with pytest.raises(ValueError, match=r"`--search` expects a folder that `diffscm search-scale` wrote"):
         run(flags, tmp_path, "scale_search", search=evaluation)
     flags = {**flags, "metric_models": tmp_path}
-    with pytest.raises(ValueError, match=r"`--metric_models` takes what train_metric_models.py wrote"):
+    with pytest.raises(ValueError, match=r"`--metric_models` expects what train_metric_models.py wrote"):
         run(flags, tmp_path, "latents", evaluation=evaluation)
 
 
 def test_an_evaluation_that_does_not_fit_is_refused(evaluation):
-    with pytest.raises(ValueError, match=r"knows 2 classes, but those in `--evaluation` .* go up to 2"):
-        make_figures.read_evaluation(evaluation, 2)
-    (evaluation / "counterfactuals" / "diffscm" / "00000-00003.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"`--evaluation` expects .* the checkpoint's 2 classes, .* go up to 2"):
+        read_evaluation(evaluation, 2, 10)
+    (evaluation / "counterfactuals" / "diff-scm" / "00000-00003.safetensors").unlink()
     with pytest.raises(ValueError, match="does not hold all counterfactuals"):
-        make_figures.read_evaluation(evaluation, 3)
+        read_evaluation(evaluation, 3, 10)
     samples = pd.read_csv(evaluation / "samples.csv")
     samples[samples["method"] != "factual"].to_csv(evaluation / "samples.csv", index=False)
-    with pytest.raises(ValueError, match=r"`--evaluation` takes an evaluation of \['factual'\] too"):
-        make_figures.read_evaluation(evaluation, 3)
+    with pytest.raises(ValueError, match=r"`--evaluation` expects an evaluation of \['factual'\] too"):
+        read_evaluation(evaluation, 3, 10)
 
 
-def test_data_that_does_not_fit_is_refused(flags, pipe, tmp_path):
-    args = make_figures.parse_args(to_argv({**flags, "output_dir": tmp_path}))
-    splits = load_splits(flags)
-    rows, reference_rows = splits["test"], splits["train"]
-    with pytest.raises(ValueError, match=r"`--train_split` 'train' holds no image of class 0"):
-        make_figures.read_references(args, reference_rows.select([17]), pipe, [0, 2])
-    rows = rows.cast_column("label", ClassLabel(names=[*NAMES, "white"]))
-    with pytest.raises(ValueError, match=r"knows 3 classes, but the data set has 4"):
-        make_figures.read_factuals(args, rows, pipe)
+def test_data_that_does_not_fit_is_refused(splits, collate):
+    with pytest.raises(ValueError, match=r"`train_split` expects images of class 0, but has none"):
+        read_references(splits["train"].select([17]), collate, [0, 2], 4, 0)
+    rows = splits["test"].cast_column("label", ClassLabel(names=[*NAMES, "white"]))
+    with pytest.raises(ValueError, match=r"the data set's 4 classes, got one that knows 3"):
+        read_factuals(rows, collate, 3, 0, 10)

@@ -218,6 +218,7 @@ def test_other_weights_are_refused(flags, finished, checkpoint, tmp_path):
         ({"image_column": "scan"}, "`image_column` expects one of .* columns, .* got 'scan'"),
         ({"label_column": "sex"}, "`label_column` expects one of .* columns, .* got 'sex'"),
         ({"interventions": "blue"}, "names of classes .* got 'blue'"),
+        ({"guidance_scale": 0}, "`--guidance_scale` expects a number above 0, got 0"),
         ({"preset": "slow"}, r"`--preset` expects one of the checkpoint's, \[\], got 'slow'"),
         ({"strength": 1.5}, "`strength` expects a number in"),
         ({"num_inference_steps": 21}, "21"),

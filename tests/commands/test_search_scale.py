@@ -11,12 +11,11 @@ import torch
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
-from diffscm_diffusers.evaluation.methods import load_pipeline
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from tests.helpers import load_script, to_argv
 
 
-search_guidance_scale = load_script("search_scale")
+search_scale = load_script("search_scale")
 
 
 def run(flags: dict, output_dir, scales, **more):
@@ -28,18 +27,18 @@ def run(flags: dict, output_dir, scales, **more):
         "output_dir": output_dir,
         **more,
     }
-    search_guidance_scale.main([*to_argv(flags), "--scales", *map(str, scales)])
+    search_scale.main([*to_argv(flags), "--guidance_scales", *map(str, scales)])
     return json.loads((output_dir / "search.json").read_text())
 
 
 def load_factuals(flags: dict) -> torch.Tensor:
     """The images that `run` starts from, in its order."""
-    argv = to_argv({**flags, "output_dir": "unused", "split": "test", "train_split": "train"})
-    args = search_guidance_scale.parse_args(argv)
-    splits = load_image_dataset(train_data_dir=args.train_data_dir, label_column="label", cache_dir=args.cache_dir)
+    splits = load_image_dataset(
+        train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
+    )
     collate = ImageCollator(8, 1, "image", "label")
-    pairs = load_pairs_and_images(splits, args.split, args.train_split, collate, 3, args.seed, args.max_samples)
-    return pairs[1].images(slice(None))
+    _, factuals, _ = load_pairs_and_images(splits, "test", "train", collate, num_classes=3, seed=0)
+    return factuals.images(slice(None))
 
 
 def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict:
@@ -49,7 +48,7 @@ def summarize(cld: float, effectiveness: float, half_width: float = 0.0) -> dict
 
 def test_chosen_is_the_lowest_cld_that_is_effective_enough():
     summaries = {1: summarize(0.9, 0.5), 3: summarize(1.1, 0.99), 5: summarize(1.0, 0.995), 8: summarize(1.2, 1.0)}
-    choose_scale = search_guidance_scale.choose_scale
+    choose_scale = search_scale.choose_scale
     assert choose_scale(summaries, 0.99) == 5
     assert choose_scale(summaries, 0.4) == 1
     assert choose_scale(summaries, 0.999) == 8
@@ -57,7 +56,7 @@ def test_chosen_is_the_lowest_cld_that_is_effective_enough():
 
 
 def test_chosen_is_the_smallest_scale_within_a_standard_error_of_the_lowest_cld():
-    choose_scale = search_guidance_scale.choose_scale
+    choose_scale = search_scale.choose_scale
     others = {1: summarize(0.9, 0.5), 3: summarize(1.03, 1.0, 9.0), 5: summarize(1.01, 1.0, 9.0)}
     # A 95 % interval of 1.96 standard errors on either side of the lowest, 1.0.
     assert choose_scale({**others, 8: summarize(1.0, 1.0, 1.96 * 0.005)}, 0.99) == 8
@@ -97,23 +96,6 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
 
 
-def test_other_moves_keep_the_checkpoints_settings(flags, checkpoint, tmp_path):
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
-    pipe.inverse_scheduler.register_to_config(evaluate_at="source")
-    pipe.register_to_config(presets={"fast": {"num_inference_steps": 2}})
-    pipe.save_pretrained(tmp_path / "checkpoint")
-    flags = {**flags, "pretrained_model_name_or_path": tmp_path / "checkpoint", "output_dir": tmp_path}
-    for scheduler, class_name in (("belm", "DiffSCMBELMScheduler"), ("quadratic", "DiffSCMDDIMScheduler")):
-        args = search_guidance_scale.parse_args(to_argv({**flags, "scheduler": scheduler}))
-        loaded = load_pipeline(args)
-        assert type(loaded.scheduler).__name__ == class_name and len(loaded.scheduler) == 20
-        for name in ("default_guidance_scale", "default_num_inference_steps", "presets"):
-            assert loaded.config[name] == pipe.config[name]
-    assert loaded.scheduler.config.timestep_spacing == "quadratic"
-    assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
-    assert loaded.inverse_scheduler.config.evaluate_at == "source"
-
-
 def test_a_further_scale_keeps_the_others(flags, tmp_path):
     run(flags, tmp_path, [0, 3])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
@@ -150,7 +132,7 @@ def test_no_scale_is_effective_enough(flags, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pretrained_model_name_or_path": "someone/diffscm"}, "takes a local folder"),
+        ({"pretrained_model_name_or_path": "someone/diffscm"}, "expects a local folder"),
         ({"num_inference_steps": 3}, "leave out .* `--num_inference_steps`"),
         ({"abduction": "source"}, "leave out .* `--abduction`"),
         ({"mixed_precision": "bf16"}, "leave out .* `--mixed_precision`"),
@@ -165,10 +147,12 @@ def test_only_a_checkpoint_that_will_use_the_scale_is_updated(flags, tmp_path, c
 def test_an_effectiveness_that_none_can_have_is_refused(flags, tmp_path, capsys, value):
     with pytest.raises(SystemExit):
         run(flags, tmp_path, [1], min_effectiveness=value)
-    assert f"--min_effectiveness: takes a number in [0, 1], got {value}" in capsys.readouterr().err
+    assert f"--min_effectiveness: expects a number in [0, 1], got {value!r}" in capsys.readouterr().err
 
 
 def test_scales_that_would_share_a_folder_are_refused(flags, tmp_path):
-    with pytest.raises(ValueError, match=r"`--scales` takes .* six digits tell apart, .* got \[1.0, 1.0000001\]"):
+    with pytest.raises(
+        ValueError, match=r"`--guidance_scales` expects .* first six digits, .* got \[1.0, 1.0000001\]"
+    ):
         run(flags, tmp_path, [1, 1.0000001])
     assert not any(tmp_path.iterdir())

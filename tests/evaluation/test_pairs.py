@@ -50,8 +50,10 @@ def test_pairs_depend_on_the_seed_alone():
     ("classes", "num_classes", "max_samples", "message"),
     [
         ([0, 0, 0], 1, None, "at least two classes"),
-        ([0, -1, 1], 2, None, "without a label"),
-        ([0, 1, 1], 2, 1, "at least two pairs"),
+        ([0, -1, 1], 2, None, "got -1 to 1; -1 is a row without a label"),
+        ([0, 1, 2], 2, None, "from 0 to 1, got 0 to 2"),
+        ([0, 1, 1], 2, 1, "`max_samples` .* got 1 of 3"),
+        ([0], 2, None, "`max_samples` .* got None of 1"),
     ],
 )
 def test_bad_input(classes, num_classes, max_samples, message):
@@ -95,7 +97,7 @@ def test_splits_are_sliced(load, image_folder):
         ({"train_split": "train[:12]"}, "`train_split` expects at least two images of every class.*{'light': 0}"),
         ({"train_split": "train[:13]"}, "`train_split` expects at least two images of every class.*{'light': 1}"),
         ({"num_classes": 10}, "expects a model of the data set's 3 classes, got one that knows 10"),
-        ({"max_samples": 1}, "`--max_samples`"),
+        ({"max_samples": 1}, "`max_samples`"),
     ],
 )
 def test_data_that_does_not_fit_is_refused(load, change, message):

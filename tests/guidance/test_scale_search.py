@@ -180,13 +180,13 @@ class TestBadInput:
             return (mean if len(encoded) == 1 else mean * float("nan")), variance
 
         search = GuidanceScaleSearch(pipe, torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), encode)
-        with pytest.raises(ValueError, match="`encode_mean` takes finite values"):
+        with pytest.raises(ValueError, match="`encode_mean` expects finite values"):
             search(get_dummy_image(), 1, num_inference_steps=4)
 
     def test_a_class_without_references(self, pipe):
         search = GuidanceScaleSearch(pipe, torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]))
         evaluations = record_evaluations(pipe.unet)
-        with pytest.raises(ValueError, match="no image of the classes"):
+        with pytest.raises(ValueError, match="`factual_class` expects classes with images in the reference set"):
             search(get_dummy_image(), 2, num_inference_steps=4)
         assert evaluations == []
 

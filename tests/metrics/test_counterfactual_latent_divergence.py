@@ -184,15 +184,24 @@ def test_metric_equals_the_function(reduction):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"counterfactual_mean": torch.zeros(10, LATENT_DIM)}, "counterfactual_mean.*must match"),
-        ({"factual_mean": torch.zeros(9, 4), "factual_variance": torch.ones(9, 4)}, "must match in number"),
+        (
+            {"counterfactual_mean": torch.zeros(10, LATENT_DIM)},
+            "`counterfactual_mean` and `counterfactual_variance` must have the same shape",
+        ),
+        (
+            {"factual_mean": torch.zeros(9, 4), "factual_variance": torch.ones(9, 4)},
+            "`counterfactual_mean` and `factual_mean` must have the same shape",
+        ),
         ({"factual_class": torch.zeros(10, dtype=torch.long)}, "factual_class.*11 samples"),
         ({"intervention": torch.zeros(11, 1, dtype=torch.long)}, "intervention.*11 samples"),
         ({"reference_class": torch.zeros(59, dtype=torch.long)}, "reference_class.*60 samples"),
-        ({"reference_mean": torch.zeros(60, 3), "reference_variance": torch.ones(60, 3)}, "one size, got 4 and 3"),
-        ({"intervention": torch.full((11,), 7)}, r"no image of the classes \[7\] of .intervention"),
-        ({"factual_class": torch.full((11,), -1)}, r"no image of the classes \[-1\] of .factual_class"),
-        ({"reference_class": torch.tensor([5] + 59 * [0])}, r"at least two images of a class.*\[5\]"),
+        (
+            {"reference_mean": torch.zeros(60, 3), "reference_variance": torch.ones(60, 3)},
+            "same `latent_dim`, got 4 and 3",
+        ),
+        ({"intervention": torch.full((11,), 7)}, r"`intervention` expects classes .* got \[7\]"),
+        ({"factual_class": torch.full((11,), -1)}, r"`factual_class` expects classes .* got \[-1\]"),
+        ({"reference_class": torch.tensor([5] + 59 * [0])}, r"at least two images of each class, got one of \[5\]"),
         ({"factual_variance": torch.zeros(11, LATENT_DIM)}, "factual_variance.*above 0"),
         ({"factual_mean": torch.full((11, LATENT_DIM), torch.nan)}, "factual_mean.*finite"),
         ({"chunk_size": 0}, "chunk_size"),
@@ -219,7 +228,7 @@ def test_unfitted_metric():
         metric.update(**inputs)
     with pytest.raises(RuntimeError, match="call .fit. first"):
         metric.floor(**without_counterfactual(inputs))
-    with pytest.raises(ValueError, match="at least two images of a class"):
+    with pytest.raises(ValueError, match="at least two images of each class"):
         metric.fit(**{name: value[:1] for name, value in reference.items()})
     metric.fit(**reference)
     with pytest.raises(RuntimeError, match="no samples yet"):

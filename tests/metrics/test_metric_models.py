@@ -130,12 +130,12 @@ def test_name_of_no_repository_is_refused(monkeypatch):
         raise LocalEntryNotFoundError("no such thing")
 
     monkeypatch.setattr(metric_models, "snapshot_download", download)
-    with pytest.raises(ValueError, match="`name_or_path` takes a folder or a repository .* got 'someone/nothing'"):
+    with pytest.raises(ValueError, match="`name_or_path` expects a folder or a repository .* got 'someone/nothing'"):
         MetricModels.from_pretrained("someone/nothing")
 
 
 def test_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`name_or_path` takes a folder or a repository with metric models, got"):
+    with pytest.raises(ValueError, match="`name_or_path` expects a folder or a repository with metric models, got"):
         MetricModels.from_pretrained(tmp_path / "nothing")
 
 
@@ -157,14 +157,16 @@ def test_unsafe_weights_are_refused(folder):
 
 def test_oracle_of_other_classes_is_refused(networks):
     networks["oracle"] = ImageClassifier(8, num_classes=4)
-    with pytest.raises(ValueError, match="`oracle` takes a classifier of 3 classes, .* got one of 4"):
+    with pytest.raises(ValueError, match="`oracle` expects a classifier of 3 classes, .* got 4 classes"):
         MetricModels(**networks)
 
 
 @pytest.mark.parametrize("config", [{"sample_size": 16}, {"sample_size": 8, "in_channels": 3}])
 def test_models_of_other_images_are_refused(networks, config):
     networks["class_autoencoders"][1] = ImageAutoencoder(**config)
-    with pytest.raises(ValueError, match=r"The models must take the same images, .*'class_autoencoders\[1\]'"):
+    with pytest.raises(
+        ValueError, match=r"The models must have the same `in_channels` and `sample_size`, .*'class_autoencoders\[1\]'"
+    ):
         MetricModels(**networks)
 
 
@@ -215,18 +217,18 @@ class TestTransformersOracle:
 
     def test_other_classes_are_refused(self, transformers_classifier, networks):
         networks["class_autoencoders"].append(ImageAutoencoder(8))
-        with pytest.raises(ValueError, match="`oracle` takes a classifier of 4 classes, .* got one of 3"):
+        with pytest.raises(ValueError, match="`oracle` expects a classifier of 4 classes, .* got 3 classes"):
             MetricModels(**{**networks, "oracle": TransformersOracle(transformers_classifier)})
 
     def test_bad_images_are_refused(self, transformers_classifier):
         oracle = TransformersOracle(transformers_classifier)
-        with pytest.raises(ValueError, match=r"`image` takes values in \[0, 1\]"):
+        with pytest.raises(ValueError, match=r"`image` expects values in \[0, 1\]"):
             oracle(torch.full((1, 3, 8, 8), -1.0))
-        with pytest.raises(ValueError, match="`image` takes 1 or 3 channels, got 2"):
+        with pytest.raises(ValueError, match="`image` expects 1 or 3 channels, got 2"):
             oracle(torch.zeros(1, 2, 8, 8))
 
     def test_processor_without_a_size_is_refused(self, transformers_classifier, tmp_path):
         folder = shutil.copytree(transformers_classifier, tmp_path / "classifier")
         write_processor(folder, size={"longest_edge": 20})
-        with pytest.raises(ValueError, match="names a height and a width or a shortest edge"):
+        with pytest.raises(ValueError, match="height and width or a shortest edge, got .*longest_edge"):
             TransformersOracle(folder)

@@ -46,10 +46,10 @@ def test_bad_input():
     metric.update(torch.rand(1, 1, 2, 2), real=False)
     with pytest.raises(RuntimeError, match="at least two real images.*got 4 and 1"):
         metric.compute()
-    with pytest.raises(ValueError, match=r"takes values in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"expects values in \[0, 1\]"):
         metric.update(torch.rand(4, 1, 2, 2) + 1, real=True)
     for real in (1, "False", None, torch.tensor(True)):
-        with pytest.raises(TypeError, match="`real` takes a `bool`"):
+        with pytest.raises(TypeError, match="`real` expects a `bool`"):
             metric.update(torch.rand(4, 1, 2, 2), real=real)
     # The features of these would be as many.
     with pytest.raises(ValueError, match=r"`image_shape` \(1, 2, 2\), got shape \(4, 1, 1, 4\)"):

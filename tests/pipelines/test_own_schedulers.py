@@ -16,7 +16,8 @@ from .dummies import ALPHAS_CUMPROD, MixtureUNet, get_dummy_image, get_dummy_pip
 class CoupledScheduler(SchedulerMixin, ConfigMixin):
     """
     Two coupled samples that take turns: each is moved along DDIM's line by the noise that is seen in the other one,
-    which stays, so that every move can be undone ([Wallace et al., 2023](https://arxiv.org/abs/2211.12446)).
+    which stays, so that every move can be undone. After its turn each takes a little of the other
+    ([Wallace et al., 2023](https://arxiv.org/abs/2211.12446), Eq. 14 and 15).
     """
 
     is_invertible = True
@@ -41,7 +42,6 @@ class CoupledScheduler(SchedulerMixin, ConfigMixin):
         self.lower = dict(zip(upper.tolist(), [None, *upper.tolist()], strict=False))
 
     def start(self, sample, num_moves):
-        self.index = 0 if self.config.upwards else len(self.timesteps) - num_moves
         self.moved = 1 if self.config.upwards else 0
         timesteps = self.timesteps.tolist()
         timesteps = timesteps[:num_moves] if self.config.upwards else timesteps[-num_moves:]
@@ -61,10 +61,23 @@ class CoupledScheduler(SchedulerMixin, ConfigMixin):
         pair = [sample[:, 0], sample[:, 1]]
         pair[self.moved] = new
         self.moved = 1 - self.moved
-        return SchedulerOutput(prev_sample=torch.stack(pair, dim=1))
+        sample = torch.stack(pair, dim=1)
+        if self.moved == (1 if self.config.upwards else 0):  # both have had their turn
+            sample = self.mix(sample, backwards=self.config.upwards)
+        return SchedulerOutput(prev_sample=sample)
+
+    def mix(self, sample, backwards=False, share=0.07):
+        first, second = sample.unbind(1)
+        if backwards:
+            second = (second - share * first) / (1 - share)
+            first = (first - share * second) / (1 - share)
+        else:
+            first = (1 - share) * first + share * second
+            second = (1 - share) * second + share * first
+        return torch.stack([first, second], dim=1)
 
     def finish(self, sample):
-        return sample if self.config.upwards else sample[:, 0]
+        return self.mix(sample) if self.config.upwards else sample[:, 0]  # no move follows, for which to unmix
 
 
 def with_coupled(pipe):
@@ -90,7 +103,7 @@ def test_guided_prediction_is_the_flow_of_the_class():
     alpha_prod = ALPHAS_CUMPROD[-1]
     scale = MixtureUNet.STD / (alpha_prod * MixtureUNet.STD**2 + 1 - alpha_prod) ** 0.5
     expected = [mean + scale * (z - alpha_prod**0.5 * mean) for z, mean in zip(noise, MixtureUNet.means, strict=True)]
-    images = pipe.predict(noise, [0, 1], 1.0, num_inference_steps=400, output_type="pt").images
+    images = pipe.predict(noise, [0, 1], 1.0, num_inference_steps=200, output_type="pt").images
     torch.testing.assert_close(images, torch.stack(expected) / 2 + 0.5, rtol=0, atol=0.02)
 
 

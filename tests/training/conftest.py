@@ -5,12 +5,21 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+from accelerate.state import AcceleratorState
 
 
 @pytest.fixture(autouse=True)
 def on_cpu(monkeypatch):
     """Keeps accelerate off other devices, where sums may be taken in another order each time."""
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+
+@pytest.fixture
+def fresh_accelerate():
+    """Lets a test choose the precision or the compilation, which accelerate otherwise fixes once in a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +63,20 @@ def model_configs(tmp_path_factory):
     for name, config in configs.items():
         (folder / f"{name}.json").write_text(json.dumps(config))
     return {name: folder / f"{name}.json" for name in configs}
+
+
+@pytest.fixture
+def flags(image_folder, cache_dir, model_configs, tmp_path):
+    """Flags of a run of `train_diffusion.py` that takes two steps."""
+    return {
+        "train_data_dir": image_folder,
+        "cache_dir": cache_dir,
+        "model_config_name_or_path": model_configs["unet"],
+        "train_batch_size": 4,
+        "max_train_steps": 2,
+        "lr_warmup_steps": 1,
+        "validation_grid_size": 2,
+        "validation_inference_steps": 2,
+        "output_dir": tmp_path,
+        "report_to": "none",
+    }

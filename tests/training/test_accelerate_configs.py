@@ -8,8 +8,9 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-from diffscm_diffusers.training import loop
-from tests.helpers import TRAIN_SCRIPTS, load_script, to_argv
+from diffscm_diffusers.training import trainer
+from diffscm_diffusers.training.arguments import TrainingArguments
+from tests.helpers import TRAIN_SCRIPTS
 
 
 CONFIGS = {path.stem: path for path in (TRAIN_SCRIPTS / "configs" / "accelerate").iterdir()}
@@ -50,7 +51,6 @@ def test_launching_with_fsdp_asks_for_its_second_version(monkeypatch):
 @pytest.mark.parametrize(("distributed_type", "is_fsdp2"), [("DEEPSPEED", False), ("FSDP", False)])
 def test_sharding_without_a_float32_average_is_refused(monkeypatch, tmp_path, distributed_type, is_fsdp2):
     accelerator = SimpleNamespace(distributed_type=distributed_type, is_fsdp2=is_fsdp2)
-    monkeypatch.setattr(loop, "Accelerator", lambda **kwargs: accelerator)
-    args = load_script("train_diffusion").parse_args(to_argv({"output_dir": tmp_path}))
-    with pytest.raises(ValueError, match="takes FSDP of version 2 .* got version 1 or DeepSpeed"):
-        loop.create_accelerator(args)
+    monkeypatch.setattr(trainer, "Accelerator", lambda **kwargs: accelerator)
+    with pytest.raises(ValueError, match="expects FSDP of version 2, .* got version 1 or DeepSpeed"):
+        trainer.create_accelerator(TrainingArguments(output_dir=tmp_path))

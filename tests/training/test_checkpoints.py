@@ -6,7 +6,12 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from diffscm_diffusers.training import checkpoints
-from diffscm_diffusers.training.checkpoints import find_checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from diffscm_diffusers.training.checkpoints import (
+    find_checkpoint,
+    list_checkpoints,
+    load_training_state,
+    save_training_state,
+)
 from tests.helpers import load_script, to_argv
 
 
@@ -25,43 +30,37 @@ def ema():
 
 def test_newest_checkpoints_are_kept(accelerator, tmp_path):
     for step in (8, 9, 10, 11):
-        save_checkpoint(accelerator, None, tmp_path, {"step": step}, total_limit=2)
+        save_training_state(accelerator, None, tmp_path, {"step": step}, total_limit=2)
     assert list(list_checkpoints(tmp_path)) == [10, 11]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11"]
     assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-11"
 
 
-def test_all_checkpoints_are_kept_without_a_limit(accelerator, tmp_path):
-    for step in (1, 2, 3):
-        save_checkpoint(accelerator, None, tmp_path, {"step": step}, total_limit=None)
-    assert list(list_checkpoints(tmp_path)) == [1, 2, 3]
-
-
 def test_progress_and_ema_are_restored(accelerator, ema, tmp_path):
     ema.step([torch.nn.Parameter(torch.ones(3))])
     expected = ema.state_dict() | {"shadow_params": [p.clone() for p in ema.shadow_params]}
-    save_checkpoint(accelerator, ema, tmp_path, {"step": 4, "batch": 2}, total_limit=None)
+    save_training_state(accelerator, ema, tmp_path, {"step": 4, "batch": 2}, total_limit=None)
     ema.step([torch.nn.Parameter(torch.zeros(3))])
-    assert load_checkpoint(accelerator, ema, tmp_path / "checkpoint-4") == {"step": 4, "batch": 2}
+    assert load_training_state(accelerator, ema, tmp_path / "checkpoint-4") == {"step": 4, "batch": 2}
     restored = ema.state_dict()
     assert torch.equal(restored.pop("shadow_params")[0], expected.pop("shadow_params")[0])
     assert restored == expected
 
 
 def test_failed_write_leaves_the_older_checkpoint(accelerator, ema, tmp_path, monkeypatch):
-    save_checkpoint(accelerator, ema, tmp_path, {"step": 1}, total_limit=1)
+    save_training_state(accelerator, ema, tmp_path, {"step": 1}, total_limit=1)
 
     def full_disk(*args):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(checkpoints, "save_file", full_disk)
     with pytest.raises(OSError, match="No space"):
-        save_checkpoint(accelerator, ema, tmp_path, {"step": 2}, total_limit=1)
+        save_training_state(accelerator, ema, tmp_path, {"step": 2}, total_limit=1)
     assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1"
-    load_checkpoint(accelerator, ema, tmp_path / "checkpoint-1")
+    load_training_state(accelerator, ema, tmp_path / "checkpoint-1")
 
     monkeypatch.undo()
-    save_checkpoint(accelerator, ema, tmp_path, {"step": 3}, total_limit=1)
+    save_training_state(accelerator, ema, tmp_path, {"step": 3}, total_limit=1)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-3"]
 
 
@@ -77,42 +76,31 @@ def test_unfinished_and_foreign_folders_are_not_taken_for_the_latest(tmp_path):
 def test_folder_that_is_no_complete_checkpoint_is_refused(tmp_path, name):
     (tmp_path / "checkpoint-7").mkdir()
     (tmp_path / "checkpoint-7" / "model.safetensors").touch()
-    with pytest.raises(ValueError, match="`--resume_from_checkpoint` takes .* has no `progress.json`"):
+    with pytest.raises(ValueError, match="`resume_from_checkpoint` expects .* has no `progress.json`"):
         find_checkpoint(tmp_path, name.format(folder=tmp_path))
 
 
 def test_ema_must_be_as_in_the_checkpoint(accelerator, ema, tmp_path):
-    save_checkpoint(accelerator, ema, tmp_path, {"step": 1}, total_limit=None)
-    save_checkpoint(accelerator, None, tmp_path, {"step": 2}, total_limit=None)
-    with pytest.raises(ValueError, match="`--use_ema` must be as in the run that wrote .* which had an EMA"):
-        load_checkpoint(accelerator, None, tmp_path / "checkpoint-1")
-    with pytest.raises(ValueError, match="`--use_ema` must be as in the run that wrote .* which had no EMA"):
-        load_checkpoint(accelerator, ema, tmp_path / "checkpoint-2")
+    save_training_state(accelerator, ema, tmp_path, {"step": 1}, total_limit=None)
+    save_training_state(accelerator, None, tmp_path, {"step": 2}, total_limit=None)
+    with pytest.raises(ValueError, match="`use_ema` must be as in the run that wrote .* which had an EMA"):
+        load_training_state(accelerator, None, tmp_path / "checkpoint-1")
+    with pytest.raises(ValueError, match="`use_ema` must be as in the run that wrote .* which had no EMA"):
+        load_training_state(accelerator, ema, tmp_path / "checkpoint-2")
 
 
-def test_run_does_not_start_behind_the_checkpoints_of_its_folder(image_folder, cache_dir, model_configs, tmp_path):
-    flags = {
-        "train_data_dir": image_folder,
-        "cache_dir": cache_dir,
-        "model_config_name_or_path": model_configs["unet"],
-        "train_batch_size": 4,
-        "max_train_steps": 2,
-        "checkpointing_steps": 1,
-        "lr_warmup_steps": 0,
-        "validation_grid_size": 1,
-        "validation_inference_steps": 1,
-        "report_to": "none",
-        "output_dir": tmp_path,
-    }
+def test_run_does_not_start_behind_the_checkpoints_of_its_folder(flags, tmp_path):
+    flags = {**flags, "checkpointing_steps": 1, "validation_grid_size": 1, "validation_inference_steps": 1}
     main = load_script("train_diffusion").main
     main(to_argv(flags))
-    with pytest.raises(ValueError, match=r"`--output_dir` .* checkpoints of the steps \[1, 2\], but .* at step 0"):
+    with pytest.raises(ValueError, match=r"`output_dir` .* checkpoints of the steps \[1, 2\], but .* at step 0"):
         main(to_argv(flags))
-    with pytest.raises(ValueError, match=r"`--output_dir` .* checkpoints of the steps \[2\], but .* at step 1"):
+    with pytest.raises(ValueError, match=r"`output_dir` .* checkpoints of the steps \[2\], but .* at step 1"):
         main(to_argv({**flags, "resume_from_checkpoint": tmp_path / "checkpoint-1"}))
-    with pytest.raises(ValueError, match="`--max_train_steps` 1 is less than the step of the checkpoint, 2"):
-        main(to_argv({**flags, "resume_from_checkpoint": "latest", "max_train_steps": 1}))
-    with pytest.raises(ValueError, match="`--streaming` must be as in the run that wrote .*checkpoint-2"):
-        main(to_argv({**flags, "resume_from_checkpoint": "latest", "streaming": True}))
-    main(to_argv({**flags, "resume_from_checkpoint": "latest", "max_train_steps": 3}))
+    flags["resume_from_checkpoint"] = "latest"
+    with pytest.raises(ValueError, match="`max_train_steps` expects at least the step of the checkpoint, 2, got 1"):
+        main(to_argv({**flags, "max_train_steps": 1}))
+    with pytest.raises(ValueError, match="`streaming` must be as in the run that wrote .*checkpoint-2"):
+        main(to_argv({**flags, "streaming": True}))
+    main(to_argv({**flags, "max_train_steps": 3}))
     assert list(list_checkpoints(tmp_path)) == [1, 2, 3]

@@ -2,7 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
@@ -15,28 +14,13 @@ def forget_compiled_code():
     torch.compiler.reset()
 
 
-def test_run_that_accelerate_compiles_equals_the_plain_one(
-    image_folder, cache_dir, model_configs, tmp_path, monkeypatch
-):
+def test_run_that_accelerate_compiles_equals_the_plain_one(flags, tmp_path, monkeypatch, fresh_accelerate):
     """Dynamo's `eager` backend traces the network and runs the same operations, so the bits are the same."""
-    flags = {
-        "train_data_dir": image_folder,
-        "cache_dir": cache_dir,
-        "model_config_name_or_path": model_configs["unet"],
-        "train_batch_size": 4,
-        "max_train_steps": 2,
-        "checkpointing_steps": 1,
-        "lr_warmup_steps": 0,
-        "use_ema": True,
-        "validation_grid_size": 1,
-        "validation_inference_steps": 1,
-        "report_to": "none",
-    }
+    flags = {**flags, "checkpointing_steps": 1, "use_ema": True, "validation_grid_size": 1}
     main = load_script("train_diffusion").main
     main(to_argv({**flags, "output_dir": tmp_path / "plain"}))
 
-    # What `accelerate launch --dynamo_backend eager` sets; accelerate reads it once in a process.
-    AcceleratorState._reset_state(reset_partial_state=True)
+    # What `accelerate launch --dynamo_backend eager` sets.
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "EAGER")
     compiled_calls = []
     compile_model = torch.compile

@@ -7,16 +7,8 @@ from tests.helpers import load_script, to_argv
 
 
 @pytest.fixture
-def flags(image_folder, cache_dir, model_configs, tmp_path):
-    return {
-        "train_data_dir": image_folder,
-        "cache_dir": cache_dir,
-        "train_batch_size": 4,
-        "max_train_steps": 2,
-        "lr_warmup_steps": 1,
-        "output_dir": tmp_path / "output",
-        "dry_run": True,
-    }
+def dry_flags(flags, tmp_path):
+    return {**flags, "output_dir": tmp_path / "output", "report_to": "tensorboard", "dry_run": True}
 
 
 def test_memory_by_what_is_held_for_each_weight():
@@ -30,19 +22,21 @@ def test_memory_by_what_is_held_for_each_weight():
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "streaming"])
-def test_dry_run_of_the_denoiser_prints_and_writes_nothing(flags, model_configs, capsys, streaming):
-    flags = {**flags, "model_config_name_or_path": model_configs["unet"], "push_to_hub": True, "use_ema": True}
-    load_script("train_diffusion").main(to_argv({**flags, **({"streaming": True} if streaming else {})}))
+def test_dry_run_of_the_denoiser_prints_and_writes_nothing(dry_flags, capsys, streaming):
+    flags = {**dry_flags, "push_to_hub": True, "use_ema": True, **({"streaming": True} if streaming else {})}
+    load_script("train_diffusion").main(to_argv(flags))
     output = capsys.readouterr().out
-    assert '"resolution": 8' in output
+    assert '"max_train_steps": 2' in output and '"sample_size": 8' in output
     assert "pixel_values: (4, 1, 8, 8), torch.float32" in output
     assert "moving average" in output and "not counted: activations" in output
     assert "labels" not in output
     assert not flags["output_dir"].exists()
 
 
-def test_dry_run_of_the_classifier_shows_labels(flags, model_configs, capsys):
-    flags = {**flags, "model_config_name_or_path": model_configs["classifier_dropout"]}
+def test_dry_run_of_the_classifier_shows_labels(dry_flags, model_configs, capsys):
+    denoiser_only = ("validation_grid_size", "validation_inference_steps")
+    flags = {name: value for name, value in dry_flags.items() if name not in denoiser_only}
+    flags["model_config_name_or_path"] = model_configs["classifier_dropout"]
     load_script("train_classifier").main(to_argv(flags))
     output = capsys.readouterr().out
     assert "labels: (4,), torch.int64" in output
@@ -50,7 +44,6 @@ def test_dry_run_of_the_classifier_shows_labels(flags, model_configs, capsys):
     assert not flags["output_dir"].exists()
 
 
-def test_dry_run_finds_what_the_run_would_refuse(flags, model_configs):
-    flags = {**flags, "model_config_name_or_path": model_configs["unet"], "train_batch_size": 31}
-    with pytest.raises(ValueError, match="`--train_batch_size` 31 .* the data set has 30"):
-        load_script("train_diffusion").main(to_argv(flags))
+def test_dry_run_finds_what_the_run_would_refuse(dry_flags):
+    with pytest.raises(ValueError, match="`train_batch_size` 31 .* got one of 30"):
+        load_script("train_diffusion").main(to_argv({**dry_flags, "train_batch_size": 31}))

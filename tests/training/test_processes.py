@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+import shutil
 
 import PIL.Image
 import pytest
@@ -8,7 +9,7 @@ import torch
 from datasets import Dataset, Features, Image
 from safetensors.torch import load_file
 
-from tests.helpers import free_port, run_script, start_script, to_argv
+from tests.helpers import free_port, load_script, start_script, to_argv
 
 
 def run_two_processes(argv: list[str], **environment: str):
@@ -20,28 +21,25 @@ def run_two_processes(argv: list[str], **environment: str):
     assert [rank.exitcode for rank in ranks] == [0, 0]
 
 
+@pytest.fixture
+def flags(flags):
+    return {**flags, "validation_grid_size": 1, "validation_inference_steps": 1, "checkpointing_steps": 1}
+
+
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "streaming"])
-def test_two_processes_equal_one(image_folder, cache_dir, model_configs, tmp_path, streaming):
+def test_two_processes_equal_one(flags, tmp_path, streaming):
     # Adam with an epsilon that dwarfs the gradients is plain momentum: weights differ as the gradients do, where the
     # usual epsilon would blow a rounding error in a small gradient up to a full step.
-    flags = {
-        "train_data_dir": image_folder,
-        "cache_dir": cache_dir,
-        "model_config_name_or_path": model_configs["unet"],
+    flags |= {
         "gradient_accumulation_steps": 2,
         "max_train_steps": 4,
         "learning_rate": 100,
         "adam_epsilon": 1000,
         "lr_warmup_steps": 3,
         "use_ema": True,
-        "checkpointing_steps": 1,
-        "validation_grid_size": 1,
-        "validation_inference_steps": 2,
-        "report_to": "none",
         **({"streaming": True} if streaming else {}),
     }
-    run_script("train_diffusion", to_argv({**flags, "train_batch_size": 8, "output_dir": tmp_path / "one"}))
-
+    load_script("train_diffusion").main(to_argv({**flags, "train_batch_size": 8, "output_dir": tmp_path / "one"}))
     run_two_processes(to_argv({**flags, "train_batch_size": 4, "output_dir": tmp_path / "two"}))
 
     for weights in ("model.safetensors", "ema.safetensors"):
@@ -54,52 +52,33 @@ def test_two_processes_equal_one(image_folder, cache_dir, model_configs, tmp_pat
     assert max((last[name] - first[name]).abs().max() for name in first) > 1e-2
 
 
-def test_processes_with_uneven_shards_end_their_epochs_together_and_resume(cache_dir, model_configs, tmp_path):
+def test_processes_with_uneven_shards_end_their_epochs_together_and_resume(flags, tmp_path):
     """Files of 9 and 20 images, one for each process: an epoch is two batches of four on both of them."""
     data = tmp_path / "data"
     data.mkdir()
     for i, count in enumerate((9, 20)):
         rows = {"image": [PIL.Image.new("L", (8, 8), 8 * shade) for shade in range(count)]}
         Dataset.from_dict(rows, Features({"image": Image()})).to_parquet(data / f"train-{i:05d}-of-00002.parquet")
-    flags = {
-        "dataset_name": data,
-        "cache_dir": cache_dir,
-        "model_config_name_or_path": model_configs["unet"],
-        "streaming": True,
-        "shuffle_buffer_size": 5,
-        "train_batch_size": 4,
-        "lr_warmup_steps": 0,
-        "checkpointing_steps": 3,
-        "validation_steps": 100,
-        "validation_grid_size": 1,
-        "validation_inference_steps": 1,
-        "report_to": "none",
-        "resume_from_checkpoint": "latest",
-    }
-    run_two_processes(to_argv({**flags, "max_train_steps": 5, "output_dir": tmp_path / "whole"}))
-    run_two_processes(to_argv({**flags, "max_train_steps": 3, "output_dir": tmp_path / "parts"}))
-    progress = json.loads((tmp_path / "parts" / "checkpoint-3" / "progress.json").read_text())
+    del flags["train_data_dir"]
+    flags |= {"dataset_name": data, "streaming": True, "shuffle_buffer_size": 5, "max_train_steps": 5}
+    run_two_processes(to_argv({**flags, "output_dir": tmp_path / "whole"}))
+    shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
+    progress = json.loads((tmp_path / "resumed" / "checkpoint-3" / "progress.json").read_text())
     assert (progress["epoch"], progress["batch"]) == (1, 1)
     assert len(progress["stream"]["positions"]) == 2
-    run_two_processes(to_argv({**flags, "max_train_steps": 5, "output_dir": tmp_path / "parts"}))
-    whole, parts = (load_file(tmp_path / run / "checkpoint-5" / "model.safetensors") for run in ("whole", "parts"))
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    run_two_processes(to_argv({**flags, "output_dir": tmp_path / "resumed", "resume_from_checkpoint": "latest"}))
+    whole, resumed = (load_file(tmp_path / run / "checkpoint-5" / "model.safetensors") for run in ("whole", "resumed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="accelerate shards weights (FSDP) on two or more GPUs only")
-def test_sharded_run_equals_one_process_and_resumes(image_folder, cache_dir, model_configs, tmp_path):
-    flags = {
-        "train_data_dir": image_folder,
-        "cache_dir": cache_dir,
-        "model_config_name_or_path": model_configs["unet"],
+def test_sharded_run_equals_one_process_and_resumes(flags, tmp_path):
+    flags |= {
         "learning_rate": 100,
         "adam_epsilon": 1000,
         "lr_warmup_steps": 0,
         "use_ema": True,
         "checkpointing_steps": 2,
-        "validation_grid_size": 1,
-        "validation_inference_steps": 1,
-        "report_to": "none",
         "resume_from_checkpoint": "latest",
     }
     gpu = {"ACCELERATE_USE_CPU": "false"}

@@ -7,6 +7,8 @@ import pytest
 from tests.helpers import run_script, to_argv
 
 
+DRAW_NOISE = "diffscm_diffusers.training.trainer.draw_noise"
+
 # Seven batches of four images make an epoch, and two batches an optimizer step: eight steps cross the end of the first
 # epoch in the middle of a step, and that of the second where a checkpoint is written.
 FLAGS = {
@@ -31,71 +33,84 @@ def final_weights(output_dir) -> dict[str, bytes]:
     return {path.relative_to(output_dir).as_posix(): path.read_bytes() for path in output_dir.rglob("*.safetensors")}
 
 
-@pytest.fixture(scope="module")
-def runs(image_folder, cache_dir, model_configs, tmp_path_factory):
-    """Makes the flags of a run and, once for each kind of run, the weights that it ends with if left alone."""
-    weights = {}
+def list_folders(output_dir) -> list[str]:
+    return sorted(path.name for path in output_dir.iterdir() if path.is_dir() and path.name not in ("samples", "logs"))
 
-    def make(script, config, flags, output_dir):
+
+@pytest.fixture
+def make_run(image_folder, cache_dir, model_configs, tmp_path):
+    """Makes the flags of a run that resumes, and the weights that a run with these flags ends with if left alone."""
+
+    def make(script, config, flags):
         flags = {
             "train_data_dir": image_folder,
             "cache_dir": cache_dir,
             "model_config_name_or_path": model_configs[config],
             **flags,
         }
-        key = (script, flags.get("streaming", False))
-        if key not in weights:
-            reference = tmp_path_factory.mktemp("reference")
-            run_script(script, to_argv({**flags, "output_dir": reference}))
-            weights[key] = final_weights(reference)
-        return to_argv({**flags, "output_dir": output_dir, "resume_from_checkpoint": "latest"}), weights[key]
+        run_script(script, to_argv({**flags, "output_dir": tmp_path / "alone"}))
+        argv = to_argv({**flags, "output_dir": tmp_path / "resumed", "resume_from_checkpoint": "latest"})
+        return argv, final_weights(tmp_path / "alone")
 
     return make
 
 
-@pytest.mark.parametrize(
-    "deadly_call",
-    [
-        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 2), id="before-the-first-checkpoint"),
-        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 10), id="inside-an-accumulated-step"),
-        pytest.param(("diffscm_diffusers.training.loop.draw_noise", 15), id="after-the-end-of-an-epoch"),
-        pytest.param(("diffscm_diffusers.training.checkpoints.save_file", "checkpoint-4"), id="writing-a-checkpoint"),
-        pytest.param(("os.replace", "unfinished-checkpoint-4"), id="before-a-checkpoint-gets-its-name"),
-        pytest.param(("shutil.rmtree", "unfinished-checkpoint-2"), id="removing-an-old-checkpoint"),
-        pytest.param(("os.replace", "unfinished-model"), id="writing-the-model"),
-    ],
-)
-def test_denoiser_killed_and_resumed_equals_uninterrupted(runs, tmp_path, deadly_call):
-    argv, expected = runs("train_diffusion", "unet_dropout", DIFFUSION_FLAGS, tmp_path)
-    run_script("train_diffusion", argv, deadly_call)
+# Where a run is killed, one after the other, and what it leaves. Each batch draws noise once, and calls are counted
+# anew in each process: a run that did not go on from its last checkpoint would die elsewhere.
+KILLS = [
+    # Before the first checkpoint.
+    ((DRAW_NOISE, 2), []),
+    # Removing an old checkpoint: its name is gone, its files are not.
+    (("shutil.rmtree", "unfinished-checkpoint-2"), ["checkpoint-3", "unfinished-checkpoint-2"]),
+    # Writing a checkpoint, and when all of it is written but its name.
+    (
+        ("diffscm_diffusers.training.checkpoints.save_file", "checkpoint-4"),
+        ["checkpoint-3", "unfinished-checkpoint-4"],
+    ),
+    (("os.replace", "unfinished-checkpoint-4"), ["checkpoint-3", "unfinished-checkpoint-4"]),
+    # Between the two batches of the fifth step.
+    ((DRAW_NOISE, 4), ["checkpoint-4"]),
+    # In the first step after the end of the second epoch.
+    ((DRAW_NOISE, 7), ["checkpoint-7"]),
+    # Writing the model.
+    (("os.replace", "unfinished-model"), ["checkpoint-8", "unfinished-model"]),
+]
+
+
+def test_denoiser_killed_and_resumed_equals_uninterrupted(make_run, tmp_path):
+    argv, expected = make_run("train_diffusion", "unet_dropout", DIFFUSION_FLAGS)
+    resumed = tmp_path / "resumed"
+    for deadly_call, left in KILLS:
+        run_script("train_diffusion", argv, deadly_call)
+        assert (list_folders(resumed) if resumed.exists() else []) == left, deadly_call
     run_script("train_diffusion", argv)
-    assert final_weights(tmp_path) == expected
+    assert final_weights(resumed) == expected
     assert set(expected) == {
         "checkpoint-8/model.safetensors",
         "checkpoint-8/ema.safetensors",
         "unet/diffusion_pytorch_model.safetensors",
     }
-    assert not list(tmp_path.glob("unfinished-*"))
+    assert list_folders(resumed) == ["checkpoint-8", "scheduler", "unet"]
+
+    # A finished run, resumed, writes the same model again.
+    shutil.rmtree(resumed / "unet")
+    run_script("train_diffusion", argv)
+    assert final_weights(resumed) == expected
 
 
-def test_classifier_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
-    argv, expected = runs("train_classifier", "classifier_dropout", CLASSIFIER_FLAGS, tmp_path)
-    run_script("train_classifier", argv, ("diffscm_diffusers.training.loop.draw_noise", 12))
+def test_classifier_killed_and_resumed_equals_uninterrupted(make_run, tmp_path):
+    argv, expected = make_run("train_classifier", "classifier_dropout", {**CLASSIFIER_FLAGS, "max_train_steps": 5})
+    run_script("train_classifier", argv, (DRAW_NOISE, 8))
+    assert list_folders(tmp_path / "resumed") == ["checkpoint-3"]
     run_script("train_classifier", argv)
-    assert final_weights(tmp_path) == expected
+    assert final_weights(tmp_path / "resumed") == expected
 
 
-def test_streaming_run_killed_and_resumed_equals_uninterrupted(runs, tmp_path):
-    argv, expected = runs("train_diffusion", "unet_dropout", STREAMING_FLAGS, tmp_path)
-    for count in (4, 13):  # in the first epoch, then right after the end of the second
-        run_script("train_diffusion", argv, ("diffscm_diffusers.training.loop.draw_noise", count))
+def test_streaming_run_killed_and_resumed_equals_uninterrupted(make_run, tmp_path):
+    argv, expected = make_run("train_diffusion", "unet_dropout", STREAMING_FLAGS)
+    # In the first epoch, then right after the end of the second.
+    for count, left in ((4, "checkpoint-1"), (13, "checkpoint-7")):
+        run_script("train_diffusion", argv, (DRAW_NOISE, count))
+        assert list_folders(tmp_path / "resumed") == [left]
     run_script("train_diffusion", argv)
-    assert final_weights(tmp_path) == expected
-
-
-def test_finished_run_resumed_writes_the_same_model_again(runs, tmp_path):
-    argv, expected = runs("train_diffusion", "unet_dropout", DIFFUSION_FLAGS, tmp_path)
-    run_script("train_diffusion", argv)
-    shutil.rmtree(tmp_path / "unet")
-    run_script("train_diffusion", argv)
-    assert final_weights(tmp_path) == expected
+    assert final_weights(tmp_path / "resumed") == expected

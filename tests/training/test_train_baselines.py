@@ -1,28 +1,29 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
-import os
 import shutil
-from pathlib import Path
 from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.metrics.networks import MLPEnsemble
+from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
 
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 NAMES = (
-    "van_looveren_klaise/classifier",
-    "van_looveren_klaise/autoencoder",
-    "van_looveren_klaise/prototypes",
+    "van-looveren-klaise/classifier",
+    "van-looveren-klaise/autoencoder",
+    "van-looveren-klaise/prototypes",
     "schut/classifier",
 )
 
@@ -70,9 +71,17 @@ def load_rows(flags):
     return images, torch.tensor(rows["label"])
 
 
+def test_the_evaluation_finds_the_methods_by_their_names(trained):
+    for name in ("van-looveren-klaise", "schut"):
+        method = METHODS[name].create(
+            pairs=None, factuals=None, baselines=str(trained), accelerator=Accelerator(cpu=True)
+        )
+        assert method.settings["baselines"] == str(trained)
+
+
 def test_trained_methods_load_and_have_learned(trained, tiny_flags):
     images, labels = load_rows(tiny_flags)
-    van_looveren_klaise = VanLooverenKlaisePipeline.from_pretrained(trained / "van_looveren_klaise")
+    van_looveren_klaise = VanLooverenKlaisePipeline.from_pretrained(trained / "van-looveren-klaise")
     schut = SchutPipeline.from_pretrained(trained / "schut")
     with torch.no_grad():
         assert (van_looveren_klaise.classifier(images).argmax(dim=1) == labels).all()
@@ -88,29 +97,28 @@ def test_trained_methods_load_and_have_learned(trained, tiny_flags):
 @torch.no_grad()
 def test_last_images_are_held_out(trained, tiny_flags):
     images, labels = load_rows(tiny_flags)
-    pipe = VanLooverenKlaisePipeline.from_pretrained(trained / "van_looveren_klaise")
+    pipe = VanLooverenKlaisePipeline.from_pretrained(trained / "van-looveren-klaise")
     encodings = pipe.autoencoder.encode(images)[:-4]
     for c in (0, 1):
         torch.testing.assert_close(pipe.prototypes.encodings[c], encodings[labels[:-4] == c].mean(dim=0))
 
 
 def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_path, capsys):
-    flags = {**tiny_flags, "output_dir": tmp_path}
-    weights = tmp_path / "van_looveren_klaise" / "autoencoder" / WEIGHTS
-    replace = os.replace
+    flags = {**tiny_flags, "output_dir": tmp_path, "resume_from_checkpoint": "latest", "checkpointing_steps": 20}
+    seed_dropout = trainer.seed_dropout
 
-    def interrupted(source, target):
-        if Path(target) == weights:
+    def stop_in_the_ensemble(seed, step, process_index):
+        if step == 30 and (tmp_path / "van-looveren-klaise" / "prototypes").exists():
             raise KeyboardInterrupt
-        replace(source, target)
+        seed_dropout(seed, step, process_index)
 
-    # Ends when the second network is complete but its weights have not got their name yet.
-    with mock.patch("os.replace", interrupted), pytest.raises(KeyboardInterrupt):
+    with mock.patch.object(trainer, "seed_dropout", stop_in_the_ensemble), pytest.raises(KeyboardInterrupt):
         train(flags)
-    classifier = tmp_path / "van_looveren_klaise" / "classifier" / WEIGHTS
-    assert classifier.exists() and not weights.exists()
+    assert not (tmp_path / "schut").exists()
+    assert (tmp_path / "checkpoints" / "schut" / "classifier" / "checkpoint-20").exists()
     train(flags)
-    assert "classifier is already there" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "van-looveren-klaise/classifier is already there" in output
     expected = weights_in(trained)
     for name, state in weights_in(tmp_path).items():
         for key, value in state.items():
@@ -125,15 +133,35 @@ def test_settings_change_without_training(trained, tiny_flags, tmp_path, capsys)
     train({**tiny_flags, "output_dir": tmp_path, "settings": "published"})
     assert capsys.readouterr().out.count("is already there") == 3
     assert SchutPipeline.from_pretrained(tmp_path / "schut").config.confidence == 0.99
-    config = VanLooverenKlaisePipeline.from_pretrained(tmp_path / "van_looveren_klaise").config
+    config = VanLooverenKlaisePipeline.from_pretrained(tmp_path / "van-looveren-klaise").config
     assert (config.c_steps, config.max_iterations, config.kappa) == (2, 1000, 0)
 
 
-def test_seed_decides_the_weights(trained, tiny_flags, tmp_path):
-    train({**tiny_flags, "output_dir": tmp_path, "seed": 1})
-    expected = weights_in(trained)
-    for name, state in weights_in(tmp_path).items():
-        assert not all(torch.equal(value, expected[name][key]) for key, value in state.items()), name
+def test_seed_decides_the_weights(tiny_flags, tmp_path):
+    epochs = {f"{name}_epochs": 1 for name in ("classifier", "autoencoder", "ensemble")}
+    for seed in (0, 1):
+        train({**tiny_flags, **epochs, "seed": seed, "output_dir": tmp_path / str(seed)})
+    first, second = weights_in(tmp_path / "0"), weights_in(tmp_path / "1")
+    for name, state in first.items():
+        assert not all(torch.equal(value, second[name][key]) for key, value in state.items()), name
+
+
+def test_each_member_sees_all_images_in_an_order_of_its_own(tiny_flags):
+    images, labels = load_rows(tiny_flags)
+    batches = {"pixel_values": images, "labels": labels}
+    dataset = mock.Mock(__len__=lambda self: 30)
+    dataset.__getitems__ = lambda rows: {name: values[rows] for name, values in batches.items()}
+    members = load_script("train_baselines").MemberImages(dataset, num_members=3, seed=0)
+    assert len(members) == 30
+    batch = members.__getitems__(list(range(29, -1, -1)))
+    assert batch["pixel_values"].shape == (3, 30, 1, 8, 8)
+    orders = []
+    for member in range(3):
+        rows = [int((images == image).all(dim=(1, 2, 3)).nonzero()) for image in batch["pixel_values"][member]]
+        assert sorted(rows) == list(range(30))
+        assert torch.equal(batch["labels"][member], labels[rows])
+        orders.append(tuple(rows))
+    assert len(set(orders)) == 3
 
 
 def test_each_member_trains_against_its_own_adversaries():
@@ -161,5 +189,5 @@ def test_each_member_trains_against_its_own_adversaries():
 
 
 def test_everything_held_out(tiny_flags, tmp_path):
-    with pytest.raises(ValueError, match="`--num_validation_images` takes less than the 30 images"):
+    with pytest.raises(ValueError, match="`--num_validation_images` expects less than the 30 images"):
         train({**tiny_flags, "output_dir": tmp_path, "num_validation_images": 30})

@@ -19,48 +19,32 @@ def counterfactual_latent_divergence(
     reference_class: torch.Tensor,
     chunk_size: int = 16,
 ) -> torch.Tensor:
-    r"""
-    Counterfactual latent divergence (CLD): whether the counterfactual is nearer to its factual than other images of
-    the target class are, and farther than other images of the factual class are,
-
-    `CLD = log(exp(P(S_CF <= div)) + exp(P(S_F >= div)))`,
-
-    where `div = KL(N_CF || N_F)` is the divergence of the counterfactual's latent Gaussian from the factual's, and
-    `S_CF` and `S_F` are the divergences `KL(N_i || N_F)` of the reference images `i` of the target class and of the
-    factual class from the same factual. A latent Gaussian is what a variational autoencoder's encoder gives for an
-    image, with a diagonal covariance.
-
-    In [log 2, log(2 e)] = [0.693, 1.693], lower is better. The factual itself scores log(1 + e) = 1.313.
-    It rewards a `div` that lies between the two classes, whatever the image looks like, so a random real image of the
-    target class scores well too. Where the classes overlap as seen from a factual, nothing reaches log 2: see
-    [`counterfactual_latent_divergence_floor`].
-
-    Source: paper, Eq. 8 to 10.
+    """
+    [`~diffscm_diffusers.metrics.CounterfactualLatentDivergence`] of each sample.
 
     Args:
         counterfactual_mean (`torch.Tensor` of shape `(batch, latent_dim)`): Means of the counterfactuals' latents.
         counterfactual_variance (`torch.Tensor` of shape `(batch, latent_dim)`):
-            Their variances (not standard deviations nor logarithms), above 0.
+            Their variances (neither standard deviations nor logarithms), above 0.
         factual_mean (`torch.Tensor` of shape `(batch, latent_dim)`): Means of the factuals' latents.
         factual_variance (`torch.Tensor` of shape `(batch, latent_dim)`): Their variances.
-        factual_class (`torch.Tensor` of shape `(batch,)`): The factual images' class indices.
+        factual_class (`torch.Tensor` of shape `(batch,)`): The class indices of the factual images.
         intervention (`torch.Tensor` of shape `(batch,)`): The target class indices.
         reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`):
-            Means of the reference images' latents. In the paper these are the images of a whole data set.
+            Means of the reference images' latents. The paper uses a whole data set as reference.
         reference_variance (`torch.Tensor` of shape `(num_references, latent_dim)`): Their variances.
-        reference_class (`torch.Tensor` of shape `(num_references,)`): The reference images' class indices.
+        reference_class (`torch.Tensor` of shape `(num_references,)`): The class indices of the reference images.
         chunk_size (`int`, *optional*, defaults to 16):
-            How many factuals are compared with the reference set at once. Memory grows as `chunk_size` times the
-            reference images of a class; the result doesn't depend on it. On a CPU small chunks, which fit its cache,
-            are the fastest; a GPU takes larger ones.
+            How many factuals are compared with the reference set at once. It changes speed and memory, not the result.
+            Small chunks are fastest on a CPU, because they fit its cache; larger ones on a GPU.
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`: CLD of each sample, float32. Divergences are computed in float64.
+        `torch.Tensor` of shape `(batch,)`: CLD of each sample, in float32, computed in float64.
 
     Raises:
-        ValueError: On mismatched lengths, variances that aren't positive, latents that aren't finite, a class that the
-            reference set lacks or has only one image of, or a `chunk_size` below 1.
-        TypeError: On latents that aren't floats or classes that aren't integers.
+        ValueError: If shapes do not match, variances are not above 0, latents are not finite, the reference set has
+            fewer than two images of a class, or `chunk_size` is below 1.
+        TypeError: If latents are not floats or classes are not integers.
 
     Example:
         >>> import torch
@@ -78,7 +62,7 @@ def counterfactual_latent_divergence(
     )
     if counterfactual_mean.shape != factual_mean.shape:
         raise ValueError(
-            "Counterfactuals and factuals must match in number and latent size, got shapes "
+            "`counterfactual_mean` and `factual_mean` must have the same shape, got "
             f"{tuple(counterfactual_mean.shape)} and {tuple(factual_mean.shape)}."
         )
     div = gaussian_divergence(
@@ -112,30 +96,29 @@ def counterfactual_latent_divergence_floor(
     reference_class: torch.Tensor,
     chunk_size: int = 16,
 ) -> torch.Tensor:
-    r"""
-    The lowest [`counterfactual_latent_divergence`] that any counterfactual of a factual could reach: its minimum over
-    all values of `div`. It doesn't depend on the counterfactual, and says how much is left to gain.
+    """
+    The lowest [`counterfactual_latent_divergence`] that any counterfactual of a factual can reach. It depends on the
+    factual and on the reference set only.
 
-    In [0.693, 1.313]; log 2 where every reference image of the factual class is nearer to the factual than every one
-    of the target class.
+    In [0.693, 1.313]. It is log 2 if, seen from the factual, all reference images of its own class are nearer than all
+    those of the target class.
 
     Args:
         factual_mean (`torch.Tensor` of shape `(batch, latent_dim)`): Means of the factuals' latents.
         factual_variance (`torch.Tensor` of shape `(batch, latent_dim)`): Their variances, above 0.
-        factual_class (`torch.Tensor` of shape `(batch,)`): The factual images' class indices.
+        factual_class (`torch.Tensor` of shape `(batch,)`): The class indices of the factual images.
         intervention (`torch.Tensor` of shape `(batch,)`): The target class indices.
         reference_mean (`torch.Tensor` of shape `(num_references, latent_dim)`):
             Means of the reference images' latents.
         reference_variance (`torch.Tensor` of shape `(num_references, latent_dim)`): Their variances.
-        reference_class (`torch.Tensor` of shape `(num_references,)`): The reference images' class indices.
+        reference_class (`torch.Tensor` of shape `(num_references,)`): The class indices of the reference images.
         chunk_size (`int`, *optional*, defaults to 16): As in [`counterfactual_latent_divergence`].
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`: The floor of each sample, float32.
+        `torch.Tensor` of shape `(batch,)`: The floor of each sample, in float32.
 
     Raises:
-        ValueError: As [`counterfactual_latent_divergence`].
-        TypeError: As [`counterfactual_latent_divergence`].
+        ValueError, TypeError: As [`counterfactual_latent_divergence`].
 
     Example:
         >>> import torch
@@ -163,16 +146,16 @@ def counterfactual_latent_divergence_floor(
 
 
 def score_divergence(div: torch.Tensor, to_factual_class: torch.Tensor, to_target_class: torch.Tensor) -> torch.Tensor:
-    """CLD of each sample, given its divergence, shape `(batch,)`, and its sets `S_F` and `S_CF` (paper, Eq. 10)."""
+    """CLD of each sample (paper, Eq. 10) from its divergence, of shape `(batch,)`, and its sets `S_F` and `S_CF`."""
     not_minimal = (to_target_class <= div[:, None]).double().mean(dim=1)
     not_changed = (to_factual_class >= div[:, None]).double().mean(dim=1)
     return torch.logaddexp(not_minimal, not_changed)
 
 
 def find_floor(to_factual_class: torch.Tensor, to_target_class: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The lowest CLD over all divergences, and the divergence just above which it lies, given `S_F` and `S_CF`."""
-    # From one divergence of the factual class to the next, P(S_F >= div) stays and P(S_CF <= div) grows: the minimum
-    # lies just above one of them. Below the first, CLD is log(1 + e) or more; above the last, or less.
+    """The lowest CLD for the sets `S_F` and `S_CF`, and the divergence just above which CLD is that low."""
+    # Between two neighbours in S_F, P(S_F >= div) is constant and P(S_CF <= div) grows. So the minimum is just above
+    # an element of S_F: below the first, CLD is at least log(1 + e), and just above the last it is at most that.
     to_factual_class = to_factual_class.sort(dim=1).values
     to_target_class = to_target_class.sort(dim=1).values
     num_factual_class, num_target_class = to_factual_class.shape[1], to_target_class.shape[1]
@@ -193,23 +176,26 @@ def reference_divergences(
     chunk_size: int,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """
-    The sets `S_F` and `S_CF` of Eq. 9 for a chunk of samples of one pair of classes at a time: the samples' indices,
-    and the two sets as rows, of shape `(chunk, num_references_of_the_class)`, unsorted.
+    The sets `S_F` and `S_CF` (paper, Eq. 9) of all samples, in chunks that share factual and target class.
+
+    Yields:
+        `tuple`: The indices of the samples in a chunk, then `S_F` and `S_CF`, each of shape
+        `(chunk, num_references_of_the_class)` and unsorted.
     """
     check_reference(reference_mean, reference_variance, reference_class)
     check_classes(len(factual_mean), factual_class=factual_class, intervention=intervention)
     if factual_mean.shape[1] != reference_mean.shape[1]:
         raise ValueError(
-            f"The latents of factuals and references must have one size, got {factual_mean.shape[1]} and "
-            f"{reference_mean.shape[1]} dimensions."
+            "`factual_mean` and `reference_mean` must have the same `latent_dim`, got "
+            f"{factual_mean.shape[1]} and {reference_mean.shape[1]}."
         )
     if not isinstance(chunk_size, int) or chunk_size < 1:
-        raise ValueError(f"`chunk_size` takes an integer above 0, got {chunk_size!r}.")
+        raise ValueError(f"`chunk_size` expects an integer above 0, got {chunk_size!r}.")
     present = set(reference_class.tolist())
     for name, index in (("factual_class", factual_class), ("intervention", intervention)):
         missing = sorted(set(index.tolist()) - present)
         if missing:
-            raise ValueError(f"The reference set has no image of the classes {missing} of `{name}`.")
+            raise ValueError(f"`{name}` expects classes with images in the reference set, got {missing}.")
 
     factual = factual_mean.double()[:, None], factual_variance.double()[:, None]
     reference = {
@@ -231,12 +217,12 @@ def gaussian_divergence(
     mean: torch.Tensor, variance: torch.Tensor, other_mean: torch.Tensor, other_variance: torch.Tensor
 ) -> torch.Tensor:
     """
-    `KL(N(mean, variance) || N(other_mean, other_variance))` of diagonal Gaussians in nats, summed over the last
-    dimension; the others broadcast.
+    `KL(N(mean, variance) || N(other_mean, other_variance))` of diagonal Gaussians, in nats, summed over the last
+    dimension. The other dimensions broadcast.
 
-    It goes through the latent dimensions one by one instead of multiplying matrices. So no array of all dimensions is
-    held, no large terms cancel, and a pair has the same divergence to the last bit in whatever batch it comes. The
-    comparisons of Eq. 10 count ties, as when the counterfactual is itself a reference image.
+    The loop over latent dimensions replaces a matrix product: it needs less memory, avoids cancellation, and gives a
+    pair the same divergence to the last bit in every batch. The last matters because Eq. 10 counts ties, for instance
+    when the counterfactual is a reference image.
     """
     ratio = log_determinant = other_log_determinant = 0.0
     for m, v, other_m, other_v in zip(
@@ -249,36 +235,36 @@ def gaussian_divergence(
 
 
 def check_latents(**latents: tuple[torch.Tensor, torch.Tensor]) -> None:
-    """Every argument must be the means and variances of a batch of diagonal Gaussians, named in the errors."""
+    """Raises an error unless every argument holds the means and variances of a batch of diagonal Gaussians."""
     for name, parameters in latents.items():
         for parameter, value in zip(("mean", "variance"), parameters, strict=True):
             if not isinstance(value, torch.Tensor) or not value.is_floating_point():
                 got = value.dtype if isinstance(value, torch.Tensor) else type(value).__name__
-                raise TypeError(f"`{name}_{parameter}` takes a tensor of floats, got {got}.")
+                raise TypeError(f"`{name}_{parameter}` expects a tensor of floats, got {got}.")
             if value.ndim != 2 or value.numel() == 0:
                 raise ValueError(
-                    f"`{name}_{parameter}` takes at least one latent, of shape (batch, latent_dim), got shape "
+                    f"`{name}_{parameter}` expects at least one latent, in shape (batch, latent_dim), got shape "
                     f"{tuple(value.shape)}."
                 )
             if not value.isfinite().all():
-                raise ValueError(f"`{name}_{parameter}` takes finite values, got NaN or infinity.")
+                raise ValueError(f"`{name}_{parameter}` expects finite values, got NaN or infinity.")
         mean, variance = parameters
         if mean.shape != variance.shape:
             raise ValueError(
-                f"`{name}_mean` and `{name}_variance` must match, got shapes {tuple(mean.shape)} and "
+                f"`{name}_mean` and `{name}_variance` must have the same shape, got {tuple(mean.shape)} and "
                 f"{tuple(variance.shape)}."
             )
         if not (variance > 0).all():
-            raise ValueError(f"`{name}_variance` takes values above 0, got {variance.min().item():.4g}.")
+            raise ValueError(f"`{name}_variance` expects values above 0, got {variance.min().item():.4g}.")
 
 
 def check_reference(
     reference_mean: torch.Tensor, reference_variance: torch.Tensor, reference_class: torch.Tensor
 ) -> None:
-    """A reference set takes at least two images of every class it has: one alone says nothing on a distribution."""
+    """Raises an error unless the reference set has two images or more of each of its classes."""
     check_latents(reference=(reference_mean, reference_variance))
     check_classes(len(reference_mean), reference_class=reference_class)
     classes, counts = reference_class.unique(return_counts=True)
     single = classes[counts < 2].tolist()
     if single:
-        raise ValueError(f"The reference set takes at least two images of a class, got one of the classes {single}.")
+        raise ValueError(f"`reference_class` expects at least two images of each class, got one of {single}.")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from .checks import check_classes, check_evaluation_mode, check_images
+from .checks import call_model, check_classes, check_images
 
 
 def effectiveness(
@@ -12,31 +12,23 @@ def effectiveness(
     intervention: torch.Tensor,
     oracle: Callable[[torch.Tensor], torch.Tensor],
 ) -> torch.Tensor:
-    r"""
-    Effectiveness: whether an oracle classifier sees the target class in the counterfactual,
-
-    `1 if argmax_y p(y | x_CF) = y_CF else 0`.
-
-    0 or 1, higher is better. It rewards an intervention that takes effect, and says nothing on what else changed. The
-    oracle must not be the classifier that guides the method, nor share its architecture: it would reward adversarial
-    images.
-
-    Source: [Monteiro et al. (2023)](https://huggingface.co/papers/2303.01274).
+    """
+    [`~diffscm_diffusers.metrics.Effectiveness`] of each sample.
 
     Args:
         counterfactual (`torch.Tensor` of shape `(batch, channels, height, width)`):
             The counterfactual images, floats in [0, 1].
         intervention (`torch.Tensor` of shape `(batch,)`): The target class indices.
         oracle (callable):
-            A classifier in evaluation mode, which maps images in [0, 1] to logits of shape `(batch, num_classes)`.
+            A classifier in evaluation mode. It maps images in [0, 1] to logits of shape `(batch, num_classes)`.
 
     Returns:
-        `torch.Tensor` of shape `(batch,)`: 1 where the oracle sees the target class, else 0, float32.
+        `torch.Tensor` of shape `(batch,)`: 1 where the oracle sees the target class, otherwise 0, in float32.
 
     Raises:
-        ValueError: On images out of [0, 1], mismatched lengths, a class that the oracle doesn't know, an oracle in
-            training mode or of another output shape, or logits that aren't finite.
-        TypeError: On images or logits that aren't float tensors, or classes that aren't integers.
+        ValueError: If images are not in [0, 1], lengths differ, the oracle does not know a class, is in training mode,
+            or returns another shape or logits that are not finite.
+        TypeError: If images or logits are not tensors of floats, or classes are not integers.
 
     Example:
         >>> import torch
@@ -50,24 +42,15 @@ def effectiveness(
     """
     check_images(counterfactual=counterfactual)
     check_classes(len(counterfactual), intervention=intervention)
-    check_evaluation_mode("oracle", oracle)
 
-    logits = oracle(counterfactual)
-    if not isinstance(logits, torch.Tensor):
-        raise TypeError(f"`oracle` must return a tensor of logits, got {type(logits).__name__}.")
-    if not logits.is_floating_point():
-        raise TypeError(f"`oracle` must return logits as floats, got {logits.dtype}.")
+    logits = call_model("oracle", oracle, counterfactual)
     if logits.ndim != 2 or len(logits) != len(counterfactual):
         raise ValueError(
             f"`oracle` must return logits of shape ({len(counterfactual)}, num_classes), got {tuple(logits.shape)}."
         )
-    # The largest of NaNs is the first: class 0 would be seen wherever the oracle sees nothing.
-    broken = int((~logits.isfinite()).any(dim=1).sum())
-    if broken > 0:
-        raise ValueError(
-            f"`oracle` must return finite logits, got NaN or infinity for {broken} of {len(logits)} images."
-        )
     unknown = sorted({c for c in intervention.tolist() if not 0 <= c < logits.shape[1]})
     if unknown:
-        raise ValueError(f"`oracle` knows {logits.shape[1]} classes, none of the classes {unknown} of `intervention`.")
+        raise ValueError(
+            f"`intervention` expects classes that `oracle` knows, from 0 to {logits.shape[1] - 1}, got {unknown}."
+        )
     return (logits.argmax(dim=1) == intervention.to(logits.device)).float()

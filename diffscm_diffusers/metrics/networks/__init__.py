@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The networks that metrics and baselines judge by."""
+"""The networks that metrics and baselines use: classifiers, autoencoders and a variational autoencoder."""
 
 from .image_autoencoder import ImageAutoencoder
 from .image_classifier import ImageClassifier

@@ -8,27 +8,27 @@ from torch import nn
 
 class ImageAutoencoder(ModelMixin, ConfigMixin):
     r"""
-    A convolutional autoencoder of clean images. What one that knows a single class, or all of them, makes of a
-    counterfactual is what IM1 and IM2 measure (paper, App. G); the counterfactuals of Van Looveren & Klaise use one as
-    well ([2021](https://huggingface.co/papers/1907.02584)).
+    A convolutional autoencoder for images without noise. [`IM1`] and [`IM2`] compare autoencoders trained on single
+    classes and on all classes (paper, App. G). [`VanLooverenKlaisePipeline`] uses one trained on all classes.
 
-    Layers are listed as in that paper: a number is a 3 x 3 convolution with so many output channels and a ReLU,
-    `"pool"` a 2 x 2 maximum pooling and `"up"` its counterpart, which doubles the size by repeating pixels. A last
-    convolution without activation gives the image. The defaults are the autoencoder of all classes.
+    The layers are listed as in [Van Looveren & Klaise (2021)](https://huggingface.co/papers/1907.02584): a number `n`
+    is a 3 x 3 convolution with `n` output channels and a ReLU, `"pool"` is 2 x 2 max pooling, and `"up"` is 2 x 2
+    nearest-neighbour upsampling. A final convolution without activation returns the image. The defaults are their
+    autoencoder of all classes.
 
     Parameters:
-        sample_size (`int`): Height and width of the images; halved, without a rest, at every pooling.
+        sample_size (`int`): Height and width of the images. Must be divisible by 2 for each pooling layer.
         in_channels (`int`, *optional*, defaults to 1): Number of channels of the images.
         encoder_layers (`tuple[int | str]`, *optional*, defaults to `(16, 16, "pool", 1)`):
             The encoder's layers: output channels or `"pool"`.
         decoder_layers (`tuple[int | str]`, *optional*, defaults to `(16, "up", 16)`):
-            The decoder's layers, but the last convolution: output channels or `"up"`.
+            The decoder's layers without the final convolution: output channels or `"up"`.
         linear_encoding (`bool`, *optional*, defaults to `True`):
             Whether the encoder's last convolution has no activation.
 
     Raises:
-        ValueError: if a layer is unknown, if the encoder does not end in a convolution, if the decoder does not double
-            the size as often as the encoder halves it, or if `sample_size` cannot be halved so often.
+        ValueError: If a layer is unknown, the encoder does not end in a convolution, `"pool"` and `"up"` differ in
+            number, or `sample_size` is not divisible by 2 for each pooling layer.
     """
 
     @register_to_config
@@ -47,18 +47,19 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
         ):
             unknown = [layer for layer in layers if not isinstance(layer, int) and layer != resampling]
             if unknown:
-                raise ValueError(f"`{name}` takes numbers of channels and {resampling!r}, got {unknown}.")
+                raise ValueError(f"`{name}` expects numbers of channels and {resampling!r}, got {unknown}.")
         if not encoder_layers or not isinstance(encoder_layers[-1], int):
-            raise ValueError(f"`encoder_layers` takes a number of channels at its end, got {list(encoder_layers)}.")
+            raise ValueError(f"`encoder_layers` expects a number of channels at its end, got {list(encoder_layers)}.")
         num_poolings, num_upsamplings = encoder_layers.count("pool"), decoder_layers.count("up")
         if num_poolings != num_upsamplings:
             raise ValueError(
-                f"`decoder_layers` takes as many 'up' as `encoder_layers` has 'pool', {num_poolings}, got "
+                f"`decoder_layers` expects as many 'up' as `encoder_layers` has 'pool', {num_poolings}, got "
                 f"{num_upsamplings}."
             )
         if sample_size % 2**num_poolings != 0:
             raise ValueError(
-                f"`sample_size` takes a multiple of {2**num_poolings} with {num_poolings} poolings, got {sample_size}."
+                f"`sample_size` expects a multiple of {2**num_poolings} with {num_poolings} poolings, got "
+                f"{sample_size}."
             )
 
         channels = in_channels
@@ -89,25 +90,26 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
             image (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [0, 1].
 
         Returns:
-            `torch.Tensor` of shape `(batch, channels, height, width)`: encodings, of the last convolution's channels
-            and half the size after every pooling.
+            `torch.Tensor` of shape `(batch, channels, height, width)`: Encodings, with the channels of the encoder's
+            last convolution. Every pooling halves height and width.
 
         Raises:
-            ValueError: if the images have another shape.
+            ValueError: If the images have another shape.
         """
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim != 4 or image.shape[1:] != shape:
-            raise ValueError(f"`image` takes shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
+            raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
         return self.encoder(image)
 
     def decode(self, encoding: torch.Tensor) -> torch.Tensor:
         """
         Args:
-            encoding (`torch.Tensor`): What [`~ImageAutoencoder.encode`] returned.
+            encoding (`torch.Tensor` of shape `(batch, channels, height, width)`):
+                Encodings from [`~ImageAutoencoder.encode`].
 
         Returns:
-            `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`:
-            reconstructions, near [0, 1] but not bound to it.
+            `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`: Reconstructions. They are not
+            limited to [0, 1].
         """
         return self.decoder(encoding)
 
@@ -117,6 +119,9 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
             image (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [0, 1].
 
         Returns:
-            `torch.Tensor`: reconstructions of the images' shape, near [0, 1] but not bound to it.
+            `torch.Tensor` of the same shape: Reconstructions. They are not limited to [0, 1].
+
+        Raises:
+            ValueError: If the images have another shape.
         """
         return self.decode(self.encode(image))

@@ -11,23 +11,23 @@ from torch import nn
 class LatentVAE(ModelMixin, ConfigMixin):
     r"""
     A variational autoencoder ([Kingma & Welling, 2014](https://huggingface.co/papers/1312.6114)) with one latent
-    vector per image. The counterfactual latent divergence compares the diagonal Gaussians that its encoder gives; the
-    paper has 20 dimensions (Sec. 5.2, Fig. 3).
+    vector per image. [`CounterfactualLatentDivergence`] compares the diagonal Gaussians `q(z | x)` of its encoder. The
+    paper uses 20 dimensions (Sec. 5.2, Fig. 3).
 
-    Strided convolutions and two linear layers give mean and variance of `q(z | x)`; their mirror image gives
-    `p(x | z)`. The prior is a standard Gaussian. Pixels are independent Bernoulli variables given `z`, with grey
-    values taken as probabilities: the usual choice for digits, and without a noise level to set.
+    The encoder of strided convolutions and two linear layers returns mean and variance of `q(z | x)`. The decoder
+    mirrors it. The prior is a standard Gaussian. Given `z`, pixels are independent Bernoulli variables, and a grey
+    value is the probability of white. This is usual for digits and needs no noise level.
 
     Parameters:
-        sample_size (`int`): Height and width of the images; halved, without a rest, at every convolution.
+        sample_size (`int`): Height and width of the images. Must be divisible by 2 for each convolution.
         in_channels (`int`, *optional*, defaults to 1): Number of channels of the images.
         latent_dim (`int`, *optional*, defaults to 20): Length of the latent vector.
         block_out_channels (`tuple[int]`, *optional*, defaults to `(32, 64)`):
-            Output channels of the encoder's convolutions, from the finest level to the coarsest.
+            Output channels of the encoder's convolutions. Each halves height and width.
         hidden_features (`int`, *optional*, defaults to 128): Width of the layer between convolutions and latent.
 
     Raises:
-        ValueError: if `sample_size` cannot be halved once per convolution.
+        ValueError: If `sample_size` is not divisible by 2 for each convolution.
     """
 
     @register_to_config
@@ -43,7 +43,7 @@ class LatentVAE(ModelMixin, ConfigMixin):
         factor = 2 ** len(block_out_channels)
         if sample_size % factor != 0:
             raise ValueError(
-                f"`sample_size` takes a multiple of {factor} with {len(block_out_channels)} convolutions, got "
+                f"`sample_size` expects a multiple of {factor} with {len(block_out_channels)} convolutions, got "
                 f"{sample_size}."
             )
         channels = (in_channels, *block_out_channels)
@@ -63,7 +63,7 @@ class LatentVAE(ModelMixin, ConfigMixin):
             ]
         )
 
-        # Ends in logits, of which the loss is computed without rounding probabilities to 0 or 1.
+        # Returns logits: probabilities could be rounded to 0 or 1, where the loss is infinite.
         self.decoder = nn.Sequential(
             nn.Linear(latent_dim, hidden_features),
             nn.ReLU(),
@@ -76,35 +76,35 @@ class LatentVAE(ModelMixin, ConfigMixin):
 
     def encode(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        The posterior of the latent, a diagonal Gaussian.
+        Returns the posterior of the latent vector, a diagonal Gaussian.
 
         Args:
             image (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [0, 1].
 
         Returns:
-            `tuple`: mean and variance of `q(z | x)`, each of shape `(batch, latent_dim)`.
+            `tuple[torch.Tensor, torch.Tensor]`: Mean and variance of `q(z | x)`, each of shape `(batch, latent_dim)`.
 
         Raises:
-            ValueError: if the images have another shape or values outside of [0, 1].
+            ValueError: If the images have another shape or values outside [0, 1].
         """
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim != 4 or image.shape[1:] != shape:
-            raise ValueError(f"`image` takes shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
+            raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
         low, high = image.min().item(), image.max().item()
         if not (low >= 0 and high <= 1):
-            raise ValueError(f"`image` takes values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
+            raise ValueError(f"`image` expects values in [0, 1] without NaN, got values from {low:.4g} to {high:.4g}.")
         mean, log_variance = self.encoder(image).float().chunk(2, dim=1)
         return mean, log_variance.exp()
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """
-        The mean of `p(x | z)`.
+        Returns the mean of `p(x | z)`.
 
         Args:
             latent (`torch.Tensor` of shape `(batch, latent_dim)`): Latent vectors.
 
         Returns:
-            `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`: images in [0, 1].
+            `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`: Images in [0, 1].
         """
         return self.decoder(latent).float().sigmoid()
 
@@ -116,22 +116,28 @@ class LatentVAE(ModelMixin, ConfigMixin):
             image (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [0, 1].
 
         Returns:
-            `torch.Tensor`: reconstructions in [0, 1], of the images' shape.
+            `torch.Tensor` of the same shape: Reconstructions in [0, 1].
+
+        Raises:
+            ValueError: As [`~LatentVAE.encode`].
         """
         mean, _ = self.encode(image)
         return self.decode(mean)
 
     def elbo(self, image: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         r"""
-        The evidence lower bound, `E_q(z | x) [log p(x | z)] - KL(q(z | x) || N(0, I))`, its expectation estimated by
-        one draw of `z`. Its negative mean is the training loss.
+        Returns the evidence lower bound, `E_q(z | x) [log p(x | z)] - KL(q(z | x) || N(0, I))`. The expectation is
+        estimated with one draw of `z`. The training loss is the negative mean over the images.
 
         Args:
             image (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [0, 1].
-            generator (`torch.Generator`, *optional*): Draws `z`. Default: the global random state.
+            generator (`torch.Generator`, *optional*): Draws `z`. By default the global random state does.
 
         Returns:
-            `torch.Tensor` of shape `(batch,)`: the bound of each image, in nats.
+            `torch.Tensor` of shape `(batch,)`: The bound of each image, in nats.
+
+        Raises:
+            ValueError: As [`~LatentVAE.encode`].
         """
         mean, variance = self.encode(image)
         noise = randn_tensor(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)

@@ -8,17 +8,17 @@ from torch import nn
 
 class BatchedLinear(nn.Module):
     """
-    As many linear layers as there are members, each with its own input, in one matrix product.
+    One linear layer per member of the ensemble, all computed in one batched matrix product.
 
     Args:
-        num_members (`int`): Number of layers.
+        num_members (`int`): Number of linear layers.
         in_features (`int`): Length of the input vectors.
         out_features (`int`): Length of the output vectors.
     """
 
     def __init__(self, num_members: int, in_features: int, out_features: int):
         super().__init__()
-        bound = in_features**-0.5  # that of `nn.Linear`
+        bound = in_features**-0.5  # as in `nn.Linear`
         self.weight = nn.Parameter(torch.empty(num_members, in_features, out_features).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(num_members, 1, out_features).uniform_(-bound, bound))
 
@@ -27,7 +27,7 @@ class BatchedLinear(nn.Module):
 
 
 class BatchedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation of `(members, batch, features)`: statistics of each feature of each member."""
+    """Batch normalisation of shape `(num_members, batch, num_features)`, with separate statistics for each member."""
 
     def __init__(self, num_members: int, num_features: int):
         super().__init__(num_members * num_features)
@@ -40,21 +40,20 @@ class BatchedBatchNorm(nn.BatchNorm1d):
 
 class MLPEnsemble(ModelMixin, ConfigMixin):
     r"""
-    The ensemble of multi-layer perceptrons with whose uncertainty [Schut et al.
-    (2021)](https://huggingface.co/papers/2103.08951) find counterfactuals. Each hidden layer is linear, then ReLU,
-    then batch normalisation.
+    The ensemble of multi-layer perceptrons of [Schut et al. (2021)](https://huggingface.co/papers/2103.08951), used by
+    [`SchutPipeline`]. Each hidden layer is a linear layer, a ReLU and batch normalisation.
 
     Parameters:
         sample_size (`int`, *optional*, defaults to 28): Height and width of the images.
         in_channels (`int`, *optional*, defaults to 1): Number of channels of the images.
         num_classes (`int`, *optional*, defaults to 10): Number of classes.
         id2label (`dict[int, str]`, *optional*):
-            Names of the classes. Keys become strings in the saved configuration, as JSON has no others.
+            Names of the classes. The keys become strings in the saved configuration, because JSON has no integer keys.
         num_members (`int`, *optional*, defaults to 30): Number of networks.
         hidden_features (`tuple[int]`, *optional*, defaults to `(200, 200)`): Width of each hidden layer.
 
     Raises:
-        ValueError: if `id2label` does not name `num_classes` classes.
+        ValueError: If `id2label` does not name each class.
     """
 
     @register_to_config
@@ -70,7 +69,7 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
         super().__init__()
         if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
             raise ValueError(
-                f"`id2label` takes a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
+                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
             )
         layers = []
         in_features = in_channels * sample_size**2
@@ -86,7 +85,7 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
 
     @property
     def id2label(self) -> dict[int, str]:
-        """`dict[int, str]`: the name of each class; its number where the configuration names none."""
+        """`dict[int, str]`: The name of each class, or its index as a string if the configuration has no names."""
         if self.config.id2label is None:
             return {i: str(i) for i in range(self.config.num_classes)}
         return {int(i): label for i, label in sorted(self.config.id2label.items(), key=lambda item: int(item[0]))}
@@ -95,21 +94,21 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
         r"""
         Args:
             image (`torch.Tensor`):
-                Images in [0, 1]: `(batch, in_channels, sample_size, sample_size)`, which every member sees, or
-                `(num_members, batch, in_channels, sample_size, sample_size)`, to each member its own.
+                Images in [0, 1], of shape `(batch, in_channels, sample_size, sample_size)` for all members, or
+                `(num_members, batch, in_channels, sample_size, sample_size)` for a separate batch per member.
 
         Returns:
-            `torch.Tensor` of shape `(num_members, batch, num_classes)`: each member's logits.
+            `torch.Tensor` of shape `(num_members, batch, num_classes)`: The logits of each member.
 
         Raises:
-            ValueError: if the images have another shape.
+            ValueError: If the images have another shape.
         """
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim < 4 or image.shape[-3:] != shape or image.shape[:-4] not in ((), (self.config.num_members,)):
             dimensions = ", ".join(map(str, shape))
             raise ValueError(
-                f"`image` takes shape (batch, {dimensions}) or ({self.config.num_members}, batch, {dimensions}), got "
-                f"{tuple(image.shape)}."
+                f"`image` expects shape (batch, {dimensions}) or ({self.config.num_members}, batch, {dimensions}), "
+                f"got {tuple(image.shape)}."
             )
         if image.ndim == 4:
             image = image.expand(self.config.num_members, *image.shape)

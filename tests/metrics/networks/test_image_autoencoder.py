@@ -74,21 +74,21 @@ def test_saved_and_loaded_again_it_is_the_same(tmp_path):
     assert torch.equal(ImageAutoencoder.from_pretrained(tmp_path)(image), model(image))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 8, 4), (2, 1, 16, 16), (1, 8, 8)])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 8, 4), (1, 8, 8)])
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"`image` takes shape \(batch, 1, 8, 8\), got"):
+    with pytest.raises(ValueError, match=r"`image` expects shape \(batch, 1, 8, 8\), got"):
         get_dummy_autoencoder()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"encoder_layers": (3, "up", 2)}, r"`encoder_layers` takes numbers of channels and 'pool', got \['up'\]"),
-        ({"decoder_layers": (3, "pool")}, r"`decoder_layers` takes numbers of channels and 'up', got \['pool'\]"),
-        ({"encoder_layers": (3, "pool")}, "`encoder_layers` takes a number of channels at its end"),
-        ({"encoder_layers": ()}, "`encoder_layers` takes a number of channels at its end"),
-        ({"decoder_layers": (3,)}, "`decoder_layers` takes as many 'up' as `encoder_layers` has 'pool', 1, got 0"),
-        ({"sample_size": 7}, "`sample_size` takes a multiple of 2 with 1 poolings, got 7"),
+        ({"encoder_layers": (3, "up", 2)}, r"`encoder_layers` expects numbers of channels and 'pool', got \['up'\]"),
+        ({"decoder_layers": (3, "pool")}, r"`decoder_layers` expects numbers of channels and 'up', got \['pool'\]"),
+        ({"encoder_layers": (3, "pool")}, "`encoder_layers` expects a number of channels at its end"),
+        ({"encoder_layers": ()}, "`encoder_layers` expects a number of channels at its end"),
+        ({"decoder_layers": (3,)}, "`decoder_layers` expects as many 'up' as `encoder_layers` has 'pool', 1, got 0"),
+        ({"sample_size": 7}, "`sample_size` expects a multiple of 2 with 1 poolings, got 7"),
     ],
 )
 def test_architectures_that_do_not_close_are_refused(config, message):

@@ -89,18 +89,21 @@ def test_saved_and_loaded_again_it_is_the_same(tmp_path):
     assert loaded.id2label == model.id2label
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 8, 4), (2, 1, 16, 16), (1, 8, 8)])
+@pytest.mark.parametrize("shape", [(2, 3, 8, 8), (2, 1, 8, 4), (1, 8, 8)])
 def test_other_shapes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"`image` takes shape \(batch, 1, 8, 8\), got"):
+    with pytest.raises(ValueError, match=r"`image` expects shape \(batch, 1, 8, 8\), got"):
         get_dummy_classifier()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"block_dropouts": (0.1, 0.1)}, "take one entry per block, got 1, 1 and 2"),
-        ({"sample_size": 1}, "`sample_size` takes at least 2 with 1 blocks, got 1"),
-        ({"id2label": {0: "a", 1: "b"}}, r"`id2label` takes a name for each class from 0 to 2, got the keys \[0, 1\]"),
+        ({"block_dropouts": (0.1, 0.1)}, "expect one entry per block, got 1, 1 and 2"),
+        ({"sample_size": 1}, "`sample_size` expects at least 2 with 1 blocks, got 1"),
+        (
+            {"id2label": {0: "a", 1: "b"}},
+            r"`id2label` expects a name for each class from 0 to 2, got the keys \[0, 1\]",
+        ),
     ],
 )
 def test_bad_configurations_are_refused(config, message):

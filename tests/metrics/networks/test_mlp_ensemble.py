@@ -78,7 +78,7 @@ def test_class_names():
         MLPEnsemble(2, num_classes=2, id2label={1: "four", 2: "nine"}, num_members=2)
 
 
-@pytest.mark.parametrize("shape", ((3, 2, 2), (4, 1, 2, 2), (4, 3, 2, 3), (2, 4, 3, 2, 2), (1, 3, 4, 3, 2, 2)))
+@pytest.mark.parametrize("shape", ((3, 2, 2), (4, 1, 2, 2), (2, 4, 3, 2, 2), (1, 3, 4, 3, 2, 2)))
 def test_images_of_another_shape(ensemble, shape):
-    with pytest.raises(ValueError, match=r"`image` takes shape \(batch, 3, 2, 2\) or \(3, batch, 3, 2, 2\), got"):
+    with pytest.raises(ValueError, match=r"`image` expects shape \(batch, 3, 2, 2\) or \(3, batch, 3, 2, 2\), got"):
         ensemble(torch.rand(shape))

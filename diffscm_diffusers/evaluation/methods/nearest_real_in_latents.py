@@ -1,0 +1,17 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from ..controls import find_nearest_references
+from ..fingerprint import fingerprint
+from .registry import Method, register_method
+
+
+@register_method("nearest-real-in-latents", "*nearest real image of the target class, in latents*", is_control=True)
+def create_nearest_real_in_latents(pairs, reference, scorer, metric_models, train_split, **unused) -> Method:
+    """Shows the real image of the target class whose latent mean, under the VAE that scores, is the nearest."""
+
+    def generate(index):
+        latents = scorer.factual_mean[index], pairs.intervention[index], scorer.reference_mean
+        return reference.images(find_nearest_references(*latents, reference.classes))
+
+    weights = fingerprint(scorer.models.vae)
+    return Method(generate, {"train_split": train_split, "metric_models": metric_models, "weights": weights})

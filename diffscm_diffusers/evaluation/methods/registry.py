@@ -1,0 +1,78 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Method:
+    """
+    A method that is ready to generate.
+
+    Args:
+        generate (`Callable`):
+            Maps the numbers of pairs, `(batch,)`, to images in [0, 1], `(batch, channels, height, width)`.
+        settings (`dict`, *optional*):
+            Everything that the images depend on beside the pairs, as JSON. Images made with other settings are not
+            mixed with these.
+    """
+
+    generate: Callable[[torch.Tensor], torch.Tensor]
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """
+    What the evaluation knows of a method before it is created.
+
+    Args:
+        create (`Callable[..., Method]`): See [`register_method`].
+        label (`str`): The method's name in tables and figures.
+        is_control (`bool`): Whether it stands for what a metric should say of images that are no counterfactuals.
+    """
+
+    create: Callable[..., Method]
+    label: str
+    is_control: bool
+
+
+METHODS: dict[str, MethodEntry] = {}
+
+
+def register_method(name: str, label: str, is_control: bool = False):
+    """
+    Registers the function below it as a method of the evaluation, `--methods NAME`.
+
+    The function is called with keyword arguments, names those that it uses, leaves the others to `**unused`, and
+    returns a [`Method`]. They are `pairs` ([`Pairs`]), `factuals` and `reference` ([`DecodedImages`]), `scorer`
+    ([`Scorer`]), which has their latents, `accelerator`, and flags of `diffscm evaluate`: `seed`, `train_split`,
+    `metric_models` and `baselines`. Diff-SCM uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`,
+    `search_scale` and `posterior_mean`.
+
+    Args:
+        name (`str`): The method's name on the command line and in files.
+        label (`str`): Its name in tables and figures.
+        is_control (`bool`, *optional*, defaults to `False`): Whether it is a control.
+
+    Raises:
+        ValueError: if the name is taken.
+
+    Example:
+
+    ```py
+    >>> @register_method("negative", "negative of the factual")
+    ... def create_negative(pairs, factuals, **unused):
+    ...     return Method(lambda index: 1 - factuals.images(index))
+    ```
+    """
+    if name in METHODS:
+        raise ValueError(f"`name` expects a name that no other method has, got {name!r}.")
+
+    def register(create: Callable[..., Method]) -> Callable[..., Method]:
+        METHODS[name] = MethodEntry(create, label, is_control)
+        return create
+
+    return register

@@ -1,0 +1,132 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The pipelines that are evaluated, and the settings that their counterfactuals depend on."""
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from diffusers import DiffusionPipeline
+
+from diffscm_diffusers import (
+    DiffSCMBELMScheduler,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMDDIMInverseScheduler,
+    DiffSCMDDIMScheduler,
+)
+
+from .fingerprint import fingerprint
+
+
+def load_pipeline(name_or_path: str, scheduler: str, cache_dir: str | None = None) -> DiffSCMCounterfactualPipeline:
+    """
+    Loads a checkpoint, with its own moves or with others.
+
+    Args:
+        name_or_path (`str`): A Hub name or a local folder.
+        scheduler (`str`):
+            `"checkpoint"` for its own schedulers, `"belm"` for O-BELM, or `"quadratic"` for DDIM on quadratically
+            spaced timesteps.
+        cache_dir (`str`, *optional*): Where files from the Hub are kept.
+    """
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(name_or_path, cache_dir=cache_dir, use_safetensors=True)
+    if scheduler == "checkpoint":
+        return pipe
+    if scheduler == "belm":
+        schedulers = [DiffSCMBELMScheduler.from_config(pipe.scheduler.config)]
+    else:
+        schedulers = [
+            DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic"),
+            DiffSCMDDIMInverseScheduler.from_config(pipe.inverse_scheduler.config, timestep_spacing="quadratic"),
+        ]
+    settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
+    return DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, *schedulers, **settings)
+
+
+def complete_settings(
+    pipe: DiffSCMCounterfactualPipeline,
+    preset: str | None = None,
+    num_inference_steps: int | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: list[int] | None = None,
+    abduction: str | None = None,
+    strength: float = 1.0,
+) -> dict:
+    """
+    Completes the settings of a call: those that are given go before the preset's, these before the checkpoint's
+    defaults.
+
+    Args:
+        pipe ([`DiffSCMCounterfactualPipeline`]): The pipeline.
+        preset (`str`, *optional*): The name of one of the checkpoint's presets.
+        num_inference_steps, guidance_scale, guidance_interval, abduction (*optional*): As in the pipeline's call.
+        strength (`float`, *optional*, defaults to 1.0): With which they have to fit.
+
+    Returns:
+        `dict`: the arguments of the pipeline's call that have a value.
+
+    Raises:
+        ValueError: if the checkpoint has no such preset, or if the settings do not fit the pipeline.
+    """
+    if preset is not None and preset not in pipe.presets:
+        raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(pipe.presets)}, got {preset!r}.")
+    given = {
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "guidance_interval": guidance_interval,
+        "abduction": abduction,
+    }
+    settings = {
+        "num_inference_steps": pipe.config.default_num_inference_steps,
+        "guidance_scale": pipe.config.default_guidance_scale,
+        **pipe.presets.get(preset, {}),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+    # Settings that don't fit fail here, not after images were read.
+    interval, abduction = settings.get("guidance_interval"), settings.get("abduction")
+    pipe.check_inputs(strength=strength, guidance_interval=interval, abduction=abduction)
+    guidance, _ = pipe.prepare_guidance(0, 1.0, interval, num_factuals=1)
+    pipe.prepare_schedulers(settings["num_inference_steps"], strength, abduction, guidance)
+    return settings
+
+
+def describe_pipeline(
+    pipe: DiffSCMCounterfactualPipeline, name_or_path: str, mixed_precision: str, steps: dict
+) -> dict:
+    """The settings that Diff-SCM's counterfactuals depend on, but for the guidance scale."""
+    return {
+        "pretrained_model_name_or_path": name_or_path,
+        "weights": fingerprint(pipe),
+        "scheduler": type(pipe.scheduler).__name__,
+        "mixed_precision": mixed_precision,
+        **steps,
+    }
+
+
+def load_baseline(
+    pipeline_class: type[DiffusionPipeline], folder: str | None, name: str, accelerator: Accelerator
+) -> tuple[DiffusionPipeline, dict]:
+    """
+    Loads a method from the folder that `train_baselines.py` wrote.
+
+    Args:
+        pipeline_class (`type`): The method's pipeline.
+        folder (`str`, *optional*): The value of `--baselines`.
+        name (`str`): The method's name, and that of its folder in `folder`.
+        accelerator (`Accelerator`): Has the device that its networks go to.
+
+    Returns:
+        `tuple`: the pipeline, and the settings that its counterfactuals depend on.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    if folder is None:
+        raise ValueError(f"`--baselines` is needed for the method {name!r}: the folder that train_baselines.py wrote.")
+    if not Path(folder, name, "model_index.json").is_file():
+        raise ValueError(
+            f"`--baselines` expects a folder that train_baselines.py wrote, but {str(Path(folder, name))!r} holds no "
+            "pipeline."
+        )
+    pipe = pipeline_class.from_pretrained(Path(folder, name), use_safetensors=True).to(accelerator.device)
+    pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
+    return pipe, {"baselines": folder, "weights": fingerprint(pipe)}

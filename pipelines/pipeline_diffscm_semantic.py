@@ -1,0 +1,389 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
+from diffusers.image_processor import VaeImageProcessor
+from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+
+@dataclass
+class DiffSCMSemanticPipelineOutput(BaseOutput):
+    """
+    The output of [`DiffSCMSemanticCounterfactualPipeline`]. With `num_draws`, images and all tensors but
+    `factual_class` have a first axis of that size, and PIL images a list for each draw.
+
+    Args:
+        images (`list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`):
+            PIL images, or in [0, 1] an array `(batch, height, width, channels)` or a tensor `(batch, channels, ...)`.
+        exogenous_noise (`torch.Tensor` of shape `(num_factuals, channels, height, width)`):
+            The spatial part of the exogenous noise, float32.
+        code (`torch.Tensor` of shape `(num_factuals, code_dim)`): The semantic part of the exogenous noise, float32.
+        factual_class (`torch.Tensor` of shape `(num_factuals,)`):
+            The class under which each factual was abducted: the one given, or the one that the predictor reads.
+    """
+
+    images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
+    exogenous_noise: torch.Tensor
+    code: torch.Tensor
+    factual_class: torch.Tensor
+
+
+class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
+    r"""
+    Pipeline for counterfactual images whose exogenous noise has two parts: a short semantic code and spatial noise.
+
+    The code holds what an intervention should keep, such as slant and size, and says nothing of the class; the spatial
+    noise holds what the code leaves open ([Preechakul et al., 2022](https://huggingface.co/papers/2111.15640); [Pandey
+    et al., 2022](https://huggingface.co/papers/2201.00308)). The denoiser knows both causes: it is given the image
+    that the code means under the class. Counterfactuals follow Pearl's three steps: *abduction* reads the code under
+    the factual's class and runs DDIM upwards, the *action* is `do(class = intervention)`, and *prediction* decodes the
+    code under that class and runs DDIM downwards from the same noise. There is no guidance scale: the denoiser is the
+    mechanism itself.
+
+    ```py
+    >>> from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
+
+    >>> pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained("checkpoints/diffscm-typeface")
+    >>> counterfactuals = pipe(factual, ["2", "9"]).images
+    ```
+
+    Parameters:
+        unet ([`UNet2DModel`]): The denoiser, with the noisy image and the decoded code as its input channels.
+        encoder ([`SemanticEncoder2DModel`]): Reads the code under a class, and decodes it under another.
+        classifier ([`AntiCausalClassifier2DModel`]):
+            The anti-causal predictor. It names the classes, and reads that of factuals which come without.
+        scheduler ([`SchedulerMixin`]):
+            [`DiffSCMDDIMScheduler`]. Any other scheduler of betas is converted to one without clipping.
+        inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`): Makes its moves upwards.
+        default_num_inference_steps (`int`, *optional*, defaults to 25): What calls use that give none.
+
+    Raises:
+        ValueError: if `unet`, `encoder` and `classifier` expect different images or numbers of classes, if
+            `scheduler` has no betas, or if `inverse_scheduler` does not match it.
+    """
+
+    model_cpu_offload_seq = "encoder->unet"
+    _optional_components = ["inverse_scheduler"]
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        encoder: ModelMixin,
+        classifier: ModelMixin,
+        scheduler: SchedulerMixin,
+        inverse_scheduler: SchedulerMixin | None = None,
+        default_num_inference_steps: int = 25,
+    ):
+        super().__init__()
+
+        channels, size = encoder.config.in_channels, encoder.config.sample_size
+        if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
+            raise ValueError(
+                f"`unet` expects {2 * channels} input channels, the noisy image and the decoded code, and {channels} "
+                f"output channels, got {unet.config.in_channels} and {unet.config.out_channels}."
+            )
+        for name, got, expected in (
+            ("unet", unet.config.sample_size, size),
+            ("classifier", classifier.config.sample_size, size),
+            ("classifier", classifier.config.in_channels, channels),
+            ("classifier", classifier.config.num_classes, encoder.config.condition_dim),
+        ):
+            if got != expected:
+                raise ValueError(
+                    f"`{name}` expects images of {channels} channel(s), {size} pixels wide and high, of "
+                    f"{encoder.config.condition_dim} classes, as `encoder` does, got {got} for {expected}."
+                )
+        if not getattr(scheduler, "is_invertible", False):
+            # Imported here only: a saved pipeline brings its schedulers with it.
+            from diffscm_diffusers.schedulers import DiffSCMDDIMScheduler
+
+            scheduler = DiffSCMDDIMScheduler.from_noise_schedule(scheduler)
+        if inverse_scheduler is None:
+            inverse_scheduler = scheduler.inverse()
+        scheduler.check_inverse(inverse_scheduler)
+
+        self.register_modules(
+            unet=unet.eval(),
+            encoder=encoder.eval(),
+            classifier=classifier.eval(),
+            scheduler=scheduler,
+            inverse_scheduler=inverse_scheduler,
+        )
+        self.register_to_config(default_num_inference_steps=default_num_inference_steps)
+        self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+
+    @classmethod
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pretrained
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        # Never a pickle, which can run any code where it is loaded.
+        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+
+    @classmethod
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline._dict_from_json_file
+    def _dict_from_json_file(cls, json_file: str) -> dict:
+        # The index of a published checkpoint names the copies of this project's files that it holds. Those who have
+        # the package get the same classes from there and run no code of the repository.
+        config = super()._dict_from_json_file(json_file)
+        library = cls.__module__.split(".")[0]
+        if library in LOADABLE_CLASSES and isinstance(config.get("_class_name"), list):
+            config["_class_name"] = config["_class_name"][1]
+            for name, value in config.items():
+                if isinstance(value, list) and value[0] is not None and value[0] not in LOADABLE_CLASSES:
+                    config[name] = [library, value[1]]
+        return config
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """`tuple[int, int, int]`: channels, height and width of the images."""
+        size = self.encoder.config.sample_size
+        return (self.encoder.config.in_channels, size, size)
+
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.prepare_image
+    def prepare_image(self, image: PIL.Image.Image | np.ndarray | torch.Tensor | list) -> torch.Tensor:
+        """Checks factual images; returns them as float32 in [-1, 1], `(num_factuals, channels, height, width)`."""
+        images = image if isinstance(image, list) else [image]
+        modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
+        if modes:
+            raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
+        images = [np.asarray(i) if isinstance(i, PIL.Image.Image) else i for i in images]
+        kinds = sorted({type(i).__name__ for i in images})
+        if not all(isinstance(i, (np.ndarray, torch.Tensor)) for i in images) or len(kinds) > 1:
+            raise TypeError(f"`image` expects PIL images, NumPy arrays or torch tensors, one or a list, got {kinds}.")
+        shapes = sorted({tuple(i.shape) for i in images})
+        if len(shapes) != 1 or len(shapes[0]) < 2:
+            raise ValueError(f"`image` expects at least one image, all of one shape, got the shapes {shapes}.")
+
+        channels, height, width = self.image_shape
+        if isinstance(images[0], np.ndarray):
+            images = torch.from_numpy(np.stack(images))
+            # Greyscale arrays may come without an axis for the channel.
+            if images.ndim == 3 or (channels == 1 and tuple(images.shape[-2:]) == (height, width)):
+                images = images[..., None]
+            images = images.movedim(-1, -3)
+        else:
+            images = torch.stack(images)
+        # Without a list around it, a batch was wrapped in one above.
+        images = images.flatten(0, -4) if images.ndim > 4 else images
+        if tuple(images.shape[1:]) != self.image_shape or len(images) == 0:
+            raise ValueError(
+                f"`image` expects images with {channels} channel(s) of {height} x {width} pixels, got a batch of "
+                f"shape {tuple(images.shape)}."
+            )
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        elif not images.is_floating_point():
+            raise TypeError(f"`image` expects uint8 in [0, 255] or floats in [0, 1], got {images.dtype}.")
+        images = images.to(device=self._execution_device, dtype=torch.float32)
+        low, high = torch.aminmax(images)
+        if not (low >= 0 and high <= 1):  # also where either is NaN
+            raise ValueError(f"`image` expects values in [0, 1], got values from {low:.4g} to {high:.4g}.")
+        # Strides that depend on where the images came from would make `torch.compile` compile the networks anew.
+        return self.image_processor.normalize(images).clone(memory_format=torch.contiguous_format)
+
+    def check_inputs(
+        self,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        output_type: str = "pil",
+    ):
+        """Checks the arguments of a call that say how it is made."""
+        for name, value in (("num_draws", num_draws), ("batch_size", batch_size)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        if output_type not in ("pil", "np", "pt"):
+            raise ValueError(f"`output_type` expects 'pil', 'np' or 'pt', got {output_type!r}.")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"`generator` expects a `torch.Generator`, got {type(generator).__name__}.")
+
+    def prepare_classes(
+        self, classes: int | str | list[int | str] | np.ndarray | torch.Tensor, num_factuals: int, argument: str
+    ) -> torch.Tensor:
+        """Checks classes, one for all factuals or one for each; returns their indices, int64."""
+        indices = self.classifier.class_indices(classes, argument)
+        if (num_factuals > 1 or argument == "factual_class") and len(indices) not in (1, num_factuals):
+            raise ValueError(
+                f"`{argument}` expects one class for all images, or one per image, got {len(indices)} for "
+                f"{num_factuals} image(s)."
+            )
+        return torch.tensor(indices, device=self._execution_device).expand(max(num_factuals, len(indices)))
+
+    def prepare_schedulers(self, num_inference_steps: int | None) -> tuple[SchedulerMixin, SchedulerMixin]:
+        """Returns the call's own copies of the schedulers, with their timesteps."""
+        self.scheduler.check_inverse(self.inverse_scheduler)
+        if num_inference_steps is None:
+            num_inference_steps = self.config.default_num_inference_steps
+        schedulers = copy.deepcopy(self.scheduler), copy.deepcopy(self.inverse_scheduler)
+        for scheduler in schedulers:
+            scheduler.set_timesteps(num_inference_steps)
+        return schedulers
+
+    def predict_noise(self, sample: torch.Tensor, timestep: int, decoded: torch.Tensor) -> torch.Tensor:
+        """Evaluates the denoiser, given what the code means under the class."""
+        # A tensor, as `torch.compile` would compile the network anew for every number.
+        t = torch.tensor(timestep, device=sample.device)
+        return self.unet(torch.cat([sample, decoded], dim=1).to(self.unet.dtype), t).sample.float()
+
+    def decode(self, code: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
+        """The image that each code means under a class, in [-1, 1]."""
+        return self.encoder.decode(code, F.one_hot(class_labels, self.encoder.config.condition_dim).float())
+
+    def _abduct(
+        self,
+        images: torch.Tensor,
+        factual_class: torch.Tensor,
+        scheduler: SchedulerMixin,
+        num_draws: int | None,
+        generator: torch.Generator | None,
+        batch_size: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Abduction: the code under the factual's class, and the moves up to the spatial noise under both."""
+        if num_draws is not None:
+            images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
+        condition = F.one_hot(factual_class, self.encoder.config.condition_dim).float()
+        outputs = [
+            self.encoder.encode(*batch)
+            for batch in zip(images.split(batch_size), condition.split(batch_size), strict=True)
+        ]
+        code = torch.cat([output.mean for output in outputs])
+        lowest_noise = None
+        if num_draws is not None:
+            # A draw of both parts from the posterior: what the image leaves open is drawn.
+            std = torch.cat([output.std for output in outputs])
+            code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
+            lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
+
+        exogenous_noise = []
+        starts = range(0, len(images), batch_size)
+        with self.progress_bar(total=len(starts) * len(scheduler.timesteps)) as progress_bar:
+            progress_bar.set_description("Abduction")
+            for start in starts:
+                batch = slice(start, start + batch_size)
+                noise = None if lowest_noise is None else lowest_noise[batch]
+                sample, timesteps = scheduler.start(images[batch], noise=noise)
+                decoded = self.decode(code[batch], factual_class[batch])
+                for timestep in timesteps:
+                    prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep, decoded)
+                    sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    progress_bar.update()
+                exogenous_noise.append(scheduler.finish(sample))
+        return torch.cat(exogenous_noise), code
+
+    def _predict(
+        self,
+        exogenous_noise: torch.Tensor,
+        code: torch.Tensor,
+        intervention: torch.Tensor,
+        scheduler: SchedulerMixin,
+        batch_size: int,
+    ) -> torch.Tensor:
+        """Action and prediction: the code decoded under the intervention, and the moves down to images in [-1, 1]."""
+        images = []
+        starts = range(0, len(intervention), batch_size)
+        with self.progress_bar(total=len(starts) * len(scheduler.timesteps)) as progress_bar:
+            progress_bar.set_description("Prediction")
+            for start in starts:
+                batch = slice(start, start + batch_size)
+                sample, timesteps = scheduler.start(exogenous_noise[batch])
+                decoded = self.decode(code[batch], intervention[batch])
+                for timestep in timesteps:
+                    prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep, decoded)
+                    sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    progress_bar.update()
+                image = scheduler.finish(sample).float()
+                if not image.isfinite().all():
+                    raise ValueError("The prediction is not finite: compute in float32.")
+                images.append(image.clamp(-1, 1))
+        return torch.cat(images)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
+        intervention: int | str | list[int | str] | np.ndarray | torch.Tensor,
+        factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
+        num_inference_steps: int | None = None,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
+        batch_size: int | None = None,
+        output_type: str = "pil",
+        return_dict: bool = True,
+    ) -> DiffSCMSemanticPipelineOutput | tuple:
+        r"""
+        Estimates counterfactuals: abduction of `image`'s code and noise, then prediction under
+        `do(class = intervention)`.
+
+        One image and several interventions give one counterfactual per intervention, several images and one
+        intervention one per image; as many interventions as images are paired. Each image is abducted once, however
+        many interventions it meets.
+
+        Args:
+            image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
+                The factual images: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` or, in
+                grey, `(height, width)`, tensors `(channels, height, width)`, each alone, in a list or, but for PIL, as
+                a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255].
+            intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`):
+                The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
+            factual_class (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
+                The class that caused each factual, one for all or one per image. Default: the one that the predictor
+                reads in the image; the output says which.
+            num_inference_steps (`int`, *optional*, defaults to the checkpoint's):
+                Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
+            num_draws (`int`, *optional*):
+                How many counterfactuals to draw of each. A draw takes the code from its posterior and starts abduction
+                from the lowest noise level; the spread of several tells what the image leaves open. Default: one, from
+                the mean code and the clean image, without chance.
+            generator (`torch.Generator`, *optional*): Makes the draws reproducible.
+            batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
+            output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                Whether to return a [`DiffSCMSemanticPipelineOutput`] or a tuple.
+
+        Raises:
+            ValueError: if an argument is out of its range or does not fit the others, or if the prediction is not
+                finite.
+            TypeError: if an argument is of another type.
+
+        Returns:
+            [`DiffSCMSemanticPipelineOutput`] or `tuple`: images, exogenous noise, code and factual classes.
+        """
+        # 1. Check inputs
+        self.check_inputs(num_draws, generator, batch_size, output_type)
+
+        # 2. Prepare the factual images, the classes and the schedulers
+        images = self.prepare_image(image)
+        num_factuals, draws = len(images), num_draws or 1
+        batch_size = batch_size or max(num_factuals, 1) * draws
+        intervention = self.prepare_classes(intervention, num_factuals, "intervention")
+        if factual_class is None:
+            batches = images.to(self.classifier.dtype).split(batch_size)
+            factual_class = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+        factual_class = self.prepare_classes(factual_class, num_factuals, "factual_class")
+        scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps)
+
+        # 3. Abduction
+        noise, code = self._abduct(images, factual_class, inverse_scheduler, num_draws, generator, batch_size)
+
+        # 4. Action and prediction: every draw of a factual meets every intervention
+        num_images = len(intervention)
+        factuals = torch.arange(draws * num_factuals, device=noise.device).view(draws, num_factuals)
+        factuals = factuals.expand(draws, num_images).flatten()
+        images = self._predict(noise[factuals], code[factuals], intervention.repeat(draws), scheduler, batch_size)
+
+        # 5. Decode
+        self.maybe_free_model_hooks()
+        images = self.image_processor.postprocess(images, output_type=output_type)
+        if num_draws is not None:
+            stack = {"pil": list, "np": np.stack, "pt": torch.stack}[output_type]
+            images = stack([images[draw * num_images : (draw + 1) * num_images] for draw in range(num_draws)])
+            noise, code = (part.unflatten(0, (num_draws, num_factuals)) for part in (noise, code))
+        output = (images, noise, code, factual_class)
+        return DiffSCMSemanticPipelineOutput(*output) if return_dict else output

@@ -1,0 +1,52 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import pytest
+
+from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.evaluation.pipelines import complete_settings, load_pipeline
+
+
+@pytest.fixture
+def pipe(checkpoint):
+    """With 2 steps, the timesteps 10 and 0, and the scale 1.5."""
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.register_to_config(presets={"fast": {"num_inference_steps": 5, "abduction": "source"}})
+    return pipe
+
+
+def test_other_moves_keep_the_checkpoints_settings(pipe, tmp_path):
+    pipe.inverse_scheduler.register_to_config(evaluate_at="source")
+    pipe.save_pretrained(tmp_path)
+    for scheduler, class_name in (("belm", "DiffSCMBELMScheduler"), ("quadratic", "DiffSCMDDIMScheduler")):
+        loaded = load_pipeline(tmp_path, scheduler)
+        assert type(loaded.scheduler).__name__ == class_name and len(loaded.scheduler) == 20
+        for name in ("default_guidance_scale", "default_num_inference_steps", "presets"):
+            assert loaded.config[name] == pipe.config[name]
+    assert loaded.scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
+    assert loaded.inverse_scheduler.config.evaluate_at == "source"
+
+
+def test_given_settings_go_before_the_presets_and_these_before_the_defaults(pipe):
+    defaults = {"num_inference_steps": 2, "guidance_scale": 1.5}
+    assert complete_settings(pipe) == defaults
+    fast = {**defaults, "num_inference_steps": 5, "abduction": "source"}
+    assert complete_settings(pipe, "fast") == fast
+    given = {"num_inference_steps": 4, "guidance_scale": 0, "guidance_interval": [5, 19]}
+    assert complete_settings(pipe, "fast", **given) == {**fast, **given}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"preset": "slow"}, r"`--preset` expects .*\['fast'\], got 'slow'"),
+        ({"num_inference_steps": 21}, "21"),
+        ({"abduction": "backwards"}, "`abduction` expects"),
+        ({"guidance_interval": [3, 2]}, "`guidance_interval` expects"),
+        ({"strength": 1.5}, "`strength` expects"),
+        ({"guidance_interval": [11, 19]}, "holds none of the prediction's timesteps"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(pipe, settings, message):
+    with pytest.raises(ValueError, match=message):
+        complete_settings(pipe, **settings)

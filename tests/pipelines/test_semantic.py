@@ -1,0 +1,234 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+The pipeline with a semantic code. Its exact denoiser is known for images that are Gaussian around what the code means
+under the class. The counterfactual is then the factual, moved by the difference of what the code means under the two.
+"""
+
+import inspect
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DOutput
+
+from diffscm_diffusers import (
+    AntiCausalClassifier2DModel,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMSemanticCounterfactualPipeline,
+    SemanticEncoder2DModel,
+)
+from diffscm_diffusers.models import SemanticEncoder2DOutput
+
+from .dummies import ALPHAS_CUMPROD, get_dummy_image
+
+
+STD = 0.2
+MEANS = torch.tensor([-0.4, 0.0, 0.3])
+
+
+class GaussianUNet(UNet2DModel):
+    """The exact denoiser of images N(decoded, STD^2)."""
+
+    def forward(self, sample, timestep, return_dict=True):
+        sample, decoded = sample.double().chunk(2, dim=1)
+        alpha_prod = ALPHAS_CUMPROD[timestep].double()
+        epsilon = (1 - alpha_prod) ** 0.5 * (sample - alpha_prod**0.5 * decoded)
+        return UNet2DOutput(sample=(epsilon / (alpha_prod * STD**2 + 1 - alpha_prod)).float())
+
+
+class ConstantEncoder(SemanticEncoder2DModel):
+    """Every code means a constant image, that of its class."""
+
+    def encode(self, sample, condition):
+        code = torch.zeros(len(sample), 7)
+        return SemanticEncoder2DOutput(mean=code, std=code)
+
+    def decode(self, code, condition):
+        return (condition @ MEANS)[:, None, None, None].expand(-1, 1, 8, 8)
+
+
+def get_semantic_components(unet_class=UNet2DModel, encoder_class=SemanticEncoder2DModel, **changes):
+    torch.manual_seed(0)
+    shared = {
+        "down_block_types": ("DownBlock2D",),
+        "block_out_channels": (4,),
+        "norm_num_groups": 4,
+        "add_attention": False,
+    }
+    return {
+        "unet": unet_class(8, 2, 1, up_block_types=("UpBlock2D",), **shared),
+        "encoder": encoder_class(8, 3, code_dim=7, block_out_channels=(4, 4, 4), hidden_features=8),
+        "classifier": AntiCausalClassifier2DModel(
+            sample_size=8, in_channels=1, num_classes=3, id2label={0: "zero", 1: "one", 2: "two"}, **shared
+        ),
+        "scheduler": DDIMScheduler(clip_sample=False),
+        **changes,
+    }
+
+
+def get_semantic_pipe(**changes):
+    pipe = DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(**changes))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def get_gaussian_pipe():
+    return get_semantic_pipe(unet_class=GaussianUNet, encoder_class=ConstantEncoder)
+
+
+def get_gaussian_factual(classes):
+    noise = torch.randn(len(classes), 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return (MEANS[classes, None, None, None] + STD * noise).clamp(-1, 1) / 2 + 0.5
+
+
+class TestClosedForm:
+    @pytest.mark.parametrize("factual_class", [0, 1])
+    def test_counterfactual_moves_by_what_the_code_means(self, factual_class):
+        factual = get_gaussian_factual([factual_class] * 2)
+        images = get_gaussian_pipe()(factual, 2, factual_class, num_inference_steps=200, output_type="pt").images
+        expected = (factual + (MEANS[2] - MEANS[factual_class]) / 2).clamp(0, 1)
+        torch.testing.assert_close(images, expected, atol=0.02, rtol=0)
+
+    def test_converges_at_first_order(self):
+        factual = get_gaussian_factual([1, 1])
+        error_50, error_100 = (
+            (get_gaussian_pipe()(factual, 1, 1, num_inference_steps=steps, output_type="pt").images - factual)
+            .abs()
+            .mean()
+            for steps in (50, 100)
+        )
+        assert 1.6 < error_50 / error_100 < 2.4
+
+    @pytest.mark.parametrize("num_draws", [None, 2])
+    def test_exogenous_noise_has_the_law_of_the_model(self, num_draws):
+        classes = [0, 1, 2, 1] * 4
+        noise = get_gaussian_pipe()(
+            get_gaussian_factual(classes), 0, classes, 200, num_draws=num_draws, output_type="pt"
+        ).exogenous_noise
+        assert abs(noise.mean().item()) < 0.06
+        assert abs(noise.std().item() - 1) < 0.06
+
+    def test_draws_make_up_for_pixels_that_never_vary(self):
+        # The clean image leaves them at the centre of the noise; a draw does not.
+        factual = (MEANS[1] / 2 + 0.5).expand(4, 1, 8, 8)
+        clean, drawn = (
+            get_gaussian_pipe()(factual, 0, 1, 50, num_draws=draws, output_type="pt").exogenous_noise
+            for draws in (None, 1)
+        )
+        assert clean.abs().max() < 1e-3
+        assert drawn.std() > 10 * clean.std() + 0.01
+
+    def test_prediction_decodes_the_code_under_the_intervention(self):
+        class DecodedUNet(UNet2DModel):
+            def forward(self, sample, timestep, return_dict=True):
+                return UNet2DOutput(sample=sample.chunk(2, dim=1)[1])
+
+        pipe = get_semantic_pipe(unet_class=DecodedUNet, scheduler=DDIMScheduler(prediction_type="sample"))
+        factual = get_dummy_image(2)
+        output = pipe(factual, [1, 2], 0, num_inference_steps=2, output_type="pt")
+        decoded = pipe.decode(output.code, torch.tensor([1, 2])) / 2 + 0.5
+        torch.testing.assert_close(output.images, decoded.detach(), atol=1e-6, rtol=0)
+
+
+class TestDraws:
+    def test_shapes(self):
+        pipe = get_semantic_pipe()
+        output = pipe(get_dummy_image(), [0, 1, 2], "one", 2, num_draws=4, output_type="pt")
+        assert output.images.shape == (4, 3, 1, 8, 8)
+        assert output.exogenous_noise.shape == (4, 1, 1, 8, 8) and output.code.shape == (4, 1, 7)
+        assert pipe(get_dummy_image(2), 0, 1, 2, num_draws=3, output_type="np").images.shape == (3, 2, 8, 8, 1)
+        images = pipe(get_dummy_image(2), 0, 1, 2, num_draws=3).images
+        assert [len(draw) for draw in images] == [2, 2, 2] and images[0][0].size == (8, 8)
+
+    def test_generator_and_batch_size(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image(3)
+        settings = {"num_inference_steps": 3, "num_draws": 2, "output_type": "pt"}
+        first, again, other = (
+            pipe(factual, [0, 1, 2], 1, generator=torch.Generator().manual_seed(seed), batch_size=size, **settings)
+            for seed, size in ((0, None), (0, 2), (1, None))
+        )
+        torch.testing.assert_close(first.images, again.images, atol=1e-5, rtol=0)
+        assert (first.images - other.images).abs().max() > 1e-4
+        assert (first.images[0] - first.images[1]).abs().max() > 1e-4
+
+    def test_without_draws_there_is_no_chance(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image(2)
+        first, second = (pipe(factual, "two", "zero", 3, output_type="pt").images for _ in range(2))
+        torch.testing.assert_close(first, second, atol=0, rtol=0)
+
+
+class TestFactualClass:
+    def test_is_read_where_it_is_not_given(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image(4)
+        output = pipe(factual, 0, num_inference_steps=2, output_type="pt")
+        read = pipe.classifier(2 * factual - 1, 0).logits.argmax(dim=1)
+        assert output.factual_class.tolist() == read.tolist()
+        given = pipe(factual, 0, read, num_inference_steps=2, output_type="pt")
+        torch.testing.assert_close(output.images, given.images, atol=0, rtol=0)
+
+    def test_decides_the_code(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image()
+        codes = [pipe(factual, 0, c, num_inference_steps=1, output_type="pt").code for c in (0, 1)]
+        assert (codes[0] - codes[1]).abs().max() > 1e-3
+
+
+class TestSavingAndLoading:
+    def test_round_trip(self, tmp_path):
+        pipe, factual = get_semantic_pipe(), get_dummy_image()
+        expected = pipe(factual, 1, 0, 2, output_type="pt").images
+        pipe.register_to_config(default_num_inference_steps=2)
+        pipe.save_pretrained(tmp_path)
+        loaded = DiffSCMSemanticCounterfactualPipeline.from_pretrained(tmp_path)
+        loaded.set_progress_bar_config(disable=True)
+        torch.testing.assert_close(loaded(factual, 1, 0, output_type="pt").images, expected, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["from_pretrained", "_dict_from_json_file", "prepare_image"])
+def test_copies_are_equal(name):
+    def body(pipeline_class):
+        source = inspect.getsource(getattr(pipeline_class, name))
+        return [line for line in source.splitlines() if "# Copied from" not in line]
+
+    assert body(DiffSCMSemanticCounterfactualPipeline) == body(DiffSCMCounterfactualPipeline)
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("changes", "error", "message"),
+        [
+            ({"intervention": 3}, ValueError, "`intervention` expects class indices from 0 to 2, got 3"),
+            ({"intervention": [0, 1, 2]}, ValueError, "`intervention` expects one class .* got 3 for 2"),
+            ({"factual_class": "three"}, ValueError, "`factual_class` expects the name of a class"),
+            ({"factual_class": [0, 1, 2]}, ValueError, "`factual_class` expects one class .* got 3 for 2"),
+            ({"num_draws": 0}, ValueError, "`num_draws` expects a whole number of at least 1, got 0"),
+            ({"num_draws": 1.5}, ValueError, "`num_draws` expects a whole number"),
+            ({"batch_size": 0}, ValueError, "`batch_size` expects a whole number"),
+            ({"output_type": "jpg"}, ValueError, "`output_type` expects 'pil', 'np' or 'pt', got 'jpg'"),
+            ({"generator": 3}, TypeError, "`generator` expects a `torch.Generator`, got int"),
+            ({"num_inference_steps": 0}, ValueError, "`num_inference_steps`"),
+            ({"image": torch.full((1, 1, 8, 8), 2.0)}, ValueError, "`image` expects values in"),
+            ({"image": torch.zeros(1, 3, 8, 8)}, ValueError, "`image` expects images with 1 channel"),
+        ],
+    )
+    def test_call(self, changes, error, message):
+        pipe = get_semantic_pipe()
+        arguments = {"image": get_dummy_image(2), "intervention": 1, "factual_class": 0, "num_inference_steps": 2}
+        with pytest.raises(error, match=message):
+            pipe(**{**arguments, **changes})
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"unet": UNet2DModel(8, 1, 1, add_attention=False)}, "`unet` expects 2 input channels"),
+            ({"encoder": SemanticEncoder2DModel(8, 4, code_dim=7)}, "`classifier` expects .* of 4 classes"),
+            ({"encoder": SemanticEncoder2DModel(16, 3, code_dim=7)}, "`unet` expects .* 16 pixels"),
+        ],
+    )
+    def test_components_that_do_not_fit(self, change, message):
+        with pytest.raises(ValueError, match=message):
+            DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(**change))
+
+    def test_clipping_scheduler_is_converted(self):
+        pipe = DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(scheduler=DDPMScheduler()))
+        assert pipe.scheduler.is_invertible

@@ -1,0 +1,82 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from types import SimpleNamespace
+
+import pytest
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from diffscm_diffusers import AntiCausalClassifier2DModel
+from tests.helpers import load_script, to_argv
+
+
+def test_loss_is_the_negative_log_probability_of_the_cause(flags, model_configs, monkeypatch):
+    probabilities = []
+    forward = AntiCausalClassifier2DModel.forward
+
+    def record_call(self, *args, **kwargs):
+        output = forward(self, *args, **kwargs)
+        if self.training:
+            # Of the darker images, which show class 0, and of the others class 1: at timestep 0, without any noise.
+            is_light = (args[0].mean(dim=(1, 2, 3)) > 0).long()
+            probabilities.append(output.logits.softmax(dim=1)[torch.arange(len(is_light)), is_light])
+        return output
+
+    monkeypatch.setattr(AntiCausalClassifier2DModel, "forward", record_call)
+    script = load_script("train_classifier")
+    for name in ("validation_grid_size", "validation_inference_steps"):
+        del flags[name]
+    flags |= {"model_config_name_or_path": model_configs["classifier_dropout"], "num_train_timesteps": 1}
+    script.main(to_argv({**flags, "report_to": "tensorboard", "logging_steps": 1, "num_noise_levels": 1}))
+    events = EventAccumulator(str(flags["output_dir"] / "logs" / "diffscm-diffusers"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx([-p.log().mean().item() for p in probabilities], rel=1e-4)
+    assert [event.step for event in events.Scalars("accuracy/t=0")] == [2]
+    assert AntiCausalClassifier2DModel.from_pretrained(flags["output_dir"]).id2label == {0: "dark", 1: "light"}
+
+
+def test_accuracy_by_noise_level_of_a_known_predictor():
+    """A predictor that is right below timestep 500 and says class 0 above, on one image of class 0 and three of 1."""
+    labels = torch.tensor([0, 1, 1, 1])
+    noise_scheduler = DDPMScheduler()
+
+    class Predictor:
+        device = torch.device("cpu")
+
+        def __call__(self, noisy_images, timesteps):
+            right = torch.nn.functional.one_hot(labels, 2).float()
+            blind = torch.tensor([[1.0, 0.0]]).expand(4, 2)
+            return SimpleNamespace(logits=torch.where(timesteps[:, None] < 500, right, blind))
+
+    batches = [{"pixel_values": torch.zeros(4, 1, 8, 8), "labels": labels}] * 2
+    accuracy = load_script("train_classifier").accuracy_by_noise_level(Predictor(), batches, noise_scheduler, 2, 0)
+    assert accuracy == {"accuracy/t=250": 1.0, "accuracy/t=750": 0.25}
+
+
+def test_classifier_starts_from_the_encoder_of_a_denoiser(model_configs, tmp_path):
+    unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
+    DDPMPipeline(unet, DDPMScheduler()).save_pretrained(tmp_path)
+    script = load_script("train_classifier")
+
+    def create(**flags):
+        args = script.parse_args(to_argv({"from_unet": tmp_path, "output_dir": "unused", **flags}))
+        return script.create_classifier(args, ["dark", "light"])
+
+    classifier = create()
+    assert classifier.id2label == {0: "dark", 1: "light"}
+    for name, value in classifier.down_blocks.state_dict().items():
+        assert (value == unet.down_blocks.state_dict()[name]).all()
+    with pytest.raises(ValueError, match="`--resolution` expects the denoiser's, 8, with `--from_unet`, got 16"):
+        create(resolution=16)
+    with pytest.raises(ValueError, match="`--from_unet` expects no other source of the model"):
+        create(model_config_name_or_path=model_configs["classifier_dropout"])
+
+
+def test_unknown_validation_split_is_refused(flags, model_configs):
+    for name in ("validation_grid_size", "validation_inference_steps"):
+        del flags[name]
+    flags |= {"model_config_name_or_path": model_configs["classifier_dropout"], "validation_split": "other"}
+    with pytest.raises(ValueError, match=r"`--validation_split` expects one of .* \['test', 'train'\], got 'other'"):
+        load_script("train_classifier").main(to_argv(flags))
