@@ -144,12 +144,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 raise ValueError(
                     f"`classifier` expects the `{name}` of `unet`, {unet.config[name]}, got {classifier.config[name]}."
                 )
-        for name, preset in (presets or {}).items():
-            if not isinstance(preset, dict) or not set(preset) <= set(self._preset_arguments):
-                raise ValueError(
-                    f"`presets` expects dictionaries with values of {', '.join(self._preset_arguments)}, got "
-                    f"{preset!r} for {name!r}."
-                )
+        presets, names = {} if presets is None else presets, set(self._preset_arguments)
+        if not isinstance(presets, dict) or not all(isinstance(p, dict) and set(p) <= names for p in presets.values()):
+            raise ValueError(
+                f"`presets` expects dictionaries with values of {', '.join(self._preset_arguments)}, got {presets!r}."
+            )
 
         if not getattr(scheduler, "is_invertible", False):
             # Imported here only: a saved pipeline brings its schedulers with it.
@@ -167,7 +166,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self.register_to_config(
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
-            presets=presets or {},
+            presets=presets,
         )
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
@@ -217,7 +216,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         is_pair = isinstance(interval, (tuple, list)) and list(map(type, interval)) == [int, int]
         is_batch_size = batch_size is None or (type(batch_size) is int and batch_size > 0)
         is_interval = is_pair and 0 <= interval[0] <= interval[1] <= last
-        abductions = (None, *self.inverse_scheduler.abductions)
+        abductions = (None, *getattr(self.inverse_scheduler, "abductions", ()))
         for name, value, is_valid, expected in (
             ("strength", strength, isinstance(strength, (int, float)) and 0 < strength <= 1, "a number in (0, 1]"),
             ("eta", eta, isinstance(eta, (int, float)) and 0 <= eta <= 1, "a number in [0, 1]"),
@@ -259,7 +258,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         else:
             images = torch.stack(images)
         # Without a list around it, a batch was wrapped in one above.
-        images = images.flatten(0, -4) if images.ndim > 4 else images
+        images = images.flatten(0, 1) if images.ndim == 5 else images
         if tuple(images.shape[1:]) != self.image_shape or len(images) == 0:
             raise ValueError(
                 f"`image` expects images with {channels} channel(s) of {height} x {width} pixels, got a batch of "
@@ -301,7 +300,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
         scale = scale.tolist() if isinstance(scale, (torch.Tensor, np.ndarray, np.generic)) else scale
         scales = list(scale) if isinstance(scale, (list, tuple)) else [scale]
-        if not all(isinstance(value, (int, float)) and 0 <= value < float("inf") for value in scales):
+        if not scales or not all(isinstance(s, (int, float)) and 0 <= s < float("inf") for s in scales):
             raise ValueError(f"`guidance_scale` expects numbers of at least 0, one or a list, got {guidance_scale!r}.")
         if classes is None and argument == "factual_class":
             return None, num_factuals  # Abduction without guidance is the paper's.
@@ -347,11 +346,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         )
         scheduler.set_timesteps(num_inference_steps)
         num_moves = round(num_inference_steps * strength)
+        scheduler.check_num_moves(num_moves)
         if guidance is not None:
             low, high = guidance.interval
             timesteps = scheduler.timesteps[-num_moves:].tolist()
             if not any(low <= timestep <= high for timestep in timesteps):
-                # Without guidance, a counterfactual would be a reconstruction.
                 raise ValueError(
                     f"`guidance_interval` {guidance.interval} holds none of the prediction's timesteps, from "
                     f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."

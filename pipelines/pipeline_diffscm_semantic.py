@@ -171,7 +171,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         else:
             images = torch.stack(images)
         # Without a list around it, a batch was wrapped in one above.
-        images = images.flatten(0, -4) if images.ndim > 4 else images
+        images = images.flatten(0, 1) if images.ndim == 5 else images
         if tuple(images.shape[1:]) != self.image_shape or len(images) == 0:
             raise ValueError(
                 f"`image` expects images with {channels} channel(s) of {height} x {width} pixels, got a batch of "

@@ -170,19 +170,3 @@ class DecodedImages(torch.utils.data.Dataset):
         if self.classes is not None:
             batch["labels"] = self.classes[indices]
         return batch
-
-
-def decode_images(dataset: Dataset, collate: ImageCollator, description: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Decodes a whole split, for sets that fit into memory.
-
-    Args:
-        dataset (`datasets.Dataset`): The split.
-        collate (`ImageCollator`): Made with a `label_column`.
-        description (`str`): What the progress bar says.
-
-    Returns:
-        `tuple`: images in [0, 1], `(num_images, channels, height, width)`, and classes, `(num_images,)`.
-    """
-    decoded = DecodedImages(dataset, collate, description)
-    return decoded.images(slice(None)), decoded.classes

@@ -207,6 +207,6 @@ class StreamLoader:
         if is_empty:
             raise ValueError(
                 "`batch_size` expects at most as many rows as the shards of each of the "
-                f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use a smaller batch "
-                "or fewer processes."
+                f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use a smaller "
+                "batch or fewer processes."
             )

@@ -1,5 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import contextlib
+import threading
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,10 @@ from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
 from diffusers.utils import BaseOutput
 from torch import nn
+
+
+# Guards what several threads would freeze and restore at once.
+_FREEZING = threading.Lock()
 
 
 @dataclass
@@ -107,6 +113,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
 
     # float16 backward passes lose what is below 6e-8; a power of two moves the gradient up without rounding it.
     _GRADIENT_SCALE = 2.0**8
+    _num_frozen = 0
 
     @register_to_config
     def __init__(
@@ -406,6 +413,26 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         logits = self(sample.to(self.dtype), timestep).logits.float()
         return F.log_softmax(logits, dim=-1).gather(1, class_labels.long()[:, None]).squeeze(1)
 
+    @contextlib.contextmanager
+    def _frozen(self):
+        """
+        Keeps the parameters out of autograd: a gradient with respect to the input alone then stores far less. Of
+        several threads the first freezes them, and the last restores them.
+        """
+        with _FREEZING:
+            if self._num_frozen == 0:
+                self._trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+                self.requires_grad_(False)
+            self._num_frozen += 1
+        try:
+            yield
+        finally:
+            with _FREEZING:
+                self._num_frozen -= 1
+                if self._num_frozen == 0:
+                    for parameter in self._trainable:
+                        parameter.requires_grad_(True)
+
     def log_prob_gradient(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, class_labels: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -436,13 +463,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
                 sample, class_labels = sample.clone(), class_labels.clone()
                 timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
             sample = sample.detach().float().requires_grad_()
-            # Without the parameters, autograd stores far less.
-            trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
-            self.requires_grad_(False)
-            try:
+            with self._frozen():
                 log_prob = self._log_prob(sample, timestep, class_labels)
-            finally:
-                for parameter in trainable:
-                    parameter.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
+                (gradient,) = torch.autograd.grad(log_prob.sum() * self._GRADIENT_SCALE, sample)
         return gradient / self._GRADIENT_SCALE, log_prob.detach()

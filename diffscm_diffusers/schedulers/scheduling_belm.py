@@ -160,6 +160,14 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         if not torch.equal(self.alphas_cumprod, inverse_scheduler.alphas_cumprod):
             raise ValueError("`inverse_scheduler` expects `scheduler`'s betas, got others.")
 
+    def check_num_moves(self, num_moves: int):
+        """Raises a `ValueError` if so many of the moves that `set_timesteps` has set cannot be made."""
+        if not self.order <= num_moves <= self.num_inference_steps:
+            raise ValueError(
+                f"`num_moves` expects {self.order}, as a move needs two samples, to {self.num_inference_steps}, got "
+                f"{num_moves}: raise `num_inference_steps` or `strength`."
+            )
+
     def start(
         self, sample: torch.Tensor, num_moves: int | None = None, noise: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, list[int]]:
@@ -186,11 +194,7 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(f"{type(self).__name__} starts from the image itself: `noise` expects `None`.")
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
-        if not self.order <= num_moves <= len(timesteps):
-            raise ValueError(
-                f"`num_moves` expects {self.order}, as a move needs two samples, to {len(timesteps)}, got "
-                f"{num_moves}: raise `num_inference_steps` or `strength`."
-            )
+        self.check_num_moves(num_moves)
         if self.config.reverse:
             return sample, timesteps[:num_moves]
         if sample.ndim == 5 and sample.shape[1] == 2:

@@ -82,6 +82,14 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
         if not torch.equal(self.alphas_cumprod.cpu(), inverse_scheduler.alphas_cumprod.cpu()):
             raise ValueError("`inverse_scheduler` expects `scheduler`'s betas, got others.")
 
+    def check_num_moves(self, num_moves: int):
+        """Raises a `ValueError` if so many of the moves that `set_timesteps` has set cannot be made."""
+        if not 1 <= num_moves <= self.num_inference_steps:
+            raise ValueError(
+                f"`num_moves` expects 1 to {self.num_inference_steps}, got {num_moves}: raise `strength` or "
+                "`num_inference_steps`."
+            )
+
     def start(self, sample: torch.Tensor, num_moves: int | None = None) -> tuple[torch.Tensor, list[int]]:
         """
         Begins a way down.
@@ -107,11 +115,7 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
             )
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
-        if not 1 <= num_moves <= len(timesteps):
-            raise ValueError(
-                f"`num_moves` expects 1 to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
-                "`strength`."
-            )
+        self.check_num_moves(num_moves)
         stride = self.config.num_train_timesteps // self.num_inference_steps
         strides = {upper - lower for upper, lower in itertools.pairwise(timesteps)}
         if self.config.timestep_spacing != "quadratic" and not strides <= {stride}:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
 
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, decode_images, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 
 
 MNIST = Path(os.environ.get("DIFFSCM_TEST_MNIST", Path(__file__).resolve().parents[3] / "shared" / "data" / "mnist"))
@@ -103,9 +103,9 @@ def test_images_in_memory_are_those_of_the_collator(cache_dir, image_folder, lab
 def test_images_in_memory_are_floats_on_demand(cache_dir, image_folder):
     dataset = load_image_dataset(train_data_dir=image_folder, label_column="label", cache_dir=cache_dir)["test"]
     pixels = np.stack([np.asarray(row["image"]) for row in dataset])[:, None]
-    images, classes = decode_images(dataset, ImageCollator(8, 1, "image", "label"), "Reading")
-    assert np.array_equal(images.numpy(), pixels / np.float32(255))
-    assert classes.tolist() == [0, 0, 0, 1, 1, 1]
+    decoded = DecodedImages(dataset, ImageCollator(8, 1, "image", "label"), "Reading")
+    assert np.array_equal(decoded.images(slice(None)).numpy(), pixels / np.float32(255))
+    assert decoded.classes.tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def collate(image: PIL.Image.Image, resolution: int, channels: int) -> torch.Tensor:

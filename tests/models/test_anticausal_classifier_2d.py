@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -399,3 +400,33 @@ class TestErrors:
     def test_names_the_argument(self, config, message):
         with pytest.raises(ValueError, match=message):
             get_dummy_classifier(**config)
+
+
+def test_threads_leave_the_parameters_trainable():
+    """One thread finds the parameters frozen by another, which restores them before the first is done."""
+    classifier = get_dummy_classifier()
+    inside, go_on, original = threading.Event(), threading.Event(), classifier.requires_grad_
+
+    def requires_grad_(flag=True):
+        if threading.current_thread() is second and not flag:
+            go_on.set()
+            first.join()
+        return original(flag)
+
+    def meet(*args):
+        if threading.current_thread() is first:
+            inside.set()
+            go_on.wait(timeout=10)
+        else:
+            go_on.set()
+
+    classifier.requires_grad_ = requires_grad_
+    classifier.register_forward_pre_hook(meet)
+    inputs = (torch.rand(1, 1, 8, 8), 0, torch.tensor([1]))
+    first, second = (threading.Thread(target=classifier.log_prob_gradient, args=inputs) for _ in range(2))
+    first.start()
+    assert inside.wait(timeout=10)
+    second.start()
+    first.join()
+    second.join()
+    assert all(parameter.requires_grad for parameter in classifier.parameters())

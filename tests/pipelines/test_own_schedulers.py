@@ -41,6 +41,10 @@ class CoupledScheduler(SchedulerMixin, ConfigMixin):
         self.timesteps = timesteps if self.config.upwards else timesteps.flip(0)
         self.lower = dict(zip(upper.tolist(), [None, *upper.tolist()], strict=False))
 
+    def check_num_moves(self, num_moves):
+        if not 2 <= num_moves <= len(self.timesteps):
+            raise ValueError(f"`num_moves` expects 2 to {len(self.timesteps)}, got {num_moves}.")
+
     def start(self, sample, num_moves):
         self.moved = 1 if self.config.upwards else 0
         timesteps = self.timesteps.tolist()

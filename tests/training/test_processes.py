@@ -23,7 +23,7 @@ def run_two_processes(argv: list[str], **environment: str):
 
 @pytest.fixture
 def flags(flags):
-    return {**flags, "validation_grid_size": 1, "validation_inference_steps": 1, "checkpointing_steps": 1}
+    return {**flags, "validation_grid_size": 1, "validation_inference_steps": 1}
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["map", "streaming"])
@@ -39,7 +39,8 @@ def test_two_processes_equal_one(flags, tmp_path, streaming):
         "use_ema": True,
         **({"streaming": True} if streaming else {}),
     }
-    load_script("train_diffusion").main(to_argv({**flags, "train_batch_size": 8, "output_dir": tmp_path / "one"}))
+    one = {"train_batch_size": 8, "checkpointing_steps": 1, "output_dir": tmp_path / "one"}
+    load_script("train_diffusion").main(to_argv({**flags, **one}))
     run_two_processes(to_argv({**flags, "train_batch_size": 4, "output_dir": tmp_path / "two"}))
 
     for weights in ("model.safetensors", "ema.safetensors"):
@@ -60,7 +61,13 @@ def test_processes_with_uneven_shards_end_their_epochs_together_and_resume(flags
         rows = {"image": [PIL.Image.new("L", (8, 8), 8 * shade) for shade in range(count)]}
         Dataset.from_dict(rows, Features({"image": Image()})).to_parquet(data / f"train-{i:05d}-of-00002.parquet")
     del flags["train_data_dir"]
-    flags |= {"dataset_name": data, "streaming": True, "shuffle_buffer_size": 5, "max_train_steps": 5}
+    flags |= {
+        "dataset_name": data,
+        "streaming": True,
+        "shuffle_buffer_size": 5,
+        "max_train_steps": 5,
+        "checkpointing_steps": 3,
+    }
     run_two_processes(to_argv({**flags, "output_dir": tmp_path / "whole"}))
     shutil.copytree(tmp_path / "whole" / "checkpoint-3", tmp_path / "resumed" / "checkpoint-3")
     progress = json.loads((tmp_path / "resumed" / "checkpoint-3" / "progress.json").read_text())

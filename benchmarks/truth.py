@@ -1,0 +1,143 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Measures counterfactuals of a world against their truth, beside controls, and the criteria that need no truth.
+
+    python benchmarks/truth.py --pretrained_model_name_or_path checkpoints/diffscm-typeface --output_dir outputs/truth
+
+The samples are drawn with `--seed`, the controls' images and the judge's with the next ones. The judge is a small
+classifier that is trained on the world here; it shares nothing with the checkpoint.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm.auto import tqdm
+
+from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
+from diffscm_diffusers.evaluation.controls import draw_references, find_nearest_references
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_int, positive_int
+from diffscm_diffusers.worlds import TypefaceWorld
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pretrained_model_name_or_path", default="checkpoints/diffscm-typeface")
+    parser.add_argument("--num_samples", type=positive_int, default=2000, help="Factuals, each with one intervention.")
+    parser.add_argument("--num_references", type=positive_int, default=60000, help="Real images of the controls.")
+    parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
+    parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
+    parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of the first 100 factuals.")
+    parser.add_argument("--batch_size", type=positive_int, default=250)
+    parser.add_argument("--seed", type=non_negative_int, default=0)
+    parser.add_argument("--output_dir", required=True, help="Where `truth.json` is written.")
+    return parser.parse_args(argv)
+
+
+def train_judge(images: torch.Tensor, classes: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
+    """A small convolutional classifier of the world's images."""
+    torch.manual_seed(seed)
+    judge = nn.Sequential(
+        *(nn.Conv2d(1, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+        *(nn.Dropout(0.2), nn.Linear(48 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
+    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
+    for _ in tqdm(range(num_steps), "Training the judge"):
+        rows = torch.randint(len(images), (128,))
+        loss = F.cross_entropy(judge(images[rows] + 0.02 * torch.randn(128, 1, 28, 28)), classes[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return judge.eval()
+
+
+def measure_error(images: torch.Tensor, truth: torch.Tensor) -> dict[str, float]:
+    """Mean absolute and root mean squared difference of pixels in [0, 1]."""
+    difference = images - truth
+    return {"l1": difference.abs().mean().item(), "rms": difference.square().mean().sqrt().item()}
+
+
+@torch.no_grad()
+def main(argv=None):
+    args = parse_args(argv)
+    pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(args.pretrained_model_name_or_path)
+    pipe.set_progress_bar_config(disable=True)
+
+    # 1. Factuals, interventions and their truth
+    world = TypefaceWorld()
+    generator = torch.Generator().manual_seed(args.seed)
+    factual = world.sample(args.num_samples, generator)
+    digit = factual.variables["digit"]
+    intervention = (digit + torch.randint(1, 10, digit.shape, generator=generator)) % 10
+    truth = world.counterfactual(factual, {"digit": intervention}).images
+
+    # 2. Controls
+    reference = world.sample(args.num_references, torch.Generator().manual_seed(args.seed + 1))
+    reference_class = reference.variables["digit"]
+    index = torch.arange(args.num_samples)
+    drawn = draw_references(index, intervention, reference_class, args.seed)
+    nearest = find_nearest_references(
+        factual.images.flatten(1), intervention, reference.images.flatten(1), reference_class
+    )
+    results = {
+        "factual itself": measure_error(factual.images, truth),
+        "random image of the class": measure_error(reference.images[drawn], truth),
+        "nearest image of the class": measure_error(reference.images[nearest], truth),
+    }
+
+    # 3. Counterfactuals, there and back, and the null intervention
+    settings = {"num_inference_steps": args.num_inference_steps, "output_type": "pt", "batch_size": args.batch_size}
+
+    def estimate(images, target, factual_class, **kwargs):
+        parts = zip(images.split(250), target.split(250), factual_class.split(250), strict=True)
+        outputs = [pipe(*part, **settings, **kwargs) for part in tqdm(list(parts), "Counterfactuals")]
+        return torch.cat([output.images for output in outputs], dim=-4), outputs
+
+    counterfactual, _ = estimate(factual.images, intervention, digit)
+    results["counterfactual"] = measure_error(counterfactual, truth)
+    drawn_once, outputs = estimate(factual.images, intervention, digit, num_draws=1, generator=generator)
+    results["counterfactual, one draw"] = measure_error(drawn_once[0], truth)
+    noise = torch.cat([output.exogenous_noise for output in outputs], dim=1).flatten().double()
+    with torch.enable_grad():
+        judge = train_judge(reference.images, reference_class, args.judge_steps, args.seed)
+    results |= {
+        "target seen by the judge": (judge(counterfactual).argmax(1) == intervention).double().mean().item(),
+        "target seen by the judge in the truth": (judge(truth).argmax(1) == intervention).double().mean().item(),
+        "null intervention": measure_error(estimate(factual.images, digit, digit)[0], factual.images),
+        "there and back": measure_error(estimate(counterfactual, digit, intervention)[0], factual.images),
+        "exogenous noise of a draw": {
+            "std": noise.std().item(),
+            "kurtosis": ((noise - noise.mean()).pow(4).mean() / noise.var().square()).item(),
+        },
+    }
+
+    # 4. Draws: of 19 exchangeable ones, the range holds one more with a probability of 90 %
+    first = slice(min(100, args.num_samples))
+    draws, _ = estimate(
+        factual.images[first], intervention[first], digit[first], num_draws=args.num_draws, generator=generator
+    )
+    covered = (truth[first] >= draws.amin(0) - 0.5 / 255) & (truth[first] <= draws.amax(0) + 0.5 / 255)
+    has_ink = (truth[first] > 0.05) | (draws.amax(0) > 0.05)
+    results |= {
+        "mean of the draws": measure_error(draws.mean(0), truth[first]),
+        "coverage of the draws' range": covered.double().mean().item(),
+        "coverage where there is ink": covered[has_ink].double().mean().item(),
+        "nominal coverage": (args.num_draws - 1) / (args.num_draws + 1),
+    }
+
+    print(json.dumps(results, indent=2))
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    with written_whole(folder / "truth.json") as path:
+        path.write_text(json.dumps({"settings": vars(args), **results}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
