@@ -24,8 +24,9 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt diffscm_diffusers/v
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-demo: env ## Draw the counterfactuals of ten digits with the shipped MNIST checkpoint.
+demo: env ## Draw counterfactuals of MNIST's digits, and of printed digits beside the truth.
 	$(BIN)/python examples/mnist_counterfactuals.py
+	$(BIN)/python examples/typeface_counterfactuals.py
 
 test: env ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
