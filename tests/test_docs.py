@@ -30,7 +30,14 @@ PAGES = sorted(
     ]
 )
 # Pages whose Python blocks run, one after another, as they are printed.
-RUNNABLE = ["README.md", "docs/index.md", "docs/quicktour.md", "docs/using_the_pipeline.md", "docs/api/worlds.md"]
+RUNNABLE = [
+    "README.md",
+    "docs/index.md",
+    "docs/quicktour.md",
+    "docs/using_the_pipeline.md",
+    "docs/truth.md",
+    "docs/api/worlds.md",
+]
 # What people use most has an example that runs.
 ENTRY_POINTS = [
     "DiffSCMCounterfactualPipeline.from_pretrained",

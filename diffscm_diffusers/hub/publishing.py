@@ -16,7 +16,7 @@ from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 import diffscm_diffusers
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import pipelines
 from diffscm_diffusers.files import UNFINISHED_PREFIX
 from diffscm_diffusers.hub.cards import make_pipeline_card
 
@@ -122,7 +122,7 @@ def upload_folder(
         )
 
 
-def load_checkpoint(folder: str | Path) -> DiffSCMCounterfactualPipeline:
+def load_checkpoint(folder: str | Path) -> DiffusionPipeline:
     """
     Loads a checkpoint that is to be published, which shows that it is whole.
 
@@ -135,9 +135,16 @@ def load_checkpoint(folder: str | Path) -> DiffSCMCounterfactualPipeline:
     folder = Path(folder)
     if not (folder / DiffusionPipeline.config_name).is_file():
         raise ValueError(
-            "`pretrained_model_name_or_path` expects the folder of a `DiffSCMCounterfactualPipeline` checkpoint, got "
+            "`pretrained_model_name_or_path` expects the folder of a pipeline's checkpoint, got "
             f"{str(folder)!r}, which has no `{DiffusionPipeline.config_name}`. `diffscm join-checkpoint` writes such "
             "folders."
+        )
+    name = json.loads((folder / DiffusionPipeline.config_name).read_text()).get("_class_name")
+    name = name[-1] if isinstance(name, list) else name  # a list in a checkpoint that was published
+    if name not in pipelines.__all__:
+        raise ValueError(
+            "`pretrained_model_name_or_path` expects a checkpoint of a pipeline of this package, got "
+            f"{str(folder)!r}, a checkpoint of {name}."
         )
     pickles = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in PICKLES)
     if pickles:
@@ -146,21 +153,19 @@ def load_checkpoint(folder: str | Path) -> DiffSCMCounterfactualPipeline:
             "Remove them; weights are published as safetensors only."
         )
     try:
-        return DiffSCMCounterfactualPipeline.from_pretrained(folder, use_safetensors=True)
+        return getattr(pipelines, name).from_pretrained(folder, use_safetensors=True)
     except OSError as error:
         raise ValueError(
             f"{str(folder)!r} has a missing or torn file ({error}): restore it, or save the checkpoint again."
         ) from error
 
 
-def collect_files(
-    pipeline: DiffSCMCounterfactualPipeline, folder: Path, staging: Path, variant: str | None
-) -> dict[str, Path]:
+def collect_files(pipeline: DiffusionPipeline, folder: Path, staging: Path, variant: str | None) -> dict[str, Path]:
     """
     Lists what the repository of a checkpoint holds: its files, and the code that loads them without this package.
 
     Args:
-        pipeline ([`DiffSCMCounterfactualPipeline`]): The checkpoint, loaded.
+        pipeline ([`DiffusionPipeline`]): The checkpoint, loaded.
         folder (`Path`): The checkpoint. Its weights are taken as they are.
         staging (`Path`): Empty folder for the files that are made here.
         variant (`str`, *optional*): A type of `VARIANTS` to add the weights in.

@@ -96,7 +96,7 @@ class ADMUNet2DModel(UNet2DModel):
             for attention in (module for module in self.modules() if isinstance(module, Attention)):
                 if attention.inner_dim % num_attention_heads != 0:
                     raise ValueError(
-                        "`num_attention_heads` takes a divisor of the width of every attention layer, got "
+                        "`num_attention_heads` expects a divisor of the width of every attention layer, got "
                         f"{num_attention_heads} for a layer of {attention.inner_dim}."
                     )
                 # The weights are the same for any number of heads: it only says how the channels are grouped.

@@ -35,6 +35,7 @@ def results(hub, run, checkpoint, tmp_path_factory):
         checkpoint = {str(checkpoint)!r}
         call(checkpoint, "published", "--variant", "fp16", "--commit_message", "First digits")
         call(checkpoint, "ada/secret", "--hub_private_repo")
+        call({str(ROOT / "checkpoints" / "diffscm-typeface")!r}, "ada/typeface")
         call(checkpoint, "ada/branched", "--revision", "v2")
         results["public"] = error(lambda: call(checkpoint, "ada/published", "--hub_private_repo"))
         results["not_mine"] = error(lambda: call(checkpoint, "bob/stolen"))
@@ -72,6 +73,15 @@ def test_repository_holds_the_checkpoint_and_the_projects_own_code(hub, results,
     assert {path for path in files if path.endswith(".py")} == set(code)
     for copy, original in code.items():
         assert files[copy] == (ROOT / original).read_bytes()
+
+
+def test_a_checkpoint_of_the_other_pipeline_is_published_with_its_code(hub, results):
+    files = hub.files("ada/typeface")
+    assert files["pipeline.py"] == (ROOT / "pipelines" / "pipeline_diffscm_semantic.py").read_bytes()
+    assert "encoder/semantic_encoder_2d.py" in files
+    index = json.loads(files["model_index.json"])
+    assert index["_class_name"] == ["pipeline", "DiffSCMSemanticCounterfactualPipeline"]
+    assert index["encoder"] == ["semantic_encoder_2d", "SemanticEncoder2DModel"]
 
 
 def test_index_names_the_code_for_those_without_the_package(hub, results):
@@ -134,5 +144,5 @@ def test_error_says_what_to_do(results, name, kind, message):
 
 
 def test_errors_leave_nothing_behind(hub, results):
-    assert set(hub.repositories) == {"ada/published", "ada/secret", "ada/branched"}
+    assert set(hub.repositories) == {"ada/published", "ada/secret", "ada/typeface", "ada/branched"}
     assert results["left"] == []
