@@ -218,6 +218,11 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
 
     def prepare_schedulers(self, num_inference_steps: int | None) -> tuple[SchedulerMixin, SchedulerMixin]:
         """Returns the call's own copies of the schedulers, with their timesteps."""
+        if not getattr(self.scheduler, "is_invertible", False):
+            raise ValueError(
+                "`scheduler` expects one whose moves can be inverted, such as DiffSCMDDIMScheduler without clipping, "
+                f"got {type(self.scheduler).__name__}. Give another one to a new pipeline, which converts it."
+            )
         self.scheduler.check_inverse(self.inverse_scheduler)
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps

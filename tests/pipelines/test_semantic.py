@@ -232,3 +232,11 @@ class TestErrors:
     def test_clipping_scheduler_is_converted(self):
         pipe = DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(scheduler=DDPMScheduler()))
         assert pipe.scheduler.is_invertible
+
+    def test_scheduler_that_cannot_be_inverted(self):
+        pipe = get_semantic_pipe()
+        pipe.scheduler = DDPMScheduler()
+        with pytest.raises(
+            ValueError, match="`scheduler` expects one whose moves can be inverted.* got DDPMScheduler"
+        ):
+            pipe(get_dummy_image(), 1, 0, 2)
