@@ -11,6 +11,8 @@ from .version import __version__
 _MODULES = {
     "ADMUNet2DModel": ".models",
     "AntiCausalClassifier2DModel": ".models",
+    "CausalPredictor2DModel": ".models",
+    "CausalUNet2DModel": ".models",
     "ClassPrototypes": ".baselines",
     "DiffSCMBELMScheduler": ".schedulers",
     "DiffSCMCounterfactualPipeline": ".pipelines",

@@ -3,6 +3,8 @@
 from .. import loading  # noqa: F401
 from .adm_unet_2d import ADMUNet2DModel
 from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalClassifier2DOutput
+from .causal_predictor_2d import CausalPredictor2DModel
+from .causal_unet_2d import CausalUNet2DModel
 from .semantic_encoder_2d import SemanticEncoder2DModel, SemanticEncoder2DOutput
 
 
@@ -10,6 +12,8 @@ __all__ = [
     "ADMUNet2DModel",
     "AntiCausalClassifier2DModel",
     "AntiCausalClassifier2DOutput",
+    "CausalPredictor2DModel",
+    "CausalUNet2DModel",
     "SemanticEncoder2DModel",
     "SemanticEncoder2DOutput",
 ]
