@@ -93,6 +93,7 @@ def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )
     if args.test_split not in splits or args.test_split == args.train_split:
         others = sorted(splits.keys() - {args.train_split})
