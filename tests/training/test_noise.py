@@ -38,9 +38,7 @@ def test_further_draws_depend_on_seed_step_and_stream_alone():
         others.append(draw_shared(torch.randn, (4, 8), torch.device("cpu"), stream, seed, step))
     assert not any(torch.equal(first, other) for other in others)
 
-    parts = [
-        draw_shared(torch.randn, (2, 8), torch.device("cpu"), 0, 1, 2, process_index=i, num_processes=2) for i in (0, 1)
-    ]
+    parts = [draw_shared(torch.randn, (2, 8), torch.device("cpu"), 0, 1, 2, i, num_processes=2) for i in (0, 1)]
     assert torch.equal(torch.cat(parts), first)
 
 
