@@ -149,5 +149,5 @@ class TestSkipBroken:
         Dataset.from_dict(rows, Features({"image": Image(decode=False)})).cast_column("image", Image()).to_parquet(
             tmp_path / "train-00000-of-00001.parquet"
         )
-        with pytest.raises(ValueError, match="`skip_broken` expects .* in 'train', got none: one in row 0: cannot"):
+        with pytest.raises(ValueError, match="`skip_broken` expects .* in 'train', got none: one in row 0: no kind"):
             load_image_dataset(str(tmp_path), cache_dir=cache_dir, skip_broken=True)
