@@ -70,7 +70,7 @@ def parse_args(argv=None):
 
 
 def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
-    for name in ("dataset_name", "train_data_dir", "slant"):
+    for name in ("dataset_name", "train_data_dir", "slant", "skip_broken"):
         if getattr(args, name):
             raise ValueError(f"`--{name}` is expected with morpho-mnist only, got it with {args.world}.")
     return {
