@@ -11,6 +11,7 @@ from .version import __version__
 _MODULES = {
     "ADMUNet2DModel": ".models",
     "AntiCausalClassifier2DModel": ".models",
+    "CausalGraph": ".causal_graphs",
     "ClassPrototypes": ".baselines",
     "DiffSCMBELMScheduler": ".schedulers",
     "DiffSCMCounterfactualPipeline": ".pipelines",
