@@ -12,6 +12,8 @@ _MODULES = {
     "ADMUNet2DModel": ".models",
     "AntiCausalClassifier2DModel": ".models",
     "CausalGraph": ".causal_graphs",
+    "CausalPredictor2DModel": ".models",
+    "CausalUNet2DModel": ".models",
     "ClassPrototypes": ".baselines",
     "DiffSCMBELMScheduler": ".schedulers",
     "DiffSCMCounterfactualPipeline": ".pipelines",

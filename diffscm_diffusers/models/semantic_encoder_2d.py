@@ -24,6 +24,24 @@ class SemanticEncoder2DOutput(BaseOutput):
     std: torch.Tensor
 
 
+@dataclass
+class SemanticAutoencoder2DOutput(BaseOutput):
+    """
+    An image, decoded from its own code under its own causes.
+
+    Args:
+        sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): The decoded image.
+        code (`torch.Tensor` of shape `(batch, code_dim)`): The code that it was decoded from.
+        mean (`torch.Tensor` of shape `(batch, code_dim)`): Mean of the code's posterior.
+        std (`torch.Tensor` of shape `(batch, code_dim)`): Its standard deviation.
+    """
+
+    sample: torch.Tensor
+    code: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
 class ConditionedConvolution(nn.Module):
     """A convolution whose channels are scaled and shifted by a vector, and SiLU."""
 
@@ -54,7 +72,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     causes from the code, and with a penalty on the distance between the code's means given each class, so that the
     code says nothing about them. Two choices in the decoder help causes share the meaning of the code:
 
-    - The causes alone choose a map of features, which the code modulates: the code is a manner, not a content.
+    - The causes choose a map of features, which the code modulates: the code is a manner, not a content. The causes
+      modulate it too, as thickness or intensity changes how any stroke is drawn.
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
@@ -67,7 +86,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             Channels of the encoder's convolutions. The decoder has the first two of them.
         hidden_features (`int`, *optional*, defaults to 256): Width of the encoder's linear layers.
         condition_features (`int`, *optional*, defaults to 32): Width of the causes' embedding in the encoder.
-        style_features (`int`, *optional*, defaults to 64): Width of the code's embedding in the decoder.
+        style_features (`int`, *optional*, defaults to 64):
+            Width of the embedding of the code and the causes in the decoder.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, or `block_out_channels` has not three
@@ -118,7 +138,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self.content = nn.Linear(condition_dim, middle * self.coarse_size**2, bias=False)
         nn.init.normal_(self.content.weight, std=0.5)
         self.style_embedding = nn.Sequential(
-            nn.Linear(code_dim - 6, style_features), nn.SiLU(), nn.Linear(style_features, style_features)
+            nn.Linear(code_dim - 6 + condition_dim, style_features),
+            nn.SiLU(),
+            nn.Linear(style_features, style_features),
         )
         self.up_blocks = nn.ModuleList(
             [
@@ -191,8 +213,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`code` expects shape (batch, {self.config.code_dim}), got {tuple(code.shape)}.")
         self._check_condition(condition, len(code))
 
-        style = self.style_embedding(code[:, 6:].to(self.dtype))
-        hidden = self.content(condition.to(self.dtype)).unflatten(1, (-1, self.coarse_size, self.coarse_size))
+        condition = condition.to(self.dtype)
+        style = self.style_embedding(torch.cat([code[:, 6:].to(self.dtype), condition], dim=1))
+        hidden = self.content(condition).unflatten(1, (-1, self.coarse_size, self.coarse_size))
         hidden = self.up_blocks[0](hidden, style)
         hidden = F.interpolate(hidden, scale_factor=2)
         hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)
@@ -200,12 +223,37 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden = self.conv_out(self.refine(hidden, style)) + self.bias_out(style)[:, :, None, None]
         return 2 * hidden.float().sigmoid() - 1
 
-    def forward(self, sample: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        sample: torch.Tensor,
+        condition: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> SemanticAutoencoder2DOutput | tuple[torch.Tensor, ...]:
         """
-        Reconstructs images from the means of their codes, as [`~SemanticEncoder2DModel.encode`] and
-        [`~SemanticEncoder2DModel.decode`] do.
+        Reads the code of images and decodes it under the same causes, as [`~SemanticEncoder2DModel.encode`] and
+        [`~SemanticEncoder2DModel.decode`] do. Training calls it.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): Their causes.
+            noise (`torch.Tensor` of shape `(batch, code_dim)`, *optional*):
+                Standard Gaussian noise that makes the code a draw from its posterior. Default: the code is the mean.
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output class or a tuple.
+
+        Returns:
+            [`SemanticAutoencoder2DOutput`] or `tuple`: the decoded image, its code, and the posterior's mean and
+            standard deviation.
+
+        Raises:
+            ValueError: if an argument has another shape.
         """
-        return self.decode(self.encode(sample, condition).mean, condition)
+        mean, std = self.encode(sample, condition, return_dict=False)
+        if noise is not None and noise.shape != mean.shape:
+            raise ValueError(f"`noise` expects shape {tuple(mean.shape)}, got {tuple(noise.shape)}.")
+        code = mean if noise is None else mean + std * noise
+        output = (self.decode(code, condition), code, mean, std)
+        return SemanticAutoencoder2DOutput(*output) if return_dict else output
 
     def _move(self, hidden: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
         # The exponential of a matrix is never singular, and has its identity at a code of 0.

@@ -1,0 +1,326 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import contextlib
+import math
+import threading
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
+from torch import nn
+
+
+# Guards what several threads would freeze and restore at once.
+_FREEZING = threading.Lock()
+
+
+class CausalPredictor2DModel(ModelMixin, ConfigMixin):
+    r"""
+    The joint anti-causal predictor `p(pa_1, ..., pa_n | x_t)`: reads all causes off the noisy effect. The gradient of
+    its log-probability turns the score of the effect into that of the mechanism,
+
+    `grad log p(x_t | pa) = grad log p(x_t) + sum_k grad log p(pa_k | x_t, pa_1, ..., pa_{k-1})`,
+
+    which needs the chain rule: where one cause goes with another, a predictor that is not told the other leans on its
+    traces in the image, and its gradient drags them along. This is the problem that the paper leaves open (Sec. 6).
+
+    It is the encoder of a [`UNet2DModel`] with the mean over positions of its last feature map, as in
+    [`AntiCausalClassifier2DModel`], and a head for each cause, which is told the causes before it: a Gaussian for a
+    number, else a softmax.
+
+    Parameters:
+        condition_widths (`dict[str, int]` or `list[tuple[str, int]]`):
+            The image's parents, in the order of the condition, and how many of its entries each has: 1 for a number,
+            else the number of its one-hot entries. The configuration keeps them as a list of pairs, as the keys of its
+            JSON are sorted.
+        sample_size (`int`): Height and width of the images.
+        in_channels (`int`, *optional*, defaults to 3): Number of channels of the images.
+        chained (`bool`, *optional*, defaults to `True`):
+            Whether each head is told the causes before it. Without, it is the naive predictor, `sum_k log p(pa_k |
+            x_t)`, which is biased where causes go together.
+        down_block_types (`tuple[str]`, *optional*):
+            Types of the encoder's blocks, from the finest level to the coarsest.
+        block_out_channels (`tuple[int]`, *optional*): Output channels of each block.
+        layers_per_block (`int`, *optional*, defaults to 1): Number of residual layers in each block.
+        downsample_type (`str`, *optional*, defaults to `"conv"`): `"conv"` or `"resnet"`.
+        add_attention (`bool`, *optional*, defaults to `True`): Whether the middle block attends over positions.
+        attention_head_dim (`int`, *optional*, defaults to 8): Channels per attention head.
+        norm_num_groups (`int`, *optional*, defaults to 32): Number of groups of every group normalisation.
+        attn_norm_num_groups (`int`, *optional*): Number of groups before the middle block's attention.
+        norm_eps (`float`, *optional*, defaults to 1e-5): Added to the variance in the normalisations.
+        resnet_time_scale_shift (`str`, *optional*, defaults to `"scale_shift"`):
+            How time enters the residual layers: `"scale_shift"`, adaptive group normalisation, or `"default"`, a sum.
+        freq_shift (`int`, *optional*, defaults to 0): Shift of the frequencies of the time embedding.
+        flip_sin_to_cos (`bool`, *optional*, defaults to `True`): Order of sine and cosine in the time embedding.
+        dropout (`float`, *optional*, defaults to 0.0): Dropout in the residual layers.
+        head_features (`int`, *optional*, defaults to 128): Width of the heads' hidden layer.
+
+    Raises:
+        ValueError: if there is no parent, if a width is not a whole number of at least 1, or if the lengths of
+            `down_block_types` and `block_out_channels` differ.
+    """
+
+    _supports_gradient_checkpointing = True
+    _skip_layerwise_casting_patterns = ["norm"]
+
+    # float16 backward passes lose what is below 6e-8; a power of two moves the gradient up without rounding it.
+    _GRADIENT_SCALE = 2.0**8
+    _num_frozen = 0
+
+    # What is added to the standard deviation of a number, half a percent of its range.
+    min_std = 0.01
+
+    @register_to_config
+    def __init__(
+        self,
+        condition_widths: dict[str, int] | list[tuple[str, int]],
+        sample_size: int,
+        in_channels: int = 3,
+        chained: bool = True,
+        down_block_types: tuple[str, ...] = ("DownBlock2D", "DownBlock2D", "DownBlock2D", "DownBlock2D"),
+        block_out_channels: tuple[int, ...] = (32, 64, 128, 128),
+        layers_per_block: int = 1,
+        downsample_type: str = "conv",
+        add_attention: bool = True,
+        attention_head_dim: int | None = 8,
+        norm_num_groups: int = 32,
+        attn_norm_num_groups: int | None = None,
+        norm_eps: float = 1e-5,
+        resnet_time_scale_shift: str = "scale_shift",
+        freq_shift: int = 0,
+        flip_sin_to_cos: bool = True,
+        dropout: float = 0.0,
+        head_features: int = 128,
+    ):
+        super().__init__()
+        condition_widths = dict(condition_widths)
+        if not condition_widths or any(type(width) is not int or width < 1 for width in condition_widths.values()):
+            raise ValueError(
+                "`condition_widths` expects at least one parent, each with a width of at least 1, got "
+                f"{condition_widths}."
+            )
+        if len(down_block_types) != len(block_out_channels):
+            raise ValueError(
+                "`down_block_types` and `block_out_channels` take one entry per level, got "
+                f"{len(down_block_types)} and {len(block_out_channels)}."
+            )
+        self.register_to_config(condition_widths=[[name, width] for name, width in condition_widths.items()])
+
+        time_embed_dim = block_out_channels[0] * 4
+        self.conv_in = nn.Conv2d(in_channels, block_out_channels[0], kernel_size=3, padding=1)
+        self.time_proj = Timesteps(block_out_channels[0], flip_sin_to_cos, freq_shift)
+        self.time_embedding = TimestepEmbedding(block_out_channels[0], time_embed_dim)
+
+        self.down_blocks = nn.ModuleList()
+        output_channel = block_out_channels[0]
+        for i, down_block_type in enumerate(down_block_types):
+            input_channel = output_channel
+            output_channel = block_out_channels[i]
+            self.down_blocks.append(
+                get_down_block(
+                    down_block_type,
+                    num_layers=layers_per_block,
+                    in_channels=input_channel,
+                    out_channels=output_channel,
+                    temb_channels=time_embed_dim,
+                    add_downsample=i < len(block_out_channels) - 1,
+                    resnet_eps=norm_eps,
+                    resnet_act_fn="silu",
+                    resnet_groups=norm_num_groups,
+                    attention_head_dim=attention_head_dim if attention_head_dim is not None else output_channel,
+                    downsample_padding=1,
+                    resnet_time_scale_shift=resnet_time_scale_shift,
+                    downsample_type=downsample_type,
+                    dropout=dropout,
+                )
+            )
+        self.mid_block = UNetMidBlock2D(
+            in_channels=output_channel,
+            temb_channels=time_embed_dim,
+            dropout=dropout,
+            resnet_eps=norm_eps,
+            resnet_time_scale_shift=resnet_time_scale_shift,
+            attention_head_dim=attention_head_dim if attention_head_dim is not None else output_channel,
+            resnet_groups=norm_num_groups,
+            attn_groups=attn_norm_num_groups,
+            add_attention=add_attention,
+        )
+        self.conv_norm_out = nn.GroupNorm(norm_num_groups, output_channel, eps=norm_eps)
+        self.conv_act = nn.SiLU()
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+        self.heads = nn.ModuleList()
+        num_told = 0
+        for width in condition_widths.values():
+            self.heads.append(
+                nn.Sequential(
+                    nn.Linear(output_channel + num_told, head_features),
+                    nn.SiLU(),
+                    # Mean and spread of a number, or a logit for each value.
+                    nn.Linear(head_features, 2 if width == 1 else width),
+                )
+            )
+            num_told += width if chained else 0
+
+    @property
+    def condition_widths(self) -> dict[str, int]:
+        """`dict[str, int]`: the image's parents, in the order of the condition, and the entries of each."""
+        return dict(self.config.condition_widths)
+
+    def forward(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, condition: torch.Tensor
+    ) -> torch.Tensor:
+        """The same as [`~CausalPredictor2DModel.log_prob`], which wrappers for training call."""
+        return self.log_prob(sample, timestep, condition)
+
+    def log_prob(
+        self, sample: torch.Tensor, timestep: torch.Tensor | float | int, condition: torch.Tensor
+    ) -> torch.Tensor:
+        r"""
+        The log-probability of given causes: of each, given the noisy image and, if the model is chained, the causes
+        before it. Then their sum is the joint log-probability. That of a number is a density over its condition's
+        unit.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`):
+                Noisy images `x_t` of any floating type.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            condition (`torch.Tensor` of shape `(batch, sum of condition_widths)`):
+                The values of the parents, one after the other: numbers scaled to about [-1, 1], and one-hot values.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, num_parents)`: natural logarithms, float32 whatever the weights' type.
+
+        Raises:
+            ValueError: if the images or `condition` have another shape.
+        """
+        self._check_sample(sample)
+        widths = [width for _, width in self.config.condition_widths]
+        if condition.shape != (len(sample), sum(widths)):
+            raise ValueError(
+                f"`condition` expects shape {(len(sample), sum(widths))}, of {self.condition_widths}, got "
+                f"{tuple(condition.shape)}."
+            )
+        features, told, log_prob = self._features(sample, timestep), [], []
+        for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
+            parameters = self._evaluate(head, features, told)
+            if value.shape[1] == 1:
+                mean, std = self._gaussian(parameters)
+                log_prob.append(-((value[:, 0] - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2)
+            else:
+                log_prob.append((value * F.log_softmax(parameters, dim=1)).sum(dim=1))
+            told.append(value)
+        return torch.stack(log_prob, dim=1)
+
+    def predict(self, sample: torch.Tensor, timestep: torch.Tensor | float | int = 0) -> torch.Tensor:
+        r"""
+        Reads the causes off images, one after the other: the mean of a number, the most probable of other values.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Noisy images `x_t`.
+            timestep (`torch.Tensor` or `float` or `int`, *optional*, defaults to 0): Diffusion times `t`.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, sum of condition_widths)`: the condition, float32.
+
+        Raises:
+            ValueError: if the images have another shape.
+        """
+        self._check_sample(sample)
+        features, told = self._features(sample, timestep), []
+        for head, (_, width) in zip(self.heads, self.config.condition_widths, strict=True):
+            parameters = self._evaluate(head, features, told)
+            if width == 1:
+                told.append(self._gaussian(parameters)[0][:, None])
+            else:
+                told.append(F.one_hot(parameters.argmax(dim=1), width).float())
+        return torch.cat(told, dim=1)
+
+    def log_prob_gradient(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int,
+        condition: torch.Tensor,
+        weights: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""
+        What turns the score of the effect into that of the mechanism, `sum_k grad_{x_t} log p(pa_k | x_t, pa_1, ...,
+        pa_{k-1})`, and the log-probabilities themselves. Works under `torch.no_grad` and `torch.inference_mode` and
+        leaves the parameters' gradients alone.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Noisy images `x_t`.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            condition (`torch.Tensor` of shape `(batch, sum of condition_widths)`): The values of the parents.
+            weights (`torch.Tensor` of shape `(batch, num_parents)`, *optional*):
+                What each parent's gradient is multiplied by. Default: 1.
+
+        Returns:
+            `tuple`: the gradient, like `sample` but in float32 whatever the weights' type, and the log-probabilities,
+            float32 of shape `(batch, num_parents)`.
+
+        Raises:
+            ValueError: if the images or `condition` have another shape.
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            if sample.is_inference():
+                # Tensors made under inference mode cannot enter autograd; their copies can.
+                sample, condition = sample.clone(), condition.clone()
+                timestep = timestep.clone() if torch.is_tensor(timestep) else timestep
+                weights = weights.clone() if weights is not None else None
+            sample = sample.detach().float().requires_grad_()
+            with self._frozen():
+                log_prob = self.log_prob(sample, timestep, condition)
+                weighted = log_prob if weights is None else weights * log_prob
+                (gradient,) = torch.autograd.grad(weighted.sum() * self._GRADIENT_SCALE, sample)
+        return gradient / self._GRADIENT_SCALE, log_prob.detach()
+
+    def _features(self, sample: torch.Tensor, timestep: torch.Tensor | float | int) -> torch.Tensor:
+        timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        emb = self.time_embedding(self.time_proj(timestep).to(self.dtype))
+        skip_sample = sample = sample.to(self.dtype)
+        sample = self.conv_in(sample)
+        for down_block in self.down_blocks:
+            if hasattr(down_block, "skip_conv"):
+                sample, _, skip_sample = down_block(hidden_states=sample, temb=emb, skip_sample=skip_sample)
+            else:
+                sample, _ = down_block(hidden_states=sample, temb=emb)
+        return self.pool(self.conv_act(self.conv_norm_out(self.mid_block(sample, emb))))
+
+    def _evaluate(self, head: nn.Module, features: torch.Tensor, told: list[torch.Tensor]) -> torch.Tensor:
+        told = [value.to(features.dtype) for value in told] if self.config.chained else []
+        return head(torch.cat([features, *told], dim=1)).float()
+
+    def _gaussian(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return parameters[:, 0], F.softplus(parameters[:, 1]) + self.min_std
+
+    def _check_sample(self, sample: torch.Tensor) -> None:
+        shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
+        if sample.ndim != 4 or sample.shape[1:] != shape:
+            raise ValueError(
+                f"`sample` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(sample.shape)}."
+            )
+
+    @contextlib.contextmanager
+    # Copied from diffscm_diffusers.models.anticausal_classifier_2d.AntiCausalClassifier2DModel._frozen
+    def _frozen(self):
+        """
+        Keeps the parameters out of autograd: a gradient with respect to the input alone then stores far less. Of
+        several threads the first freezes them, and the last restores them.
+        """
+        with _FREEZING:
+            if self._num_frozen == 0:
+                self._trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+                self.requires_grad_(False)
+            self._num_frozen += 1
+        try:
+            yield
+        finally:
+            with _FREEZING:
+                self._num_frozen -= 1
+                if self._num_frozen == 0:
+                    for parameter in self._trainable:
+                        parameter.requires_grad_(True)
