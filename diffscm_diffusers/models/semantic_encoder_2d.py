@@ -54,7 +54,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     causes from the code, and with a penalty on the distance between the code's means given each class, so that the
     code says nothing about them. Two choices in the decoder help causes share the meaning of the code:
 
-    - The causes alone choose a map of features, which the code modulates: the code is a manner, not a content.
+    - The causes choose a map of features, which the code modulates: the code is a manner, not a content. The causes
+      modulate it too, as thickness or intensity changes how any stroke is drawn.
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
@@ -67,7 +68,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             Channels of the encoder's convolutions. The decoder has the first two of them.
         hidden_features (`int`, *optional*, defaults to 256): Width of the encoder's linear layers.
         condition_features (`int`, *optional*, defaults to 32): Width of the causes' embedding in the encoder.
-        style_features (`int`, *optional*, defaults to 64): Width of the code's embedding in the decoder.
+        style_features (`int`, *optional*, defaults to 64):
+            Width of the embedding of the code and the causes in the decoder.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, or `block_out_channels` has not three
@@ -118,7 +120,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self.content = nn.Linear(condition_dim, middle * self.coarse_size**2, bias=False)
         nn.init.normal_(self.content.weight, std=0.5)
         self.style_embedding = nn.Sequential(
-            nn.Linear(code_dim - 6, style_features), nn.SiLU(), nn.Linear(style_features, style_features)
+            nn.Linear(code_dim - 6 + condition_dim, style_features),
+            nn.SiLU(),
+            nn.Linear(style_features, style_features),
         )
         self.up_blocks = nn.ModuleList(
             [
@@ -191,8 +195,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`code` expects shape (batch, {self.config.code_dim}), got {tuple(code.shape)}.")
         self._check_condition(condition, len(code))
 
-        style = self.style_embedding(code[:, 6:].to(self.dtype))
-        hidden = self.content(condition.to(self.dtype)).unflatten(1, (-1, self.coarse_size, self.coarse_size))
+        condition = condition.to(self.dtype)
+        style = self.style_embedding(torch.cat([code[:, 6:].to(self.dtype), condition], dim=1))
+        hidden = self.content(condition).unflatten(1, (-1, self.coarse_size, self.coarse_size))
         hidden = self.up_blocks[0](hidden, style)
         hidden = F.interpolate(hidden, scale_factor=2)
         hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)

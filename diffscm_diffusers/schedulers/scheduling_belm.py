@@ -24,6 +24,47 @@ class DiffSCMBELMSchedulerOutput(BaseOutput):
     prev_sample: torch.Tensor
 
 
+# Copied from diffscm_diffusers.schedulers.scheduling_ddim.check_noise_schedule
+def check_noise_schedule(
+    num_train_timesteps: int,
+    beta_start: float,
+    beta_end: float,
+    beta_schedule: str,
+    trained_betas: np.ndarray | list[float] | None,
+    prediction_type: str,
+    least: int = 1,
+):
+    """Raises a `ValueError` or a `TypeError` unless a scheduler's arguments describe a noise schedule."""
+    if type(num_train_timesteps) is not int:
+        raise TypeError(f"`num_train_timesteps` expects a whole number, got {num_train_timesteps!r}.")
+    if num_train_timesteps < least:
+        raise ValueError(f"`num_train_timesteps` expects at least {least}, got {num_train_timesteps}.")
+    choices = ["epsilon", "sample", "v_prediction"]
+    if prediction_type not in choices:
+        raise ValueError(f"`prediction_type` expects one of {choices}, got {prediction_type!r}.")
+    if trained_betas is not None:
+        try:
+            betas = torch.as_tensor(trained_betas, dtype=torch.float32)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"`trained_betas` expects a list of numbers, got {trained_betas!r}.") from error
+        if betas.shape != (num_train_timesteps,):
+            raise ValueError(
+                f"`trained_betas` expects `num_train_timesteps`, {num_train_timesteps}, numbers, got the shape "
+                f"{tuple(betas.shape)}."
+            )
+        if not ((betas > 0) & (betas <= 1)).all():  # also where one is NaN
+            low, high = betas.aminmax()
+            raise ValueError(f"`trained_betas` expects numbers in (0, 1], got numbers from {low:.4g} to {high:.4g}.")
+        return
+    choices = ["linear", "scaled_linear", "squaredcos_cap_v2"]
+    if beta_schedule not in choices:
+        raise ValueError(f"`beta_schedule` expects one of {choices}, got {beta_schedule!r}.")
+    if beta_schedule != "squaredcos_cap_v2":  # which has betas of its own
+        for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
+            if not isinstance(value, (int, float)) or not 0 < value < 1:
+                raise ValueError(f"`{name}` expects a number in (0, 1), got {value!r}.")
+
+
 class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
     r"""
     Moves between image and noise that are inverted exactly, at any number of steps and whatever the network does, for
@@ -88,51 +129,22 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         reverse: bool = False,
         rescale_betas_zero_snr: bool = False,
     ):
-        if not isinstance(num_train_timesteps, int) or isinstance(num_train_timesteps, bool):
-            raise TypeError(
-                f"`num_train_timesteps` must be an `int`, but is a `{type(num_train_timesteps).__name__}`."
-            )
-        if num_train_timesteps < self.order:
+        check_noise_schedule(
+            num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, prediction_type, self.order
+        )
+        if type(reverse) is not bool:
+            raise TypeError(f"`reverse` expects `True` or `False`, got {reverse!r}.")
+        if rescale_betas_zero_snr is not False:
             raise ValueError(
-                f"`num_train_timesteps` must be at least {self.order}, as a move takes two samples, but is"
-                f" {num_train_timesteps}."
+                f"`rescale_betas_zero_snr` expects `False`, got {rescale_betas_zero_snr!r}: the last level would be "
+                "pure noise, where the moves, made in `x / sqrt(abar)` and `sqrt((1 - abar) / abar)`, divide by zero."
             )
-        if prediction_type not in ("epsilon", "sample", "v_prediction"):
-            raise ValueError(
-                f"`prediction_type` must be one of 'epsilon', 'sample', 'v_prediction', but is {prediction_type!r}."
-            )
-        if rescale_betas_zero_snr:
-            raise ValueError(
-                "`rescale_betas_zero_snr` must be `False`, but is `True`: the last level would be pure noise, where"
-                " the moves, made in `x / sqrt(abar)` and `sqrt((1 - abar) / abar)`, divide by zero."
-            )
-        if trained_betas is not None:
-            betas = torch.as_tensor(trained_betas, dtype=torch.float32)
-            if betas.shape != (num_train_timesteps,):
-                raise ValueError(
-                    f"`trained_betas` must have the length `num_train_timesteps`, {num_train_timesteps}, but has the"
-                    f" shape {tuple(betas.shape)}."
-                )
-            if not ((betas > 0) & (betas < 1)).all():
-                raise ValueError(
-                    "`trained_betas` must lie between 0 and 1, both excluded, but run from"
-                    f" {betas.min().item():.4g} to {betas.max().item():.4g}."
-                )
-        elif beta_schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
-            raise ValueError(
-                "`beta_schedule` must be one of 'linear', 'scaled_linear', 'squaredcos_cap_v2', but is"
-                f" {beta_schedule!r}."
-            )
-        elif beta_schedule != "squaredcos_cap_v2":  # which has betas of its own
-            for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
-                if not isinstance(value, (int, float)) or not 0 < value < 1:
-                    raise ValueError(f"`{name}` must be a number between 0 and 1, both excluded, but is {value!r}.")
         self.alphas_cumprod = DDIMScheduler(
             num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas
         ).alphas_cumprod
         if self.alphas_cumprod[-1] == 0:  # by rounding
             given = "`trained_betas`" if trained_betas is not None else "`beta_start` and `beta_end`"
-            raise ValueError(f"{given} must not reach pure noise: nothing of the image is left there.")
+            raise ValueError(f"{given} expects a last level with a trace of the image, got pure noise.")
 
         # set by `set_timesteps`
         self.num_inference_steps = None
@@ -162,10 +174,10 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
 
     def check_num_moves(self, num_moves: int):
         """Raises a `ValueError` if so many of the moves that `set_timesteps` has set cannot be made."""
-        if not self.order <= num_moves <= self.num_inference_steps:
+        if type(num_moves) is not int or not self.order <= num_moves <= self.num_inference_steps:
             raise ValueError(
                 f"`num_moves` expects {self.order}, as a move needs two samples, to {self.num_inference_steps}, got "
-                f"{num_moves}: raise `num_inference_steps` or `strength`."
+                f"{num_moves!r}: raise `num_inference_steps` or `strength`."
             )
 
     def start(
@@ -191,12 +203,16 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
             ValueError: If `sample` has another shape, if `num_moves` is out of range, or if `noise` is given.
         """
         if noise is not None:
-            raise ValueError(f"{type(self).__name__} starts from the image itself: `noise` expects `None`.")
+            raise ValueError(
+                f"`noise` expects `None`, as {type(self).__name__} starts from the image itself, got a draw."
+            )
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
         self.check_num_moves(num_moves)
         if self.config.reverse:
             return sample, timesteps[:num_moves]
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`exogenous_noise` expects a tensor, got {type(sample).__name__}.")
         if sample.ndim == 5 and sample.shape[1] == 2:
             return sample, timesteps[-num_moves:][1:]
         if sample.ndim != 4 or num_moves < len(timesteps):
@@ -228,14 +244,12 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
             ValueError: If it is out of range.
         """
         num_train_timesteps = self.config.num_train_timesteps
-        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
-            raise TypeError(
-                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
-            )
+        if type(num_inference_steps) is not int:
+            raise TypeError(f"`num_inference_steps` expects a whole number, got {num_inference_steps!r}.")
         if not self.order <= num_inference_steps <= num_train_timesteps:
             raise ValueError(
-                f"`num_inference_steps` must be between {self.order}, as a move takes two samples, and "
-                f"`num_train_timesteps`, {num_train_timesteps}, but is {num_inference_steps}."
+                f"`num_inference_steps` expects {self.order}, as a move takes two samples, to `num_train_timesteps`, "
+                f"{num_train_timesteps}, got {num_inference_steps}."
             )
         upwards = [round(i * num_train_timesteps / num_inference_steps) - 1 for i in range(1, num_inference_steps + 1)]
         levels = [1.0, *self.alphas_cumprod[upwards].double().tolist()]
@@ -292,19 +306,22 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
                 samples to the first, or if `model_output` and `sample` differ in shape.
         """
         if self.num_inference_steps is None:
-            raise ValueError("`set_timesteps` must be called before `step`.")
+            raise ValueError("`step` expects timesteps, got none: call `set_timesteps` first.")
+        for name, value in (("model_output", model_output), ("sample", sample)):
+            if not torch.is_tensor(value):
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
         if sample.ndim != 4 and (sample.ndim != 5 or sample.shape[1] != 2):
             raise ValueError(
-                "`sample` must have the shape (batch_size, num_channels, height, width) or, with two samples,"
-                f" (batch_size, 2, num_channels, height, width), but has {tuple(sample.shape)}."
+                "`sample` expects the shape (batch_size, num_channels, height, width) or, with two samples, "
+                f"(batch_size, 2, num_channels, height, width), got {tuple(sample.shape)}."
             )
         # The way up blows rounding up, the way down takes it back: float64 keeps it small in between.
         sample = sample if sample.device.type == "mps" else sample.double()  # which has no float64
         current = self.scale_model_input(sample)
         if model_output.shape != current.shape:
             raise ValueError(
-                f"`model_output` must have the current sample's shape, {tuple(current.shape)}, but has"
-                f" {tuple(model_output.shape)}."
+                f"`model_output` expects the current sample's shape, {tuple(current.shape)}, got "
+                f"{tuple(model_output.shape)}."
             )
         # Where each timestep has a move of its own, the clean image shares 0 with the level above it: what is given,
         # one sample or two, tells the first move from the others.
@@ -312,8 +329,8 @@ class DiffSCMBELMScheduler(SchedulerMixin, ConfigMixin):
         candidates = timesteps[:1] if sample.ndim == 4 else timesteps[1:]
         if timestep not in candidates:
             raise ValueError(
-                f"`timestep` must be {timesteps[0]} with a single sample and one of the later `timesteps` with two,"
-                f" but is {timestep} with a sample of shape {tuple(sample.shape)}."
+                f"`timestep` expects {timesteps[0]} with a single sample and one of the later `timesteps` with two, "
+                f"got {timestep} with a sample of shape {tuple(sample.shape)}."
             )
         index = 0 if sample.ndim == 4 else timesteps.index(timestep, 1)
 

@@ -6,8 +6,49 @@ import itertools
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, SchedulerMixin
+from diffusers.configuration_utils import register_to_config
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 from diffusers.utils.torch_utils import randn_tensor
+
+
+def check_noise_schedule(
+    num_train_timesteps: int,
+    beta_start: float,
+    beta_end: float,
+    beta_schedule: str,
+    trained_betas: np.ndarray | list[float] | None,
+    prediction_type: str,
+    least: int = 1,
+):
+    """Raises a `ValueError` or a `TypeError` unless a scheduler's arguments describe a noise schedule."""
+    if type(num_train_timesteps) is not int:
+        raise TypeError(f"`num_train_timesteps` expects a whole number, got {num_train_timesteps!r}.")
+    if num_train_timesteps < least:
+        raise ValueError(f"`num_train_timesteps` expects at least {least}, got {num_train_timesteps}.")
+    choices = ["epsilon", "sample", "v_prediction"]
+    if prediction_type not in choices:
+        raise ValueError(f"`prediction_type` expects one of {choices}, got {prediction_type!r}.")
+    if trained_betas is not None:
+        try:
+            betas = torch.as_tensor(trained_betas, dtype=torch.float32)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"`trained_betas` expects a list of numbers, got {trained_betas!r}.") from error
+        if betas.shape != (num_train_timesteps,):
+            raise ValueError(
+                f"`trained_betas` expects `num_train_timesteps`, {num_train_timesteps}, numbers, got the shape "
+                f"{tuple(betas.shape)}."
+            )
+        if not ((betas > 0) & (betas <= 1)).all():  # also where one is NaN
+            low, high = betas.aminmax()
+            raise ValueError(f"`trained_betas` expects numbers in (0, 1], got numbers from {low:.4g} to {high:.4g}.")
+        return
+    choices = ["linear", "scaled_linear", "squaredcos_cap_v2"]
+    if beta_schedule not in choices:
+        raise ValueError(f"`beta_schedule` expects one of {choices}, got {beta_schedule!r}.")
+    if beta_schedule != "squaredcos_cap_v2":  # which has betas of its own
+        for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
+            if not isinstance(value, (int, float)) or not 0 < value < 1:
+                raise ValueError(f"`{name}` expects a number in (0, 1), got {value!r}.")
 
 
 class DiffSCMDDIMScheduler(DDIMScheduler):
@@ -25,7 +66,71 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
     stay moderate, and implicit abduction ([`DiffSCMDDIMInverseScheduler.solve`]) recovers images at few steps as well.
 
     The arguments are those of [`DDIMScheduler`], and with its own spacings it is one.
+
+    Raises:
+        TypeError: If an argument is of another type.
+        ValueError: If an argument is unknown or out of its range, NaN for instance.
     """
+
+    @register_to_config
+    def __init__(
+        self,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.0001,
+        beta_end: float = 0.02,
+        beta_schedule: str = "linear",
+        trained_betas: np.ndarray | list[float] | None = None,
+        clip_sample: bool = True,
+        set_alpha_to_one: bool = True,
+        steps_offset: int = 0,
+        prediction_type: str = "epsilon",
+        thresholding: bool = False,
+        dynamic_thresholding_ratio: float = 0.995,
+        clip_sample_range: float = 1.0,
+        sample_max_value: float = 1.0,
+        timestep_spacing: str = "leading",
+        rescale_betas_zero_snr: bool = False,
+    ):
+        check_noise_schedule(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, prediction_type)
+        choices = ["leading", "trailing", "linspace", "quadratic"]
+        if timestep_spacing not in choices:
+            raise ValueError(f"`timestep_spacing` expects one of {choices}, got {timestep_spacing!r}.")
+        for name, value in (
+            ("clip_sample", clip_sample),
+            ("set_alpha_to_one", set_alpha_to_one),
+            ("thresholding", thresholding),
+            ("rescale_betas_zero_snr", rescale_betas_zero_snr),
+        ):
+            if type(value) is not bool:
+                raise TypeError(f"`{name}` expects `True` or `False`, got {value!r}.")
+        if type(steps_offset) is not int or not 0 <= steps_offset < num_train_timesteps:
+            raise ValueError(
+                f"`steps_offset` expects a whole number from 0 to {num_train_timesteps - 1}, got {steps_offset!r}."
+            )
+        for name, value in (("clip_sample_range", clip_sample_range), ("sample_max_value", sample_max_value)):
+            if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise ValueError(f"`{name}` expects a finite number above 0, got {value!r}.")
+        if not isinstance(dynamic_thresholding_ratio, float) or not 0 < dynamic_thresholding_ratio <= 1:
+            raise ValueError(
+                f"`dynamic_thresholding_ratio` expects a number in (0, 1], got {dynamic_thresholding_ratio!r}."
+            )
+        super().__init__(
+            num_train_timesteps=num_train_timesteps,
+            beta_start=beta_start,
+            beta_end=beta_end,
+            beta_schedule=beta_schedule,
+            trained_betas=trained_betas,
+            clip_sample=clip_sample,
+            set_alpha_to_one=set_alpha_to_one,
+            steps_offset=steps_offset,
+            prediction_type=prediction_type,
+            thresholding=thresholding,
+            dynamic_thresholding_ratio=dynamic_thresholding_ratio,
+            clip_sample_range=clip_sample_range,
+            sample_max_value=sample_max_value,
+            timestep_spacing=timestep_spacing,
+            rescale_betas_zero_snr=rescale_betas_zero_snr,
+        )
 
     @classmethod
     def from_noise_schedule(cls, scheduler: SchedulerMixin) -> "DiffSCMDDIMScheduler":
@@ -39,7 +144,7 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
         Raises:
             ValueError: If `scheduler` has no betas.
         """
-        if "beta_schedule" not in scheduler.config:
+        if "beta_schedule" not in getattr(scheduler, "config", ()):
             raise ValueError(f"`scheduler` expects a noise schedule of betas, got a {type(scheduler).__name__}.")
         settings = {"clip_sample": False, "thresholding": False}
         if scheduler.config.beta_schedule not in ("linear", "scaled_linear", "squaredcos_cap_v2"):
@@ -84,9 +189,9 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
 
     def check_num_moves(self, num_moves: int):
         """Raises a `ValueError` if so many of the moves that `set_timesteps` has set cannot be made."""
-        if not 1 <= num_moves <= self.num_inference_steps:
+        if type(num_moves) is not int or not 1 <= num_moves <= self.num_inference_steps:
             raise ValueError(
-                f"`num_moves` expects 1 to {self.num_inference_steps}, got {num_moves}: raise `strength` or "
+                f"`num_moves` expects 1 to {self.num_inference_steps}, got {num_moves!r}: raise `strength` or "
                 "`num_inference_steps`."
             )
 
@@ -108,6 +213,8 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
                 If `sample` has another number of axes, if `num_moves` is out of range, or if the moves do not meet:
                 [`DDIMScheduler`]'s stride is `num_train_timesteps // num_inference_steps` wherever its timesteps lie.
         """
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`exogenous_noise` expects a tensor, got {type(sample).__name__}.")
         if sample.ndim != 4:
             raise ValueError(
                 "`exogenous_noise` expects the shape (batch_size, num_channels, height, width), got "
@@ -144,23 +251,16 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
         Raises:
             TypeError: If `num_inference_steps` is not an integer.
             ValueError:
-                If `num_inference_steps` is out of range, if `timestep_spacing` is unknown, or if `steps_offset` leads
-                to timesteps that the network was not trained for.
+                If `num_inference_steps` is out of range, or if `steps_offset` leads to timesteps that the network was
+                not trained for.
         """
         spacing, num_train_timesteps = self.config.timestep_spacing, self.config.num_train_timesteps
-        if spacing not in ("leading", "trailing", "linspace", "quadratic"):
-            raise ValueError(
-                "`timestep_spacing` must be one of 'leading', 'trailing', 'linspace', 'quadratic', but is"
-                f" {spacing!r}."
-            )
-        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
-            raise TypeError(
-                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
-            )
+        if type(num_inference_steps) is not int:
+            raise TypeError(f"`num_inference_steps` expects a whole number, got {num_inference_steps!r}.")
         if not 1 <= num_inference_steps <= num_train_timesteps:
             raise ValueError(
-                f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
-                f" {num_inference_steps}."
+                f"`num_inference_steps` expects 1 to `num_train_timesteps`, {num_train_timesteps}, got "
+                f"{num_inference_steps}."
             )
 
         if spacing != "quadratic":
@@ -219,9 +319,28 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
 
         Raises:
             ValueError:
-                If `set_timesteps` was not called, `timestep` is not one of `timesteps`, both `generator` and
-                `variance_noise` are given, or `prediction_type` is unknown.
+                If `set_timesteps` was not called, `timestep` is not one of `timesteps`, `model_output` and `sample`
+                differ in shape, `eta` is out of its range, or both `generator` and `variance_noise` are given.
+            TypeError: If `model_output` or `sample` is not a tensor.
         """
+        if self.num_inference_steps is None:
+            raise ValueError("`step` expects timesteps, got none: call `set_timesteps` first.")
+        for name, value in (("model_output", model_output), ("sample", sample)):
+            if not torch.is_tensor(value):
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
+        if model_output.shape != sample.shape:
+            raise ValueError(
+                f"`model_output` expects `sample`'s shape, {tuple(sample.shape)}, got {tuple(model_output.shape)}."
+            )
+        if not isinstance(eta, (int, float)) or not 0 <= eta <= 1:
+            raise ValueError(f"`eta` expects a number in [0, 1], got {eta!r}.")
+        if generator is not None and variance_noise is not None:
+            raise ValueError(
+                "`variance_noise` expects `None` beside a `generator`, got both: noise is drawn or given."
+            )
+        timesteps = self.timesteps.tolist()
+        if timestep not in timesteps:
+            raise ValueError(f"`timestep` expects one of `scheduler.timesteps`, {timesteps}, got {timestep}.")
         if self.config.timestep_spacing != "quadratic":
             return super().step(
                 model_output,
@@ -233,13 +352,6 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
                 variance_noise,
                 return_dict,
             )
-        if self.num_inference_steps is None:
-            raise ValueError("`set_timesteps` must be called before `step`.")
-        if generator is not None and variance_noise is not None:
-            raise ValueError("`generator` and `variance_noise` exclude each other: the noise is drawn or given.")
-        timesteps = self.timesteps.tolist()
-        if timestep not in timesteps:
-            raise ValueError(f"`timestep` must be one of `scheduler.timesteps`, {timesteps}, but is {timestep}.")
 
         # 1. The two levels. Below the lowest timestep lies `final_alpha_cumprod`, which the parent writes as -1.
         prev_timestep = [*timesteps, -1][timesteps.index(timestep) + 1]
@@ -254,14 +366,9 @@ class DiffSCMDDIMScheduler(DDIMScheduler):
         elif self.config.prediction_type == "sample":
             pred_original_sample = model_output
             pred_epsilon = (sample - alpha * model_output) / sigma
-        elif self.config.prediction_type == "v_prediction":
+        else:
             pred_original_sample = alpha * sample - sigma * model_output
             pred_epsilon = alpha * model_output + sigma * sample
-        else:
-            raise ValueError(
-                "`prediction_type` must be one of 'epsilon', 'sample', 'v_prediction', but is"
-                f" {self.config.prediction_type!r}."
-            )
         if self.config.thresholding:
             pred_original_sample = self._threshold_sample(pred_original_sample)
         elif self.config.clip_sample:

@@ -52,6 +52,47 @@ class DiffSCMDDIMInverseSchedulerSolution(BaseOutput):
     num_evaluations: torch.Tensor
 
 
+# Copied from diffscm_diffusers.schedulers.scheduling_ddim.check_noise_schedule
+def check_noise_schedule(
+    num_train_timesteps: int,
+    beta_start: float,
+    beta_end: float,
+    beta_schedule: str,
+    trained_betas: np.ndarray | list[float] | None,
+    prediction_type: str,
+    least: int = 1,
+):
+    """Raises a `ValueError` or a `TypeError` unless a scheduler's arguments describe a noise schedule."""
+    if type(num_train_timesteps) is not int:
+        raise TypeError(f"`num_train_timesteps` expects a whole number, got {num_train_timesteps!r}.")
+    if num_train_timesteps < least:
+        raise ValueError(f"`num_train_timesteps` expects at least {least}, got {num_train_timesteps}.")
+    choices = ["epsilon", "sample", "v_prediction"]
+    if prediction_type not in choices:
+        raise ValueError(f"`prediction_type` expects one of {choices}, got {prediction_type!r}.")
+    if trained_betas is not None:
+        try:
+            betas = torch.as_tensor(trained_betas, dtype=torch.float32)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TypeError(f"`trained_betas` expects a list of numbers, got {trained_betas!r}.") from error
+        if betas.shape != (num_train_timesteps,):
+            raise ValueError(
+                f"`trained_betas` expects `num_train_timesteps`, {num_train_timesteps}, numbers, got the shape "
+                f"{tuple(betas.shape)}."
+            )
+        if not ((betas > 0) & (betas <= 1)).all():  # also where one is NaN
+            low, high = betas.aminmax()
+            raise ValueError(f"`trained_betas` expects numbers in (0, 1], got numbers from {low:.4g} to {high:.4g}.")
+        return
+    choices = ["linear", "scaled_linear", "squaredcos_cap_v2"]
+    if beta_schedule not in choices:
+        raise ValueError(f"`beta_schedule` expects one of {choices}, got {beta_schedule!r}.")
+    if beta_schedule != "squaredcos_cap_v2":  # which has betas of its own
+        for name, value in (("beta_start", beta_start), ("beta_end", beta_end)):
+            if not isinstance(value, (int, float)) or not 0 < value < 1:
+                raise ValueError(f"`{name}` expects a number in (0, 1), got {value!r}.")
+
+
 class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     """
     Abduction's scheduler: the deterministic moves of a [`DDIMScheduler`] in reverse, from an image up to its
@@ -131,14 +172,26 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         clip_abduction: bool = False,
         clip_sample_range: float = 1.0,
     ):
+        check_noise_schedule(num_train_timesteps, beta_start, beta_end, beta_schedule, trained_betas, prediction_type)
         for name, value, choices in (
-            ("beta_schedule", beta_schedule, ("linear", "scaled_linear", "squaredcos_cap_v2")),
-            ("prediction_type", prediction_type, ("epsilon", "sample", "v_prediction")),
-            ("timestep_spacing", timestep_spacing, ("leading", "trailing", "linspace", "quadratic")),
-            ("evaluate_at", evaluate_at, ("source", "destination")),
+            ("timestep_spacing", timestep_spacing, ["leading", "trailing", "linspace", "quadratic"]),
+            ("evaluate_at", evaluate_at, ["source", "destination"]),
         ):
             if value not in choices:
-                raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, but is {value!r}.")
+                raise ValueError(f"`{name}` expects one of {choices}, got {value!r}.")
+        for name, value in (
+            ("set_alpha_to_one", set_alpha_to_one),
+            ("rescale_betas_zero_snr", rescale_betas_zero_snr),
+            ("clip_abduction", clip_abduction),
+        ):
+            if type(value) is not bool:
+                raise TypeError(f"`{name}` expects `True` or `False`, got {value!r}.")
+        if type(steps_offset) is not int or not 0 <= steps_offset < num_train_timesteps:
+            raise ValueError(
+                f"`steps_offset` expects a whole number from 0 to {num_train_timesteps - 1}, got {steps_offset!r}."
+            )
+        if not isinstance(clip_sample_range, (int, float)) or not 0 < clip_sample_range < float("inf"):
+            raise ValueError(f"`clip_sample_range` expects a finite number above 0, got {clip_sample_range!r}.")
 
         # It says what the levels are and, but for "quadratic", the timesteps of the moves that are reversed.
         self._ddim = DDIMScheduler(
@@ -170,7 +223,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         Whether each move of the current schedule starts at the level that the move before it led to.
         """
         if self.num_inference_steps is None:
-            raise ValueError("`set_timesteps` must be called before `levels_are_consecutive` is known.")
+            raise ValueError("`levels_are_consecutive` expects timesteps, got none: call `set_timesteps` first.")
         return torch.equal(self.source_alphas_cumprod[1:], self.destination_alphas_cumprod[:-1])
 
     @property
@@ -195,6 +248,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             begin_index (`int`, defaults to 0):
                 The index of the move, counted from the clean image.
         """
+        if type(begin_index) is not int or begin_index < 0:
+            raise ValueError(f"`begin_index` expects a whole number of at least 0, got {begin_index!r}.")
         self._begin_index = begin_index
         self._step_index = None
 
@@ -214,7 +269,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         """
         timesteps = self.timesteps.tolist()
         if timestep not in timesteps:
-            raise ValueError(f"`timestep` must be one of `scheduler.timesteps`, {timesteps}, but is {timestep}.")
+            raise ValueError(f"`timestep` expects one of `scheduler.timesteps`, {timesteps}, got {timestep}.")
         return timesteps.index(timestep)
 
     def scale_model_input(self, sample: torch.Tensor, timestep: int | torch.Tensor | None = None) -> torch.Tensor:
@@ -259,9 +314,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
         least = 1 if noise is None else 2
-        if not least <= num_moves <= len(timesteps):
+        if type(num_moves) is not int or not least <= num_moves <= len(timesteps):
             raise ValueError(
-                f"`num_moves` expects {least} to {len(timesteps)}, got {num_moves}: raise `num_inference_steps` or "
+                f"`num_moves` expects {least} to {len(timesteps)}, got {num_moves!r}: raise `num_inference_steps` or "
                 "`strength`."
             )
         if not self.levels_are_consecutive:
@@ -311,14 +366,12 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 `"epsilon"` from pure noise, a `"v_prediction"` from pure noise to the clean image.
         """
         num_train_timesteps = self.config.num_train_timesteps
-        if not isinstance(num_inference_steps, int) or isinstance(num_inference_steps, bool):
-            raise TypeError(
-                f"`num_inference_steps` must be an `int`, but is a `{type(num_inference_steps).__name__}`."
-            )
+        if type(num_inference_steps) is not int:
+            raise TypeError(f"`num_inference_steps` expects a whole number, got {num_inference_steps!r}.")
         if not 1 <= num_inference_steps <= num_train_timesteps:
             raise ValueError(
-                f"`num_inference_steps` must be between 1 and `num_train_timesteps`, {num_train_timesteps}, but is"
-                f" {num_inference_steps}."
+                f"`num_inference_steps` expects 1 to `num_train_timesteps`, {num_train_timesteps}, got "
+                f"{num_inference_steps}."
             )
 
         if evaluate_at not in (None, *self.abductions):
@@ -354,9 +407,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         from_pure_noise = destination_alphas_cumprod == 0
         if self.config.prediction_type == "epsilon" and from_pure_noise.any():
             raise ValueError(
-                "`prediction_type` must be 'sample' or 'v_prediction' for a schedule that reaches pure noise"
-                f" (`rescale_betas_zero_snr`={self.config.rescale_betas_zero_snr}), but is 'epsilon': there the noise"
-                " says nothing about the image and `DDIMScheduler` divides by zero."
+                "`prediction_type` expects 'sample' or 'v_prediction' for a schedule that reaches pure noise "
+                f"(`rescale_betas_zero_snr`={self.config.rescale_betas_zero_snr}), got 'epsilon': there the noise "
+                "says nothing about the image and `DDIMScheduler` divides by zero."
             )
         if self.config.prediction_type == "v_prediction" and (from_pure_noise & (source_alphas_cumprod == 1)).any():
             raise ValueError(
@@ -403,10 +456,14 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 `model_output` and `sample` differ in shape.
         """
         if self.num_inference_steps is None:
-            raise ValueError("`set_timesteps` must be called before `step`.")
+            raise ValueError("`step` expects timesteps, got none: call `set_timesteps` first.")
+        for name, value in (("model_output", model_output), ("sample", sample)):
+            if not torch.is_tensor(value):
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
         if model_output.shape != sample.shape:
-            message = f"`model_output` must have `sample`'s shape, {tuple(sample.shape)}, but has"
-            message += f" {tuple(model_output.shape)}."
+            message = (
+                f"`model_output` expects `sample`'s shape, {tuple(sample.shape)}, got {tuple(model_output.shape)}."
+            )
             if model_output.ndim > 1 and model_output.shape[1] == 2 * sample.shape[1]:
                 message += " Split off a learned sigma, the second half of the channels, first."
             raise ValueError(message)
@@ -468,21 +525,27 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 [`step`](`DiffSCMDDIMInverseScheduler.step`).
         """
         if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
-            raise ValueError(f"`tolerance` must be a positive number, but is {tolerance!r}.")
-        if not isinstance(max_iterations, int) or isinstance(max_iterations, bool):
-            raise TypeError(f"`max_iterations` must be an `int`, but is a `{type(max_iterations).__name__}`.")
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int:
+            raise TypeError(f"`max_iterations` expects a whole number, got {max_iterations!r}.")
         if max_iterations < 1:
-            raise ValueError(f"`max_iterations` must be at least 1, but is {max_iterations}.")
+            raise ValueError(f"`max_iterations` expects at least 1, got {max_iterations}.")
+        if not callable(network):
+            raise TypeError(f"`network` expects a function, got {type(network).__name__}.")
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`sample` expects a tensor, got {type(sample).__name__}.")
         if self.config.clip_abduction:
-            raise ValueError("`clip_abduction` must be off for an exact inverse: clipping loses information.")
+            raise ValueError(
+                "`clip_abduction` expects `False` for an exact inverse, got `True`: clipping loses information."
+            )
         if self.num_inference_steps is None:
-            raise ValueError("`set_timesteps` must be called before `solve`.")
+            raise ValueError("`solve` expects timesteps, got none: call `set_timesteps` first.")
         index = self._take_index(timestep)
         timestep = self._destination_timesteps[index].item()
         if self.config.prediction_type == "sample" and self.source_alphas_cumprod[index] == 1:
             raise ValueError(
-                "`set_alpha_to_one` must be off for an exact inverse with `prediction_type`='sample': DDIM's last move"
-                " returns the network's output and forgets the sample that it came from."
+                "`set_alpha_to_one` expects `False` for an exact inverse with `prediction_type`='sample', got `True`: "
+                "DDIM's last move returns the network's output and forgets the sample that it came from."
             )
 
         num_evaluations = sample.new_zeros(len(sample), dtype=torch.int64)
@@ -542,11 +605,11 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             self._step_index = self.index_for_timestep(timestep) if self._begin_index is None else self._begin_index
         if self._step_index >= self.num_inference_steps:
             raise ValueError(
-                f"All {self.num_inference_steps} moves have been made. Call `set_timesteps` before the next `step`."
+                f"`step` expects at most {self.num_inference_steps} calls, got one more: call `set_timesteps` again."
             )
         if timestep != self.timesteps[self._step_index]:
             raise ValueError(
-                f"`timestep` must be {self.timesteps[self._step_index]} at step {self._step_index}, but is {timestep}."
+                f"`timestep` expects {self.timesteps[self._step_index]} at step {self._step_index}, got {timestep}."
             )
         self._step_index += 1
         return self._step_index - 1

@@ -55,6 +55,15 @@ def test_code_and_image_depend_on_the_condition(model, condition):
         assert not torch.allclose(values[0], values[2])
 
 
+def test_causes_modulate_what_is_drawn(model, condition):
+    """Causes change how a code is drawn, not only which map of features is picked."""
+    model.content.weight.fill_(0.5)
+    images = model.decode(torch.randn(1, 8).expand(4, -1), condition)
+    torch.testing.assert_close(images[1], images[3])
+    assert not torch.allclose(images[0], images[1])
+    assert not torch.allclose(images[0], images[2])
+
+
 def test_forward_decodes_the_mean(model, condition):
     sample = torch.rand(4, 1, 16, 16) * 2 - 1
     expected = model.decode(model.encode(sample, condition).mean, condition)

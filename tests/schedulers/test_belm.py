@@ -143,25 +143,25 @@ class TestInterface:
     def test_two_samples_cannot_make_the_first_move(self):
         scheduler = DiffSCMBELMScheduler()
         scheduler.set_timesteps(10)
-        with pytest.raises(ValueError, match="`timestep` must be 999 with a single sample"):
+        with pytest.raises(ValueError, match="`timestep` expects 999 with a single sample"):
             scheduler.step(torch.zeros(SHAPE), 999, torch.zeros(2, 2, 1, 4, 4))
 
     def test_learned_sigma_must_be_split_off(self):
         scheduler = DiffSCMBELMScheduler()
         scheduler.set_timesteps(10)
-        with pytest.raises(ValueError, match="`model_output` must have the current sample's shape"):
+        with pytest.raises(ValueError, match="`model_output` expects the current sample's shape"):
             scheduler.step(torch.zeros(2, 2, 4, 4), 999, torch.zeros(SHAPE))
 
     @pytest.mark.parametrize("shape", [(2, 1, 1, 4, 4), (2, 3, 1, 4, 4), (1, 4, 4)])
     def test_states_of_other_than_two_samples(self, shape):
         scheduler = DiffSCMBELMScheduler()
         scheduler.set_timesteps(10)
-        with pytest.raises(ValueError, match=r"`sample` must have the shape .*, 2, num_channels, .* but has \("):
+        with pytest.raises(ValueError, match=r"`sample` expects the shape .*, 2, num_channels, .* got \("):
             scheduler.step(torch.zeros(SHAPE), 899, torch.zeros(shape))
 
     def test_zero_terminal_snr(self):
         ddim = DDIMScheduler(rescale_betas_zero_snr=True)
-        with pytest.raises(ValueError, match="`rescale_betas_zero_snr` must be `False`.*pure noise"):
+        with pytest.raises(ValueError, match="`rescale_betas_zero_snr` expects `False`, got True.*pure noise"):
             DiffSCMBELMScheduler.from_config(ddim.config)
 
     def test_loads_what_was_saved_before(self, tmp_path):
@@ -173,10 +173,10 @@ class TestInterface:
     @pytest.mark.parametrize(
         ("config", "error", "message"),
         [
-            ({"beta_schedule": "cosine"}, ValueError, "`beta_schedule` must be one of 'linear'.*'cosine'"),
-            ({"num_train_timesteps": 0}, ValueError, "`num_train_timesteps` must be at least 2.* is 0"),
-            ({"num_train_timesteps": 10.0}, TypeError, "`num_train_timesteps` must be an `int`"),
-            ({"beta_start": -0.1}, ValueError, "`beta_start` must be a number between 0 and 1.* -0.1"),
+            ({"beta_schedule": "cosine"}, ValueError, "`beta_schedule` expects one of \\['linear'.*'cosine'"),
+            ({"num_train_timesteps": 0}, ValueError, "`num_train_timesteps` expects at least 2.* got 0"),
+            ({"num_train_timesteps": 10.0}, TypeError, "`num_train_timesteps` expects a whole number, got 10.0"),
+            ({"beta_start": -0.1}, ValueError, "`beta_start` expects a number in \\(0, 1\\), got -0.1"),
             ({"beta_start": 0.0}, ValueError, "`beta_start`"),
             ({"beta_start": "0.1"}, ValueError, "`beta_start`.*'0.1'"),
             ({"beta_end": 1.0}, ValueError, "`beta_end`"),
@@ -184,13 +184,13 @@ class TestInterface:
             (
                 {"beta_start": 0.5, "beta_end": 0.5},
                 ValueError,
-                "`beta_start` and `beta_end` must not reach pure noise",
+                "`beta_start` and `beta_end` expects a last level with .* pure noise",
             ),
-            ({"trained_betas": [0.1, 0.2]}, ValueError, r"`trained_betas` .* 1000, but has the shape \(2,\)"),
-            ({"trained_betas": [0.5] * 1000}, ValueError, "`trained_betas` must not reach pure noise"),
-            ({"trained_betas": [0.5, 1.0]}, ValueError, "`trained_betas` must lie .* from 0.5 to 1"),
-            ({"trained_betas": [0.0, 0.5]}, ValueError, "`trained_betas` must lie .* from 0 to 0.5"),
-            ({"trained_betas": [0.5, float("nan")]}, ValueError, "`trained_betas` must lie .* nan"),
+            ({"trained_betas": [0.1, 0.2]}, ValueError, r"`trained_betas` .* 1000, numbers, got the shape \(2,\)"),
+            ({"trained_betas": [0.5] * 1000}, ValueError, "`trained_betas` expects .* got pure noise"),
+            ({"trained_betas": [0.5, 1.0]}, ValueError, "`trained_betas` expects .* got pure noise"),
+            ({"trained_betas": [0.0, 0.5]}, ValueError, "`trained_betas` expects .* from 0 to 0.5"),
+            ({"trained_betas": [0.5, float("nan")]}, ValueError, "`trained_betas` expects .* nan"),
         ],
     )
     def test_bad_configuration(self, config, error, message):

@@ -72,24 +72,23 @@ class TestConfig:
 class TestErrors:
     @pytest.mark.parametrize("name", ("beta_schedule", "prediction_type", "timestep_spacing", "evaluate_at"))
     def test_unknown_option(self, name):
-        with pytest.raises(ValueError, match=f"`{name}` must be one of .*, but is 'sideways'"):
+        with pytest.raises(ValueError, match=f"`{name}` expects one of .*, got 'sideways'"):
             DiffSCMDDIMInverseScheduler(**{name: "sideways"})
 
     @pytest.mark.parametrize("num_inference_steps", (10.0, "10", None, True))
     def test_number_of_steps_is_no_integer(self, num_inference_steps):
-        with pytest.raises(TypeError, match=f"`num_inference_steps` .* `{type(num_inference_steps).__name__}`"):
+        with pytest.raises(TypeError, match=f"`num_inference_steps` expects .* got {num_inference_steps!r}"):
             DiffSCMDDIMInverseScheduler().set_timesteps(num_inference_steps)
 
     @pytest.mark.parametrize("num_inference_steps", (0, -3, 1001))
     def test_number_of_steps_out_of_range(self, num_inference_steps):
-        with pytest.raises(ValueError, match=f"`num_inference_steps` must be between 1 .* is {num_inference_steps}"):
+        with pytest.raises(ValueError, match=f"`num_inference_steps` expects 1 to .* got {num_inference_steps}"):
             DiffSCMDDIMInverseScheduler().set_timesteps(num_inference_steps)
 
     @pytest.mark.parametrize(
         "num_inference_steps, config, timesteps",
         (
             (1000, {"steps_offset": 1}, "from 1 to 1000"),
-            (10, {"steps_offset": -1}, "from -1 to 899"),
             # DDIMScheduler rounds this one to 62 steps.
             (61, {"timestep_spacing": "trailing"}, "from -1 to 999"),
             (10, {"timestep_spacing": "quadratic", "steps_offset": 100}, "from 100 to 1000"),
@@ -102,7 +101,7 @@ class TestErrors:
     @pytest.mark.parametrize("timestep_spacing", ("trailing", "linspace"))
     def test_epsilon_from_pure_noise(self, timestep_spacing):
         inverse = DiffSCMDDIMInverseScheduler(rescale_betas_zero_snr=True, timestep_spacing=timestep_spacing)
-        with pytest.raises(ValueError, match="`prediction_type` must be 'sample' or 'v_prediction'"):
+        with pytest.raises(ValueError, match="`prediction_type` expects 'sample' or 'v_prediction'"):
             inverse.set_timesteps(10)
 
     def test_one_step_of_v_prediction_from_pure_noise(self):
@@ -114,9 +113,9 @@ class TestErrors:
 
     def test_before_set_timesteps(self):
         sample = torch.zeros(1, 1, 2, 2)
-        with pytest.raises(ValueError, match="`set_timesteps` must be called before `step`"):
+        with pytest.raises(ValueError, match="`step` expects timesteps"):
             DiffSCMDDIMInverseScheduler().step(sample, 0, sample)
-        with pytest.raises(ValueError, match="`set_timesteps` must be called before `levels_are_consecutive`"):
+        with pytest.raises(ValueError, match="`levels_are_consecutive` expects timesteps"):
             print(DiffSCMDDIMInverseScheduler().levels_are_consecutive)
 
     def test_past_the_end(self):
@@ -124,22 +123,22 @@ class TestErrors:
         sample = torch.zeros(1, 1, 2, 2)
         for t in inverse.timesteps:
             inverse.step(sample, t, sample)
-        with pytest.raises(ValueError, match="All 2 moves have been made"):
+        with pytest.raises(ValueError, match="`step` expects at most 2 calls"):
             inverse.step(sample, 500, sample)
 
     def test_timestep_unknown_or_out_of_turn(self):
         _, inverse = pair(4)
         sample = torch.zeros(1, 1, 2, 2)
-        with pytest.raises(ValueError, match=r"`timestep` must be one of .* but is 3"):
+        with pytest.raises(ValueError, match=r"`timestep` expects one of .* got 3"):
             inverse.step(sample, torch.tensor(3), sample)
         inverse.step(sample, 0, sample)
-        with pytest.raises(ValueError, match="`timestep` must be 250 at step 1, but is 500"):
+        with pytest.raises(ValueError, match="`timestep` expects 250 at step 1, got 500"):
             inverse.step(sample, 500, sample)
 
     def test_shapes_differ(self):
         _, inverse = pair(4)
         sample = torch.zeros(2, 1, 4, 4)
-        with pytest.raises(ValueError, match=r"`model_output` must have .* \(2, 1, 4, 4\), but has \(1, 1, 4, 4\)\.$"):
+        with pytest.raises(ValueError, match=r"`model_output` expects .* \(2, 1, 4, 4\), got \(1, 1, 4, 4\)\.$"):
             inverse.step(sample[:1], 0, sample)
-        with pytest.raises(ValueError, match=r"but has \(2, 2, 4, 4\)\. Split off a learned sigma"):
+        with pytest.raises(ValueError, match=r"got \(2, 2, 4, 4\)\. Split off a learned sigma"):
             inverse.step(torch.zeros(2, 2, 4, 4), 0, sample)
