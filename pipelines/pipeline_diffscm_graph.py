@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from diffusers.utils import BaseOutput
@@ -99,7 +99,7 @@ class Guidance:
 
 @dataclass
 class Causes:
-    """What the networks know of the causes of each image: the condition, what the code means under it, the guidance."""
+    """What the networks know of each image's causes: the condition, what the code means under it, and the guidance."""
 
     condition: torch.Tensor
     decoded: torch.Tensor | None
@@ -108,6 +108,38 @@ class Causes:
     def __getitem__(self, index: slice | torch.Tensor) -> "Causes":
         decoded = None if self.decoded is None else self.decoded[index]
         return Causes(self.condition[index], decoded, self.guidance)
+
+
+# Copied from pipelines.pipeline_diffscm_counterfactual.check_trained_with
+def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
+    """Raises a `ValueError` if a network says in its configuration that it was trained otherwise than it is used."""
+    known_names = {}
+    for name, network in networks.items():
+        trained_with = network.config.get("_trained_with", {})
+        if "class_names" in trained_with:
+            known_names[name] = list(trained_with["class_names"])
+            first = next(iter(known_names))
+            if known_names[name] != known_names[first]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on the classes of `{first}`, {known_names[first]}, got one "
+                    f"trained on {known_names[name]}."
+                )
+        value_range = list(trained_with.get("value_range", (-1, 1)))
+        if value_range != [-1, 1]:
+            raise ValueError(f"`{name}` expects a network trained on images in [-1, 1], got one for {value_range}.")
+        noise = trained_with.get("noise_schedule")
+        if noise is None:
+            continue
+        trained, used = DDPMScheduler.from_config(noise).alphas_cumprod, scheduler.alphas_cumprod.cpu().float()
+        is_same = trained.shape == used.shape and torch.allclose(trained, used, rtol=1e-3, atol=1e-6)
+        prediction_type = scheduler.config.prediction_type
+        if not is_same or noise.get("prediction_type", prediction_type) != prediction_type:
+            names = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
+            settings = ", ".join(f"{key} {scheduler.config.get(key)!r}" for key in names if key in noise)
+            raise ValueError(
+                f"`{name}` expects a network trained on the noise of `scheduler`, {settings}, got one trained on "
+                + ", ".join(f"{key} {noise[key]!r}" for key in names if key in noise)
+            )
 
 
 class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
@@ -160,8 +192,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
 
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
-            unconditional denoiser has neither predictor nor encoder, if `scheduler` has no betas, or if
-            `inverse_scheduler` does not match it.
+            unconditional denoiser has neither predictor nor encoder, if `scheduler` has no betas, if
+            `inverse_scheduler` does not match it, or if a network was trained on other noise or other values (the
+            `_trained_with` of its configuration).
     """
 
     model_cpu_offload_seq = "unet"
@@ -186,9 +219,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         channels, size, widths = unet.config.out_channels, unet.config.sample_size, scm.graph.condition_widths
         in_channels = channels if encoder is None else 2 * channels
         if unet.config.in_channels != in_channels:
+            reason = "the noisy image" if encoder is None else "the noisy image and the decoded code"
             raise ValueError(
-                f"`unet` expects {in_channels} input channels, the noisy image{' and the decoded code' * bool(encoder)}"
-                f", as it has {channels} output channels, got {unet.config.in_channels}."
+                f"`unet` expects {in_channels} input channel(s), {reason}, beside {channels} output channel(s), got "
+                f"{unet.config.in_channels}."
             )
         if "condition_widths" not in unet.config and predictor is None and encoder is None:
             raise ValueError(
@@ -222,6 +256,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
+        networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
+        check_trained_with(scheduler, **{name: model for name, model in networks.items() if model is not None})
 
         self.register_modules(
             unet=unet.eval(),
@@ -364,19 +400,17 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         """Checks `do` and `hold`; returns the values to set, the nodes to hold, and each counterfactual's factual."""
         do = {} if do is None else do
         if not isinstance(do, Mapping):
-            raise TypeError(f"`do` expects a dictionary of attributes and their values, got {type(do).__name__}.")
+            raise TypeError(f"`do` expects a `dict` of attributes to values, got {type(do).__name__}.")
         lengths = {
             len(value)
             for value in do.values()
             if isinstance(value, (list, tuple)) or (isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim > 0)
         }
         # Several values of one factual: a counterfactual for each.
-        num_images = max(lengths) if num_factuals == 1 and lengths else num_factuals
+        num_images = max(1, *lengths) if num_factuals == 1 and lengths else num_factuals
         values = self.scm.graph.check_values(do, num_images, "do")
         hold = [hold] if isinstance(hold, str) else list(hold)
-        unknown = [name for name in hold if name not in self.scm.graph.attributes]
-        if unknown:
-            raise ValueError(f"`hold` expects nodes among {list(self.scm.graph.attributes)}, got {unknown[0]!r}.")
+        self.scm.graph.check_names(hold, "hold")
         both = [name for name in hold if name in do]
         if both:
             raise ValueError(f"`hold` expects nodes that `do` does not set, got {both[0]!r}, which both name.")
@@ -410,7 +444,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             )
         if "condition_widths" not in self.unet.config and self.predictor is None and set(scales.values()) - {1}:
             raise ValueError(f"`guidance_scale` expects 1 without a predictor, got {given!r}.")
-        descended = self._find_descended(do, hold)
+        descended = self.scm.graph.descendants(do, hold)
         parents = self.scm.graph.image_parents
         group = {n: "intervened" if n in do else "descended" if n in descended else "kept" for n in parents}
 
@@ -442,14 +476,6 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         )
         scheduler.set_timesteps(num_inference_steps)
         return scheduler, inverse_scheduler
-
-    def _find_descended(self, do: Iterable[str], hold: Iterable[str]) -> list[str]:
-        """The attributes that an intervention changes through their parents: not past those that are set or held."""
-        do, hold, descended = set(do), set(hold), []
-        for name in self.scm.graph.attributes:
-            if name not in do | hold and not (do | set(descended)).isdisjoint(self.scm.graph.parents(name)):
-                descended.append(name)
-        return descended
 
     def predict_noise(self, sample: torch.Tensor, timestep: int, causes: Causes) -> torch.Tensor:
         r"""
@@ -615,7 +641,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         noise = {name: value[samples] for name, value in abduction.attribute_noise.items()}
         predicted = self.scm.predict(noise, {name: values[name] for name in (*do, *hold)})
         # What the intervention does not reach keeps its value, free of rounding.
-        values.update({name: predicted[name] for name in self._find_descended(do, hold)})
+        values.update({name: predicted[name] for name in self.scm.graph.descendants(do, hold)})
         condition = self.scm.graph.condition(values)
         outside_support = self.scm.log_prob(values) < self.scm.log_prob_quantile
 
@@ -779,15 +805,15 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             values (`list` or `np.ndarray` or `torch.Tensor`): Its values.
             image, attributes, do, hold, guidance_scale, num_inference_steps, num_draws, generator, batch_size, \
             abduction, tolerance, max_iterations, output_type, return_dict:
-                See [`~DiffSCMGraphCounterfactualPipeline.__call__`]; `do` sets other attributes, to one value or to one
+                See [`~DiffSCMGraphCounterfactualPipeline.__call__`]; `do` sets other attributes, to one value or one
                 per factual.
 
         Raises:
             ValueError: beside the reasons of a call, if `values` is empty, or `do` or `hold` names `node`.
 
         Returns:
-            [`DiffSCMGraphPipelineOutput`] or `tuple`: as from a call, but counterfactuals have the axes `(num_factuals,
-            num_values)`, and PIL images a list for each factual.
+            [`DiffSCMGraphPipelineOutput`] or `tuple`: as from a call, but counterfactuals have the axes
+            `(num_factuals, num_values)`, and PIL images a list for each factual.
         """
         self.check_inputs(num_draws, generator, batch_size, abduction, output_type)
         if isinstance(values, str) or not hasattr(values, "__len__") or len(values) == 0:
