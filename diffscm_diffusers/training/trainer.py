@@ -32,7 +32,7 @@ from diffscm_diffusers.data.streaming import StreamLoader
 from .arguments import TrainingArguments
 from .averaging import ShardedEMAModel
 from .checkpoints import find_checkpoint, list_checkpoints, load_training_state, save_training_state
-from .noise import draw_noise, seed_dropout
+from .noise import draw_noise, draw_shared, seed_dropout
 
 
 logger = logging.getLogger(__name__)
@@ -116,9 +116,13 @@ class Trainer:
             Makes a batch, a `dict` of tensors, of a list of rows, as [`ImageCollator`]. Not for a data set that gives
             whole batches.
         description (`str`, *optional*, defaults to `"Training"`): What the progress bar says.
+        others (`tuple`, *optional*):
+            Further modules and optimizers, such as an adversary and its own, which the loop steps by itself. They are
+            prepared by accelerate and are part of every checkpoint; the average holds the model's weights alone.
 
     Attributes:
         network (`torch.nn.Module`): What to call in the loop: the model, prepared by accelerate and compiled.
+        others (`list`): The further modules and optimizers, prepared by accelerate.
         global_step (`int`): Number of optimizer steps so far, those before an interruption included.
         should_validate (`bool`):
             Whether the step that was just taken is one of those to validate after: every `validation_steps`, and the
@@ -151,6 +155,7 @@ class Trainer:
         training_args: TrainingArguments,
         collate: Callable[[list[dict]], dict[str, torch.Tensor]] | None = None,
         description: str = "Training",
+        others: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (),
     ):
         check_run(training_args, accelerator.num_processes, dataset)
         self.accelerator = accelerator
@@ -178,7 +183,7 @@ class Trainer:
             num_warmup_steps=training_args.lr_warmup_steps,
             num_training_steps=training_args.max_train_steps,
         )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer, *self.others = accelerator.prepare(model, optimizer, *others)
         self.ema = None
         if training_args.use_ema:
             self.ema = ShardedEMAModel(
@@ -313,14 +318,36 @@ class Trainer:
             self.accelerator.num_processes,
         )
 
+    def draw(self, sampler: Callable[..., torch.Tensor], shape: tuple[int, ...], stream: int) -> torch.Tensor:
+        """
+        Draws further random numbers, by `torch.randn` or `torch.rand`, for the batch that [`~Trainer.batches`] yielded
+        last. Draws of other streams, and those of [`~Trainer.draw_noise`], are independent; see
+        [`~training.noise.draw_shared`].
+        """
+        return draw_shared(
+            sampler,
+            shape,
+            self.accelerator.device,
+            stream,
+            self.training_args.seed,
+            self.micro_step,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+
     def accumulate(self) -> contextlib.AbstractContextManager:
         """The context of a batch: gradients are accumulated over `gradient_accumulation_steps` of them."""
-        return self.accelerator.accumulate(self.model)
+        modules = [other for other in self.others if isinstance(other, torch.nn.Module)]
+        return self.accelerator.accumulate(self.model, *modules)
 
-    def backward(self, loss: torch.Tensor):
-        """Adds the gradient of a scalar loss to those of the batches that are accumulated with it."""
+    def backward(self, loss: torch.Tensor, **terms: torch.Tensor):
+        """
+        Adds the gradient of a scalar loss to those of the batches that are accumulated with it. Its terms, scalars by
+        name, are logged beside it.
+        """
         self.accelerator.backward(loss)
         self.loss = loss.detach()
+        self.terms = {name: term.detach() for name, term in terms.items()}
 
     def step(self):
         """
@@ -353,6 +380,7 @@ class Trainer:
     def _log(self):
         logs = {
             "loss": self.loss.item(),
+            **{name: term.item() for name, term in self.terms.items()},
             "lr": self.lr_scheduler.get_last_lr()[0],
             "grad_norm": float(self.grad_norm),
         }
