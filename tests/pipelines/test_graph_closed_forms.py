@@ -10,6 +10,8 @@ from diffscm_diffusers import DiffSCMBELMScheduler
 from .graph_dummies import get_gaussian_factuals, get_gaussian_graph_pipe, move
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*less probable")
+
 WAYS = ("conditional", "joint")
 STEPS = {"num_inference_steps": 50}
 
@@ -56,9 +58,11 @@ class TestConfounding:
         pixels = {}
         for way in ("conditional", "joint", "naive"):
             pipe = get_gaussian_graph_pipe(way)
-            images = pipe(factuals, attributes, {"thickness": 8.0}, output_type="pt", **STEPS).images
+            # Beside the null intervention, which holds the error of 50 steps.
+            noise = pipe.abduct(factuals, attributes, **STEPS)
+            images, null = (pipe.predict(noise, do, output_type="pt").images for do in ({"thickness": 7.0}, {}))
             # The third pixel shows the tint alone, which do(thickness) does not change.
-            pixels[way] = (images - factuals)[:, 0, 1, 0].abs().mean()
+            pixels[way] = (images - null)[:, 0, 1, 0].abs().mean()
         assert pixels["conditional"] < 0.005 and pixels["joint"] < 0.005
         assert pixels["naive"] > 0.03
 
