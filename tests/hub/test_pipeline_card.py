@@ -22,7 +22,9 @@ def flags(model_configs, tmp_path):
     unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
     config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
     classifier = AntiCausalClassifier2DModel.from_config(config, num_classes=2, id2label={0: "dark", 1: "light"})
-    pipe = DiffSCMCounterfactualPipeline(unet, classifier, DDPMScheduler(num_train_timesteps=60))
+    pipe = DiffSCMCounterfactualPipeline(
+        unet, classifier, DDPMScheduler(num_train_timesteps=60), default_num_inference_steps=50
+    )
     pipe.save_pretrained(tmp_path / "photos")
     (tmp_path / "photos" / "README.md").write_text(
         "# old\n\nOld words.\n\n## Training\n\nby\n\n```bash\n# hours\ntrain it\n```\n\n## Limits\n\nOnly by day.\n"
