@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 
+
+# The file in an output folder by which one run keeps others out.
+LOCK_NAME = ".lock"
 # What a file or folder is called until it is complete.
 UNFINISHED_PREFIX = "unfinished-"
 
@@ -53,10 +57,43 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         _remove(unfinished)
 
 
+@contextmanager
+def locked(folder: str | Path, is_new: bool = False) -> Iterator[None]:
+    """
+    Keeps an output folder for one run: a second one that would write there at the same time is refused. The lock is
+    the operating system's (`flock`), so a run that is killed leaves none behind.
+
+    Args:
+        folder (`str` or `Path`): The output folder. It is made if there is none, and the lock is a file in it.
+        is_new (`bool`, *optional*, defaults to `False`):
+            Whether the folder is still to be made, by [`written_whole`]. The lock is then a file beside it, which is
+            removed in the end.
+
+    Raises:
+        OSError: if another run holds the folder.
+    """
+    folder = Path(folder).absolute()
+    path = folder.with_name(f".{folder.name}{LOCK_NAME}") if is_new else folder / LOCK_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(path).acquire(timeout=0)
+    except Timeout as error:
+        raise OSError(
+            f"{str(folder)!r} is being written by another run. Wait until it has ended, or take another folder."
+        ) from error
+    with lock:
+        try:
+            yield
+        finally:
+            if is_new:
+                path.unlink()
+
+
 def save_whole(component, folder: str | Path):
     """
     Saves a model or a pipeline into a folder that may hold other files too. Each of its files is complete before it
-    gets its name.
+    gets its name, and the one that makes the folder a model's or pipeline's, `config.json` or `model_index.json`,
+    comes last: a folder that an older save's and a new one's files are mixed in cannot be loaded.
 
     Args:
         component (`ModelMixin` or `DiffusionPipeline`): What to save, by its `save_pretrained`.
@@ -66,9 +103,11 @@ def save_whole(component, folder: str | Path):
     unfinished = folder / f"{UNFINISHED_PREFIX}model"
     _remove(unfinished)
     component.save_pretrained(unfinished)
-    for path in sorted(unfinished.rglob("*")):
-        if path.is_file():
-            target = folder / path.relative_to(unfinished)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, target)
+    index = unfinished / component.config_name
+    (folder / index.name).unlink(missing_ok=True)
+    files = [path for path in sorted(unfinished.rglob("*")) if path.is_file() and path != index]
+    for path in [*files, index]:
+        target = folder / path.relative_to(unfinished)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
     _remove(unfinished)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from diffusers.utils import BaseOutput
@@ -71,6 +71,37 @@ class Guidance:
         return Guidance(self.target[index], scale, self.interval)
 
 
+def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
+    """Raises a `ValueError` if a network says in its configuration that it was trained otherwise than it is used."""
+    known_names = {}
+    for name, network in networks.items():
+        trained_with = network.config.get("_trained_with", {})
+        if "class_names" in trained_with:
+            known_names[name] = list(trained_with["class_names"])
+            first = next(iter(known_names))
+            if known_names[name] != known_names[first]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on the classes of `{first}`, {known_names[first]}, got one "
+                    f"trained on {known_names[name]}."
+                )
+        value_range = list(trained_with.get("value_range", (-1, 1)))
+        if value_range != [-1, 1]:
+            raise ValueError(f"`{name}` expects a network trained on images in [-1, 1], got one for {value_range}.")
+        noise = trained_with.get("noise_schedule")
+        if noise is None:
+            continue
+        trained, used = DDPMScheduler.from_config(noise).alphas_cumprod, scheduler.alphas_cumprod.cpu().float()
+        is_same = trained.shape == used.shape and torch.allclose(trained, used, rtol=1e-3, atol=1e-6)
+        prediction_type = scheduler.config.prediction_type
+        if not is_same or noise.get("prediction_type", prediction_type) != prediction_type:
+            names = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
+            settings = ", ".join(f"{key} {scheduler.config.get(key)!r}" for key in names if key in noise)
+            raise ValueError(
+                f"`{name}` expects a network trained on the noise of `scheduler`, {settings}, got one trained on "
+                + ", ".join(f"{key} {noise[key]!r}" for key in names if key in noise)
+            )
+
+
 class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images: how would this image look, had its cause been different?
@@ -110,8 +141,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     Raises:
         ValueError: if `unet` and `classifier` expect different images, if `unet` is class-conditional, if `scheduler`
-            has no betas, if `inverse_scheduler` does not match it, or if calls with the defaults or with one of
-            `presets` cannot be made.
+            has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise or other
+            values (the `_trained_with` of its configuration), or if calls with the defaults or with one of `presets`
+            cannot be made.
         TypeError: if `unet` or `classifier` is no such model.
     """
 
@@ -166,6 +198,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
+        check_trained_with(scheduler, unet=unet, classifier=classifier)
 
         # Dropout and batch statistics would make an image depend on chance and on its batch.
         self.register_modules(
@@ -364,6 +397,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"got {type(self.scheduler).__name__}. Give another one to a new pipeline, which converts it."
             )
         self.scheduler.check_inverse(self.inverse_scheduler)
+        check_trained_with(self.scheduler, unet=self.unet, classifier=self.classifier)
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
         scheduler, inverse_scheduler = copy.deepcopy(self.scheduler), copy.deepcopy(self.inverse_scheduler)

@@ -7,7 +7,7 @@ import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.pipelines.pipeline_loading_utils import LOADABLE_CLASSES
 from diffusers.utils import BaseOutput
@@ -34,6 +34,38 @@ class DiffSCMSemanticPipelineOutput(BaseOutput):
     exogenous_noise: torch.Tensor
     code: torch.Tensor
     factual_class: torch.Tensor
+
+
+# Copied from pipelines.pipeline_diffscm_counterfactual.check_trained_with
+def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
+    """Raises a `ValueError` if a network says in its configuration that it was trained otherwise than it is used."""
+    known_names = {}
+    for name, network in networks.items():
+        trained_with = network.config.get("_trained_with", {})
+        if "class_names" in trained_with:
+            known_names[name] = list(trained_with["class_names"])
+            first = next(iter(known_names))
+            if known_names[name] != known_names[first]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on the classes of `{first}`, {known_names[first]}, got one "
+                    f"trained on {known_names[name]}."
+                )
+        value_range = list(trained_with.get("value_range", (-1, 1)))
+        if value_range != [-1, 1]:
+            raise ValueError(f"`{name}` expects a network trained on images in [-1, 1], got one for {value_range}.")
+        noise = trained_with.get("noise_schedule")
+        if noise is None:
+            continue
+        trained, used = DDPMScheduler.from_config(noise).alphas_cumprod, scheduler.alphas_cumprod.cpu().float()
+        is_same = trained.shape == used.shape and torch.allclose(trained, used, rtol=1e-3, atol=1e-6)
+        prediction_type = scheduler.config.prediction_type
+        if not is_same or noise.get("prediction_type", prediction_type) != prediction_type:
+            names = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
+            settings = ", ".join(f"{key} {scheduler.config.get(key)!r}" for key in names if key in noise)
+            raise ValueError(
+                f"`{name}` expects a network trained on the noise of `scheduler`, {settings}, got one trained on "
+                + ", ".join(f"{key} {noise[key]!r}" for key in names if key in noise)
+            )
 
 
 class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
@@ -109,6 +141,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
+        check_trained_with(scheduler, unet=unet, encoder=encoder, classifier=classifier)
 
         self.register_modules(
             unet=unet.eval(),

@@ -1,9 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import os
+import signal
+from unittest import mock
+
 import pytest
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 
-from diffscm_diffusers.files import save_whole, written_whole
+from diffscm_diffusers.files import locked, save_whole, written_whole
+from tests.helpers import multiprocessing_context
 
 
 def test_file_gets_its_name_when_the_block_ends(tmp_path):
@@ -108,3 +113,57 @@ def test_model_is_saved_beside_other_files_and_over_an_older_one(tmp_path):
         "unet/diffusion_pytorch_model.safetensors",
     ]
     assert (tmp_path / "checkpoint-1").is_dir()
+
+
+class TestSaveWhole:
+    def test_what_an_interrupted_save_mixed_cannot_be_loaded(self, tmp_path):
+        config = {"sample_size": 8, "block_out_channels": (8,), "layers_per_block": 1, "norm_num_groups": 4}
+        blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",)}
+        save_whole(UNet2DModel(**config, **blocks), tmp_path)
+        replace = os.replace
+
+        def interrupt(source, target):
+            replace(source, target)
+            raise KeyboardInterrupt
+
+        with mock.patch("os.replace", interrupt), pytest.raises(KeyboardInterrupt):
+            save_whole(UNet2DModel(**config, **blocks, freq_shift=1), tmp_path)
+        with pytest.raises(OSError, match="config.json"):
+            UNet2DModel.from_pretrained(tmp_path)
+
+
+def hold(folder, held):
+    with locked(folder):
+        held.set()
+        signal.pause()
+
+
+class TestLock:
+    """Two runs never write into one folder at once."""
+
+    def test_second_run_is_refused_until_the_first_is_dead(self, tmp_path):
+        held = multiprocessing_context.Event()
+        process = multiprocessing_context.Process(target=hold, args=(tmp_path / "out", held))
+        process.start()
+        assert held.wait(timeout=60)
+        with pytest.raises(OSError, match="out' is being written by another run. Wait"), locked(tmp_path / "out"):
+            pass
+        process.kill()
+        process.join()
+        with locked(tmp_path / "out"):
+            pass
+
+    def test_a_new_folder_is_locked_beside_it(self, tmp_path):
+        with locked(tmp_path / "world", is_new=True):
+            assert not (tmp_path / "world").exists()
+            with pytest.raises(OSError, match="another run"), locked(tmp_path / "world", is_new=True):
+                pass
+            with locked(tmp_path / "another", is_new=True):
+                pass
+        assert not any(tmp_path.iterdir())
+
+    def test_is_given_back_after_an_error(self, tmp_path):
+        for _ in range(2):
+            with pytest.raises(ValueError, match="disk"), locked(tmp_path / "new", is_new=True), locked(tmp_path):
+                raise ValueError("disk")
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]

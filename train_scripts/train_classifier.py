@@ -29,7 +29,7 @@ from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import AntiCausalClassifier2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
-from diffscm_diffusers.training.components import create_model
+from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.noise import draw_noise
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
@@ -78,7 +78,14 @@ def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
             "`--from_unet` expects no other source of the model, got `--pretrained_model_name_or_path` or "
             "`--model_config_name_or_path` too."
         )
-    unet = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True).unet
+    denoiser = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True)
+    unet = denoiser.unet
+    for name in ("num_train_timesteps", "beta_schedule"):
+        if getattr(args, name) != denoiser.scheduler.config[name]:
+            raise ValueError(
+                f"`--{name}` expects the denoiser's, {denoiser.scheduler.config[name]!r}, with `--from_unet`, got "
+                f"{getattr(args, name)!r}."
+            )
     if args.resolution not in (unet.config.sample_size, None):
         raise ValueError(
             f"`--resolution` expects the denoiser's, {unet.config.sample_size}, with `--from_unet`, got "
@@ -130,8 +137,10 @@ def main(argv=None):
             f"{args.validation_split!r}."
         )
     dataset = splits[args.train_split]
-    classifier = create_classifier(args, dataset.features[args.label_column].names)
+    names = dataset.features[args.label_column].names
+    classifier = create_classifier(args, names)
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
+    record_training(classifier, noise_scheduler, class_names=names)
     collate = ImageCollator(
         classifier.config.sample_size, classifier.config.in_channels, args.image_column, args.label_column
     )

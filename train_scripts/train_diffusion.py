@@ -29,7 +29,7 @@ from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
-from diffscm_diffusers.training.components import create_model
+from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
@@ -107,6 +107,7 @@ def main(argv=None):
             f"{unet.config.in_channels}, got a model with {unet.config.out_channels} output channels."
         )
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
+    record_training(unet, noise_scheduler, noise_scheduler.config.prediction_type)
     collate = ImageCollator(unet.config.sample_size, unet.config.in_channels, args.image_column)
     if args.dry_run:
         print_dry_run(vars(args), accelerator, unet, dataset, training_args, collate)

@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 import diffscm_diffusers
 from diffscm_diffusers import pipelines
-from diffscm_diffusers.files import UNFINISHED_PREFIX
+from diffscm_diffusers.files import LOCK_NAME, UNFINISHED_PREFIX
 from diffscm_diffusers.hub.cards import make_pipeline_card
 
 
@@ -118,7 +118,7 @@ def upload_folder(
             folder_path=folder,
             commit_message=commit_message,
             allow_patterns=allow_patterns,
-            ignore_patterns=[f"{UNFINISHED_PREFIX}*", *(ignore_patterns or [])],
+            ignore_patterns=[f"{UNFINISHED_PREFIX}*", LOCK_NAME, *(ignore_patterns or [])],
         )
 
 

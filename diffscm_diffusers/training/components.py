@@ -5,7 +5,7 @@
 import json
 from pathlib import Path
 
-from diffusers import ModelMixin
+from diffusers import ModelMixin, SchedulerMixin
 
 
 def create_model(
@@ -58,6 +58,42 @@ def create_model(
             f"{model.config.sample_size!r}: images are square; got {resolution}."
         )
     return model
+
+
+def record_training(
+    model: ModelMixin,
+    noise_scheduler: SchedulerMixin | None = None,
+    prediction_type: str | None = None,
+    class_names: list[str] | None = None,
+    value_range: tuple[float, float] = (-1, 1),
+):
+    """
+    Writes into a network's configuration, as `_trained_with`, what it is trained with. It is saved with the weights,
+    and compared where networks meet, in a pipeline's constructor.
+
+    Args:
+        model (`ModelMixin`): The network.
+        noise_scheduler (`SchedulerMixin`, *optional*): Its noise schedule, of betas. Default: it sees clean images.
+        prediction_type (`str`, *optional*): What a denoiser predicts, as in Diffusers' schedulers.
+        class_names (`list[str]`, *optional*): Names of the classes that it is told or predicts, in their order.
+        value_range (`tuple[float, float]`, *optional*, defaults to `(-1, 1)`): Lowest and highest value of the images.
+    """
+    trained_with = {"value_range": list(value_range)}
+    if noise_scheduler is not None:
+        names = (
+            "num_train_timesteps",
+            "beta_start",
+            "beta_end",
+            "beta_schedule",
+            "trained_betas",
+            "rescale_betas_zero_snr",
+        )
+        trained_with["noise_schedule"] = {name: noise_scheduler.config[name] for name in names}
+        if prediction_type is not None:
+            trained_with["noise_schedule"]["prediction_type"] = prediction_type
+    if class_names is not None:
+        trained_with["class_names"] = list(class_names)
+    model.register_to_config(_trained_with=trained_with)
 
 
 def is_trained(folder: str | Path, model_class: type[ModelMixin], config: dict) -> bool:

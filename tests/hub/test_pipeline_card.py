@@ -66,7 +66,7 @@ def test_card_says_what_the_model_is(flags):
     # Only a published checkpoint brings the code.
     assert 'Pipeline.from_pretrained("user/photos", trust_remote_code=True)' in written.text
     assert "60 timesteps, betas `linear`" in read_section(written.text, "Hyperparameters")
-    assert "100 steps each way, guidance scale 1 |" in read_section(written.text, "Hyperparameters")
+    assert "50 steps each way, guidance scale 1 |" in read_section(written.text, "Hyperparameters")
     assert "`ada/photos`" in read_section(written.text, "Data")
     assert read_section(written.text, "Intended use")
     assert "Old words" not in written.text

@@ -70,6 +70,8 @@ def test_classifier_starts_from_the_encoder_of_a_denoiser(model_configs, tmp_pat
         assert (value == unet.down_blocks.state_dict()[name]).all()
     with pytest.raises(ValueError, match="`--resolution` expects the denoiser's, 8, with `--from_unet`, got 16"):
         create(resolution=16)
+    with pytest.raises(ValueError, match="`--beta_schedule` expects the denoiser's, 'linear', .* got 'sigmoid'"):
+        create(beta_schedule="sigmoid")
     with pytest.raises(ValueError, match="`--from_unet` expects no other source of the model"):
         create(model_config_name_or_path=model_configs["classifier_dropout"])
 
