@@ -113,13 +113,14 @@ class TrainingArguments:
         return cls(**{field.name: flags[field.name] for field in fields(cls)})
 
 
-def add_training_arguments(parser: argparse.ArgumentParser, labels: bool):
+def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffusion: bool = True):
     """
-    Adds the flags of the scripts that train a network on noisy images, spelled as in diffusers' own examples.
+    Adds the flags of the scripts that train a network, spelled as in diffusers' own examples.
 
     Args:
         parser (`argparse.ArgumentParser`): The parser to add them to.
         labels (`bool`): Whether the data need a `--label_column`.
+        diffusion (`bool`, *optional*, defaults to `True`): Whether the network is trained on noisy images.
     """
     data = add_data_arguments(parser, labels)
     data.add_argument("--train_split", default="train", help="Split to train on.")
@@ -142,14 +143,17 @@ def add_training_arguments(parser: argparse.ArgumentParser, labels: bool):
     model.add_argument("--gradient_checkpointing", action="store_true", help="Trade computation for memory.")
     model.add_argument("--torch_compile", action="store_true", help="Compile the network, with inductor.")
 
-    diffusion = parser.add_argument_group("diffusion")
-    diffusion.add_argument("--num_train_timesteps", type=positive_int, default=1000, help="Number of diffusion steps.")
-    diffusion.add_argument(
-        "--beta_schedule",
-        choices=["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"],
-        default="linear",
-        help="Noise schedule, as in DDPMScheduler.",
-    )
+    if diffusion:
+        schedule = parser.add_argument_group("diffusion")
+        schedule.add_argument(
+            "--num_train_timesteps", type=positive_int, default=1000, help="Number of diffusion steps."
+        )
+        schedule.add_argument(
+            "--beta_schedule",
+            choices=["linear", "scaled_linear", "squaredcos_cap_v2", "sigmoid"],
+            default="linear",
+            help="Noise schedule, as in DDPMScheduler.",
+        )
 
     optimisation = parser.add_argument_group("optimisation")
     optimisation.add_argument("--train_batch_size", type=positive_int, help="Batch size per process.")

@@ -61,6 +61,8 @@ def print_dry_run(
     is_sharded = accelerator.distributed_type == DistributedType.FSDP
     batch_size, num_batches = training_args.train_batch_size, training_args.gradient_accumulation_steps
     batch = collate(list(dataset.take(batch_size)))
+    attributes = batch.pop("attributes", {})
+    batch |= {f"attributes[{name!r}]": values for name, values in attributes.items()}
     memory = estimate_memory(
         model.num_parameters(), accelerator.mixed_precision, training_args.use_ema, num_processes, is_sharded
     )

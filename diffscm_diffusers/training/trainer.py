@@ -37,7 +37,7 @@ from diffscm_diffusers.finite import find_non_finite
 from .arguments import TrainingArguments
 from .averaging import ShardedEMAModel
 from .checkpoints import find_checkpoint, list_checkpoints, load_training_state, read_progress, save_training_state
-from .noise import draw_noise, seed_dropout
+from .noise import draw_noise, draw_shared, seed_dropout
 from .run_record import describe_run, find_differences, fingerprint_data
 
 
@@ -161,9 +161,13 @@ class Trainer:
         ValueError: if the settings do not fit together or, where the run is resumed, if it is not the run that wrote
             the checkpoint; all that differs is named.
         OSError: if another run writes to the output folder.
+        others (`tuple`, *optional*):
+            Further modules and optimizers, such as an adversary and its own, which the loop steps by itself. They are
+            prepared by accelerate and are part of every checkpoint; the average holds the model's weights alone.
 
     Attributes:
         network (`torch.nn.Module`): What to call in the loop: the model, prepared by accelerate and compiled.
+        others (`list`): The further modules and optimizers, prepared by accelerate.
         global_step (`int`): Number of optimizer steps so far, those before an interruption included.
         should_validate (`bool`):
             Whether the step that was just taken is one of those to validate after: every `validation_steps`, and the
@@ -197,6 +201,7 @@ class Trainer:
         collate: Callable[[list[dict]], dict[str, torch.Tensor]] | None = None,
         description: str = "Training",
         flags: dict | None = None,
+        others: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (),
     ):
         check_run(training_args, accelerator.num_processes, dataset, model)
         self.accelerator = accelerator
@@ -229,7 +234,7 @@ class Trainer:
             num_warmup_steps=training_args.lr_warmup_steps,
             num_training_steps=training_args.max_train_steps,
         )
-        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.model, self.optimizer, *self.others = accelerator.prepare(model, optimizer, *others)
         self.ema = None
         if training_args.use_ema:
             self.ema = ShardedEMAModel(
@@ -414,15 +419,37 @@ class Trainer:
             self.accelerator.num_processes,
         )
 
+    def draw(self, sampler: Callable[..., torch.Tensor], shape: tuple[int, ...], stream: int) -> torch.Tensor:
+        """
+        Draws further random numbers, by `torch.randn` or `torch.rand`, for the batch that [`~Trainer.batches`] yielded
+        last. Draws of other streams, and those of [`~Trainer.draw_noise`], are independent; see
+        [`~training.noise.draw_shared`].
+        """
+        return draw_shared(
+            sampler,
+            shape,
+            self.accelerator.device,
+            stream,
+            self.training_args.seed,
+            self.micro_step,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+
     def accumulate(self) -> contextlib.AbstractContextManager:
         """The context of a batch: gradients are accumulated over `gradient_accumulation_steps` of them."""
-        return self.accelerator.accumulate(self.model)
+        modules = [other for other in self.others if isinstance(other, torch.nn.Module)]
+        return self.accelerator.accumulate(self.model, *modules)
 
-    def backward(self, loss: torch.Tensor):
-        """Adds the gradient of a scalar loss to those of the batches that are accumulated with it."""
+    def backward(self, loss: torch.Tensor, **terms: torch.Tensor):
+        """
+        Adds the gradient of a scalar loss to those of the batches that are accumulated with it. Its terms, scalars by
+        name, are logged beside it.
+        """
         self.accelerator.backward(loss)
         self.loss = loss.detach()
         self.loss_is_finite &= self.loss.isfinite().all()
+        self.terms = {name: term.detach() for name, term in terms.items()}
 
     def step(self):
         """
@@ -465,6 +492,7 @@ class Trainer:
     def _log(self):
         logs = {
             "loss": self.loss.item(),
+            **{name: term.item() for name, term in self.terms.items()},
             "lr": self.lr_scheduler.get_last_lr()[0],
             "grad_norm": float(self.grad_norm),
         }
@@ -516,6 +544,9 @@ class Trainer:
             for key, value in state.get(p, {}).items()
             if isinstance(value, torch.Tensor)
         ]
+        for number, other in enumerate(self.others):
+            if isinstance(other, torch.nn.Module):
+                tensors += [(f"{name} of module {number}", value) for name, value in other.state_dict().items()]
         if self.ema is not None:
             tensors += [(f"the average {i}", value) for i, value in enumerate(self.ema.shadow_params)]
         self._check_finite([*tensors, *self.model.named_buffers()])
