@@ -231,6 +231,7 @@ def train_all(args):
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )[args.train_split]
     num_train_images = len(dataset) - args.num_validation_images
     if num_train_images < 1:

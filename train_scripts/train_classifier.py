@@ -130,6 +130,7 @@ def main(argv=None):
         label_column=args.label_column,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(

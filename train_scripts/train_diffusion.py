@@ -92,6 +92,7 @@ def main(argv=None):
         image_column=args.image_column,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )[args.train_split]
     unet = create_model(
         UNet2DModel,

@@ -158,6 +158,7 @@ def train_all(args):
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(

@@ -173,6 +173,7 @@ def main(argv=None):
         graph=graph,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(

@@ -55,6 +55,7 @@ class TrainingArguments:
     ema_power: float = 3 / 4
     shuffle_buffer_size: int = 10000
     cache_images: bool = False
+    skip_broken: bool = False
     dataloader_num_workers: int = 0
     checkpointing_steps: int = 1000
     checkpoints_total_limit: int | None = None

@@ -29,6 +29,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.image_files import NumberedRows
 from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.data.streaming import StreamLoader
 from diffscm_diffusers.files import LOCK_NAME
@@ -263,12 +264,13 @@ class Trainer:
                 training_args.shuffle_buffer_size,
                 training_args.seed,
                 training_args.dataloader_num_workers,
+                training_args.skip_broken,
             )
         else:
             if training_args.cache_images:
                 dataset, collate = DecodedImages(dataset, collate), None
             loader = DataLoader(
-                dataset,
+                dataset if collate is None else NumberedRows(dataset),
                 batch_size=training_args.train_batch_size,
                 shuffle=True,
                 drop_last=True,
