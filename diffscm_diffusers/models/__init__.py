@@ -5,7 +5,7 @@ from .adm_unet_2d import ADMUNet2DModel
 from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalClassifier2DOutput
 from .causal_predictor_2d import CausalPredictor2DModel
 from .causal_unet_2d import CausalUNet2DModel
-from .semantic_encoder_2d import SemanticEncoder2DModel, SemanticEncoder2DOutput
+from .semantic_encoder_2d import SemanticAutoencoder2DOutput, SemanticEncoder2DModel, SemanticEncoder2DOutput
 
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "AntiCausalClassifier2DOutput",
     "CausalPredictor2DModel",
     "CausalUNet2DModel",
+    "SemanticAutoencoder2DOutput",
     "SemanticEncoder2DModel",
     "SemanticEncoder2DOutput",
 ]

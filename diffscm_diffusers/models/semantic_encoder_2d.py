@@ -24,6 +24,24 @@ class SemanticEncoder2DOutput(BaseOutput):
     std: torch.Tensor
 
 
+@dataclass
+class SemanticAutoencoder2DOutput(BaseOutput):
+    """
+    An image, decoded from its own code under its own causes.
+
+    Args:
+        sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): The decoded image.
+        code (`torch.Tensor` of shape `(batch, code_dim)`): The code that it was decoded from.
+        mean (`torch.Tensor` of shape `(batch, code_dim)`): Mean of the code's posterior.
+        std (`torch.Tensor` of shape `(batch, code_dim)`): Its standard deviation.
+    """
+
+    sample: torch.Tensor
+    code: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
+
 class ConditionedConvolution(nn.Module):
     """A convolution whose channels are scaled and shifted by a vector, and SiLU."""
 
@@ -205,12 +223,37 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden = self.conv_out(self.refine(hidden, style)) + self.bias_out(style)[:, :, None, None]
         return 2 * hidden.float().sigmoid() - 1
 
-    def forward(self, sample: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        sample: torch.Tensor,
+        condition: torch.Tensor,
+        noise: torch.Tensor | None = None,
+        return_dict: bool = True,
+    ) -> SemanticAutoencoder2DOutput | tuple[torch.Tensor, ...]:
         """
-        Reconstructs images from the means of their codes, as [`~SemanticEncoder2DModel.encode`] and
-        [`~SemanticEncoder2DModel.decode`] do.
+        Reads the code of images and decodes it under the same causes, as [`~SemanticEncoder2DModel.encode`] and
+        [`~SemanticEncoder2DModel.decode`] do. Training calls it.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): Their causes.
+            noise (`torch.Tensor` of shape `(batch, code_dim)`, *optional*):
+                Standard Gaussian noise that makes the code a draw from its posterior. Default: the code is the mean.
+            return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output class or a tuple.
+
+        Returns:
+            [`SemanticAutoencoder2DOutput`] or `tuple`: the decoded image, its code, and the posterior's mean and
+            standard deviation.
+
+        Raises:
+            ValueError: if an argument has another shape.
         """
-        return self.decode(self.encode(sample, condition).mean, condition)
+        mean, std = self.encode(sample, condition, return_dict=False)
+        if noise is not None and noise.shape != mean.shape:
+            raise ValueError(f"`noise` expects shape {tuple(mean.shape)}, got {tuple(noise.shape)}.")
+        code = mean if noise is None else mean + std * noise
+        output = (self.decode(code, condition), code, mean, std)
+        return SemanticAutoencoder2DOutput(*output) if return_dict else output
 
     def _move(self, hidden: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
         # The exponential of a matrix is never singular, and has its identity at a code of 0.

@@ -66,8 +66,16 @@ def test_causes_modulate_what_is_drawn(model, condition):
 
 def test_forward_decodes_the_mean(model, condition):
     sample = torch.rand(4, 1, 16, 16) * 2 - 1
-    expected = model.decode(model.encode(sample, condition).mean, condition)
-    torch.testing.assert_close(model(sample, condition), expected)
+    mean, std = model.encode(sample, condition, return_dict=False)
+    output = model(sample, condition)
+    torch.testing.assert_close(output.sample, model.decode(mean, condition))
+    assert torch.equal(output.code, mean)
+
+    noise = torch.randn(4, 8)
+    drawn = model(sample, condition, noise)
+    torch.testing.assert_close(drawn.code, mean + std * noise)
+    torch.testing.assert_close(drawn.sample, model.decode(drawn.code, condition))
+    assert torch.equal(drawn.mean, mean) and torch.equal(drawn.std, std)
 
 
 def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
@@ -114,14 +122,12 @@ def test_save_and_load_give_the_same_model(model, condition, tmp_path):
 
     assert (tmp_path / "diffusion_pytorch_model.safetensors").exists()
     sample = torch.rand(4, 1, 16, 16) * 2 - 1
-    assert torch.equal(loaded(sample, condition), model(sample, condition))
+    assert torch.equal(loaded(sample, condition).sample, model(sample, condition).sample)
 
 
 def test_gradients_reach_every_parameter(condition):
     model = SemanticEncoder2DModel(**TINY)
-    posterior = model.encode(torch.rand(4, 1, 16, 16), condition)
-    code = posterior.mean + posterior.std * torch.randn_like(posterior.std)
-    model.decode(code, condition).square().mean().backward()
+    model(torch.rand(4, 1, 16, 16), condition, torch.randn(4, 8)).sample.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters() if parameter.ndim > 1)
 
 
@@ -149,3 +155,5 @@ def test_bad_inputs_are_refused(model, condition):
         model.decode(torch.zeros(4, 7), condition)
     with pytest.raises(ValueError, match=r"`condition` expects shape \(4, 3\), got \(2, 3\)"):
         model.decode(torch.zeros(4, 8), condition[:2])
+    with pytest.raises(ValueError, match=r"`noise` expects shape \(4, 8\), got \(4, 1\)"):
+        model(torch.zeros(4, 1, 16, 16), condition, torch.zeros(4, 1))

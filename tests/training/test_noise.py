@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import torch
 
-from diffscm_diffusers.training.noise import draw_noise, seed_dropout
+from diffscm_diffusers.training.noise import draw_noise, draw_shared, seed_dropout
 
 
 def test_noise_depends_on_seed_and_step_alone():
@@ -27,6 +27,19 @@ def test_slices_of_the_processes_make_up_the_whole():
     slices = [draw_noise(torch.zeros(2, 1, 4, 4), 1000, 3, 7, process_index=i, num_processes=3) for i in range(3)]
     for expected, parts in zip(whole, zip(*slices, strict=True), strict=True):
         assert torch.equal(torch.cat(parts), expected)
+
+
+def test_further_draws_depend_on_seed_step_and_stream_alone():
+    first = draw_shared(torch.randn, (4, 8), torch.device("cpu"), 0, seed=1, step=2)
+    torch.manual_seed(5)
+    assert torch.equal(draw_shared(torch.randn, (4, 8), torch.device("cpu"), 0, seed=1, step=2), first)
+    others = [draw_noise(torch.zeros(4, 8), 10, seed=1, step=2)[0]]
+    for stream, seed, step in ((1, 1, 2), (0, 2, 2), (0, 1, 3)):
+        others.append(draw_shared(torch.randn, (4, 8), torch.device("cpu"), stream, seed, step))
+    assert not any(torch.equal(first, other) for other in others)
+
+    parts = [draw_shared(torch.randn, (2, 8), torch.device("cpu"), 0, 1, 2, i, num_processes=2) for i in (0, 1)]
+    assert torch.equal(torch.cat(parts), first)
 
 
 def test_noise_is_standard_normal_and_timesteps_are_uniform():
