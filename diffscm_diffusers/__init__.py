@@ -11,6 +11,7 @@ from .version import __version__
 _MODULES = {
     "ADMUNet2DModel": ".models",
     "AntiCausalClassifier2DModel": ".models",
+    "CausalGraph": ".causal_graphs",
     "CausalPredictor2DModel": ".models",
     "CausalUNet2DModel": ".models",
     "ClassPrototypes": ".baselines",
@@ -18,6 +19,7 @@ _MODULES = {
     "DiffSCMCounterfactualPipeline": ".pipelines",
     "DiffSCMDDIMInverseScheduler": ".schedulers",
     "DiffSCMDDIMScheduler": ".schedulers",
+    "DiffSCMGraphCounterfactualPipeline": ".pipelines",
     "DiffSCMSemanticCounterfactualPipeline": ".pipelines",
     "ImageAutoencoder": ".metrics.networks",
     "ImageClassifier": ".metrics.networks",

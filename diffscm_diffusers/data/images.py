@@ -5,10 +5,12 @@
 import os
 
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Image, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
 from diffusers.image_processor import VaeImageProcessor
 from PIL import ImageOps
 from tqdm.auto import tqdm
+
+from diffscm_diffusers.causal_graphs import CausalGraph
 
 
 def load_image_dataset(
@@ -19,6 +21,7 @@ def load_image_dataset(
     split: str | None = None,
     image_column: str = "image",
     label_column: str | None = None,
+    graph: CausalGraph | None = None,
     cache_dir: str | None = None,
     streaming: bool = False,
 ) -> DatasetDict | IterableDatasetDict:
@@ -33,6 +36,9 @@ def load_image_dataset(
         split (`str`, *optional*): A split that the data set must have.
         image_column (`str`, *optional*, defaults to `"image"`): Column with the images.
         label_column (`str`, *optional*): Column with the class labels. Without it no labels are needed.
+        graph ([`CausalGraph`], *optional*):
+            Its image's parents have to be columns, each of its name. The values in `split` are checked, unless they
+            are streamed.
         cache_dir (`str`, *optional*): Where the data set is cached.
         streaming (`bool`, *optional*, defaults to `False`): Whether to read the data set without a copy on disk.
 
@@ -40,8 +46,8 @@ def load_image_dataset(
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
 
     Raises:
-        ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, or if a column
-            is missing or of another type.
+        ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, if a column
+            is missing or of another type, or if a value is not one that `graph` knows.
     """
     if (dataset_name is None) == (train_data_dir is None):
         raise ValueError(
@@ -77,13 +83,74 @@ def load_image_dataset(
             raise ValueError(
                 f"`{argument}` expects a column of type {feature_type.__name__}, but {column!r} is {features[column]}."
             )
+    if graph is not None:
+        check_attribute_columns(features, graph)
+        if split is not None and not streaming:
+            names = list(graph.image_parents)
+            read_attributes(splits[split].select_columns(names)[:], graph, f"the split {split!r}")
     return splits
+
+
+def check_attribute_columns(features: Features, graph: CausalGraph):
+    """Raises a `ValueError` if an image's parent is no column, or one of another type or with other classes."""
+    missing = [name for name in graph.image_parents if name not in features]
+    if missing:
+        raise ValueError(
+            f"`graph` expects a column for each parent of the image, {list(graph.image_parents)}, but {missing} are "
+            f"none of the data set's, {sorted(features)}."
+        )
+    for name in graph.image_parents:
+        node, feature = graph.nodes[name], features[name]
+        if isinstance(feature, ClassLabel):
+            if node.labels is None or list(node.labels) != feature.names:
+                expected = "numbers" if node.labels is None else f"the classes {list(node.labels)}, in this order,"
+                raise ValueError(f"`graph` expects {expected} in the column {name!r}, got classes {feature.names}.")
+        else:
+            is_number = isinstance(feature, Value) and feature.dtype.startswith(("int", "uint", "float"))
+            is_label = isinstance(feature, Value) and feature.dtype.startswith(
+                ("int", "uint", "string", "large_string")
+            )
+            if not (is_number if node.labels is None else is_label):
+                expected = "numbers" if node.labels is None else "labels or their indices"
+                raise ValueError(f"`graph` expects {expected} in the column {name!r}, which is {feature}.")
+
+
+def read_attributes(columns: dict[str, list], graph: CausalGraph, source: str) -> dict[str, torch.Tensor]:
+    """
+    Reads the values of attributes.
+
+    Args:
+        columns (`dict[str, list]`): Attribute to its values, one for each row.
+        graph ([`CausalGraph`]): Says what the values may be.
+        source (`str`): What messages call the rows' origin.
+
+    Returns:
+        `dict[str, torch.Tensor]`: the values, as [`CausalGraph.check_values`] gives them.
+
+    Raises:
+        ValueError: if a value is missing or none that the graph knows. The message names column and row.
+    """
+    attributes = {}
+    for name, values in columns.items():
+        node, values = graph.nodes[name], list(values)
+        try:
+            attributes[name] = node.check(values, len(values), name)
+        except (TypeError, ValueError):
+            for row, value in enumerate(values):
+                try:
+                    node.check([value], 1, name)
+                except (TypeError, ValueError) as error:
+                    reason = "expects a value, got none." if value is None else str(error).removeprefix(f"`{name}` ")
+                    raise ValueError(f"Column {name!r}, row {row} of {source} (from 0): {reason}") from error
+            raise
+    return attributes
 
 
 class ImageCollator:
     """
-    Turns rows into one batch: `pixel_values` of shape `(batch, channels, height, width)` in [-1, 1] and, if a column
-    is named for them, `labels` of shape `(batch,)`.
+    Turns rows into one batch: `pixel_values` of shape `(batch, channels, height, width)` in [-1, 1]; if a column is
+    named for them, `labels` of shape `(batch,)`; with a graph, `attributes`, the values of the image's parents by name
+    (see [`CausalGraph.check_values`]), and `condition`, the same as one vector (see [`CausalGraph.condition`]).
 
     Images are resized to fill a square, then cropped at the centre; they become greyscale or RGB as `channels` asks.
 
@@ -92,19 +159,28 @@ class ImageCollator:
         channels (`int`): 1 (greyscale) or 3 (RGB).
         image_column (`str`): Column with PIL images of 8 bits per channel.
         label_column (`str`, *optional*): Column with class indices.
+        graph ([`CausalGraph`], *optional*): Its image's parents are columns, each of its name.
 
     Raises:
-        ValueError: if `channels` is neither 1 nor 3, if an image has more than 8 bits per channel, or if an example
-            has no label.
+        ValueError: if `channels` is neither 1 nor 3, if an image has more than 8 bits per channel, if an example has
+            no label, or if a value is not one that the graph knows.
     """
 
-    def __init__(self, resolution: int, channels: int, image_column: str, label_column: str | None = None):
+    def __init__(
+        self,
+        resolution: int,
+        channels: int,
+        image_column: str,
+        label_column: str | None = None,
+        graph: CausalGraph | None = None,
+    ):
         if channels not in (1, 3):
             raise ValueError(f"`channels` expects 1 (greyscale) or 3 (RGB), got {channels}.")
         self.resolution = resolution
         self.mode = "L" if channels == 1 else "RGB"
         self.image_column = image_column
         self.label_column = label_column
+        self.graph = graph
         self.processor = VaeImageProcessor(do_resize=False)
 
     def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
@@ -124,6 +200,10 @@ class ImageCollator:
                     f"`label_column` expects a label in every row, but some in {self.label_column!r} are missing (-1)."
                 )
             batch["labels"] = torch.tensor(labels)
+        if self.graph is not None:
+            columns = {name: [row[name] for row in rows] for name in self.graph.image_parents}
+            batch["attributes"] = read_attributes(columns, self.graph, "a batch")
+            batch["condition"] = self.graph.condition(batch["attributes"])
         return batch
 
 
@@ -142,21 +222,30 @@ class DecodedImages(torch.utils.data.Dataset):
         pixels (`torch.Tensor` of shape `(num_images, channels, height, width)`): uint8 in [0, 255].
         classes (`torch.Tensor` of shape `(num_images,)`):
             Class indices, int64. `None` if `collate` has no `label_column`.
+        attributes (`dict[str, torch.Tensor]`):
+            Values of the image's parents, of shape `(num_images,)`. `None` if `collate` has no `graph`.
     """
 
     def __init__(
         self, dataset: Dataset, collate: ImageCollator, description: str = "Decoding", show_progress: bool = True
     ):
-        self.pixels = self.classes = None
+        self.graph = collate.graph
+        self.pixels = self.classes = self.attributes = None
         for start in tqdm(range(0, len(dataset), 500), description, disable=not show_progress):
             rows = slice(start, min(start + 500, len(dataset)))
             batch = collate(list(dataset.select(range(rows.start, rows.stop))))
             if self.pixels is None:
                 self.pixels = torch.empty(len(dataset), *batch["pixel_values"].shape[1:], dtype=torch.uint8)
                 self.classes = torch.empty(len(dataset), dtype=torch.int64) if "labels" in batch else None
+                if self.graph is not None:
+                    parts = batch["attributes"].items()
+                    self.attributes = {name: part.new_empty(len(dataset)) for name, part in parts}
             self.pixels[rows] = (batch["pixel_values"] * 127.5 + 127.5).round().byte()
             if self.classes is not None:
                 self.classes[rows] = batch["labels"]
+            if self.attributes is not None:
+                for name, part in batch["attributes"].items():
+                    self.attributes[name][rows] = part
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -169,4 +258,7 @@ class DecodedImages(torch.utils.data.Dataset):
         batch = {"pixel_values": 2 * self.images(indices) - 1}
         if self.classes is not None:
             batch["labels"] = self.classes[indices]
+        if self.attributes is not None:
+            batch["attributes"] = {name: values[indices] for name, values in self.attributes.items()}
+            batch["condition"] = self.graph.condition(batch["attributes"])
         return batch
