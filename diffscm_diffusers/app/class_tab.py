@@ -128,7 +128,7 @@ class ClassTab:
             def function(report: Steps):
                 return self.run(report, picture, fit, target, num_draws, steps, guidance_scale, strength, seed)
 
-            return run_for_visitor(function, visitors, request, progress)
+            yield from run_for_visitor(function, visitors, request, progress)
 
         event = run.click(
             show,

@@ -5,7 +5,7 @@
 import html
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,9 +94,9 @@ def check_number(argument: str, value: Any, low: float, high: float, whole: bool
 
 def run_for_visitor(
     function: Callable[[Steps], tuple[str, str, str]], visitors: Visitors, request: gr.Request, progress: gr.Progress
-) -> tuple[Any, Any, Any]:
+) -> Iterator[tuple[Any, Any, Any]]:
     """
-    Runs a function for a visitor: shows its progress, stops it when it is cancelled, and turns what is wrong with its
+    Runs a function for a visitor: says so, shows its progress, stops it when it is cancelled, and turns what is wrong with its
     input into a message in the page.
 
     Args:
@@ -104,18 +104,22 @@ def run_for_visitor(
         visitors ([`Visitors`]): All that have something running.
         request (`gr.Request`): Whose it is.
         progress (`gr.Progress`): Where to show it.
+
+    Returns:
+        `Iterator[tuple[Any, Any, Any]]`: status, results and code, while it computes and after.
     """
     visitor = request.session_hash or ""
     visitors.start(visitor)
+    yield message("Computing."), gr.skip(), gr.skip()
     try:
-        return function(Steps(lambda done, text: progress(done, desc=text), lambda: visitor in visitors.cancelled))
+        yield function(Steps(lambda done, text: progress(done, desc=text), lambda: visitor in visitors.cancelled))
     except Cancelled:
-        return message("Cancelled."), "", ""
+        yield message("Cancelled."), "", ""
     except (TypeError, ValueError) as error:
-        return message(str(error), is_error=True), "", ""
+        yield message(str(error), is_error=True), "", ""
     except Exception:  # the visitor is told; the server lives on, and its log says what it was
         logger.exception("A visitor's call failed.")
-        return message("This failed for a reason of our own. The server's log has it.", is_error=True), "", ""
+        yield message("This failed for a reason of our own. The server's log has it.", is_error=True), "", ""
     finally:
         visitors.end(visitor)
 

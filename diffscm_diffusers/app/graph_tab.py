@@ -120,7 +120,7 @@ class GraphTab:
 
         def show(picture, fit, num_draws, steps, guidance_scale, seed, *controls):
             *controls, request, progress = controls
-            return run_for_visitor(
+            yield from run_for_visitor(
                 lambda report: self.run(report, picture, fit, num_draws, steps, guidance_scale, seed, controls),
                 visitors,
                 request,
@@ -129,7 +129,7 @@ class GraphTab:
 
         def show_sweep(picture, fit, node, steps, guidance_scale, seed, *controls):
             *controls, request, progress = controls
-            return run_for_visitor(
+            yield from run_for_visitor(
                 lambda report: self.run_sweep(report, picture, fit, node, steps, guidance_scale, seed, controls),
                 visitors,
                 request,

@@ -25,7 +25,10 @@
     return [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
   };
 
-  const clear = (canvas) => canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+  const clear = (canvas) => {
+    canvas.getContext("2d").clearRect(0, 0, canvas.width, canvas.height);
+    pens.delete(canvas); // back to the middle, and up
+  };
   const canvasOf = (event) => event.target.closest?.(".diffscm-picture canvas");
 
   document.addEventListener("pointerdown", (event) => {
@@ -63,8 +66,9 @@
       clear(canvas);
     } else return;
     event.preventDefault();
+    const { x, y, down } = penOf(canvas);
     const status = canvas.closest(".diffscm-panel").querySelector(".diffscm-pen");
-    status.textContent = `Pen ${pen.down ? "down" : "up"} at ${Math.round(pen.x)}, ${Math.round(pen.y)} of 280.`;
+    status.textContent = `Pen ${down ? "down" : "up"} at ${Math.round(x)}, ${Math.round(y)} of 280.`;
   });
 
   document.addEventListener("click", (event) => {

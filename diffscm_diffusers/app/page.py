@@ -132,6 +132,22 @@ def launch(page: gr.Blocks, **kwargs):
     """
     fonts = ["system-ui", "sans-serif"]  # those of the visitor's system: nothing is downloaded
     theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    # Gradio's greys and its orange are too faint to read well: these have a contrast of at least 4.5.
+    theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        color_accent="*primary_700",
+    )
     return page.launch(
         theme=theme,
         css=(FOLDER / "page.css").read_text(),

@@ -34,7 +34,7 @@ def counterfactual_rows(
         shown = draws[0]
         rows.append(Row("Counterfactual", _cells(shown, names, read(shown))))
     else:
-        shown, spreads, largest = zip(*map(mean_and_spread, zip(*draws, strict=True)), strict=True)
+        shown, spreads, largest = map(list, zip(*map(mean_and_spread, zip(*draws, strict=True)), strict=True))
         rows.append(Row(f"Mean of {len(draws)} draws", _cells(shown, names, read(shown))))
         details = [f"up to {value:.2f}" for value in largest]
         rows.append(Row("Spread of the draws (white: where they differ most)", _cells(spreads, names, details)))
