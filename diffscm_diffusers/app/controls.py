@@ -96,8 +96,8 @@ def run_for_visitor(
     function: Callable[[Steps], tuple[str, str, str]], visitors: Visitors, request: gr.Request, progress: gr.Progress
 ) -> Iterator[tuple[Any, Any, Any]]:
     """
-    Runs a function for a visitor: says so, shows its progress, stops it when it is cancelled, and turns what is wrong with its
-    input into a message in the page.
+    Runs a function for a visitor: says so, shows its progress, stops it when it is cancelled, and turns what is
+    wrong with its input into a message in the page.
 
     Args:
         function (`Callable`): From where to report steps to status, results and code.

@@ -62,7 +62,7 @@ launch(build({checkpoints!r}), server_name="127.0.0.1", server_port={self.port})
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code], env=environment, stdout=log, stderr=log, cwd=ROOT
             )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 300
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)

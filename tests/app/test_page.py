@@ -81,7 +81,8 @@ def press(page, number, button="run"):
     page.evaluate(f"document.querySelector('#tab{number}-status div[role]').textContent = 'waiting'")
     page.click(f"#tab{number}-{button}")
     page.wait_for_function(
-        f"!['waiting', 'Computing.', undefined].includes(document.querySelector('#tab{number}-status div[role]')?.textContent)"
+        "id => !['waiting', 'Computing.', undefined].includes(document.querySelector(id)?.textContent)",
+        arg=f"#tab{number}-status div[role]",
     )
     return page.locator(f"#tab{number}-status").inner_text()
 
