@@ -170,6 +170,7 @@ def main(argv=None):
         graph=graph,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )[args.train_split]
     class_names = None
     if args.label_column is not None:
@@ -236,7 +237,7 @@ def main(argv=None):
 
     # 2. Training
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, unet, dataset, training_args, collate)
+    trainer = Trainer(accelerator, unet, dataset, training_args, collate, flags=vars(args))
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)

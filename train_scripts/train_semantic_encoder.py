@@ -173,6 +173,7 @@ def main(argv=None):
         graph=graph,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(
@@ -213,7 +214,15 @@ def main(argv=None):
 
     # 2. Training
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, encoder, dataset, training_args, collate, others=(adversary, adversary_optimizer))
+    trainer = Trainer(
+        accelerator,
+        encoder,
+        dataset,
+        training_args,
+        collate,
+        flags=vars(args),
+        others=(adversary, adversary_optimizer),
+    )
     adversary, adversary_optimizer = trainer.others
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]

@@ -88,6 +88,7 @@ def main(argv=None):
         "train_data_dir": args.train_data_dir,
         "image_column": args.image_column,
         "label_column": args.label_column,
+        "skip_broken": args.skip_broken,
     }
     splits = load_image_dataset(**data, cache_dir=args.cache_dir)
     channels, height, _ = pipe.image_shape

@@ -124,6 +124,7 @@ def main(argv=None):
             image_column=args.image_column,
             label_column=args.label_column,
             cache_dir=args.cache_dir,
+            skip_broken=args.skip_broken,
         )
         channels, height, _ = pipe.image_shape
         collate = ImageCollator(height, channels, args.image_column, args.label_column)

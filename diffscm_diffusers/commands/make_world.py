@@ -72,7 +72,7 @@ def parse_args(argv=None):
 
 
 def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
-    for name in ("dataset_name", "train_data_dir", "slant"):
+    for name in ("dataset_name", "train_data_dir", "slant", "skip_broken"):
         if getattr(args, name):
             raise ValueError(f"`--{name}` is expected with morpho-mnist only, got it with {args.world}.")
     return {
@@ -95,6 +95,7 @@ def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )
     if args.test_split not in splits or args.test_split == args.train_split:
         others = sorted(splits.keys() - {args.train_split})

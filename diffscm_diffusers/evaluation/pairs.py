@@ -112,5 +112,7 @@ def load_pairs_and_images(
             f"`train_split` expects at least two images of every class to compare with, but {train_split!r} has "
             f"{too_few}."
         )
-    factuals = DecodedImages(factual_rows.select(pairs.row), collate, "Reading factuals", show_progress)
+    factuals = DecodedImages(
+        factual_rows.select(pairs.row), collate, "Reading factuals", show_progress, pairs.row.tolist()
+    )
     return pairs, factuals, DecodedImages(reference_rows, collate, "Reading references", show_progress)

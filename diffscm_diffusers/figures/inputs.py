@@ -88,7 +88,7 @@ def read_factuals(
     pairs = draw_pairs(torch.tensor(rows[collate.label_column][:]), num_classes, seed)
     index = first_of_each_class(pairs.factual_class, max_classes)
     pairs = Pairs(pairs.row[index], pairs.factual_class[index], pairs.intervention[index])
-    return pairs, DecodedImages(rows.select(pairs.row), collate, show_progress=False)
+    return pairs, DecodedImages(rows.select(pairs.row), collate, show_progress=False, numbers=pairs.row.tolist())
 
 
 def read_references(
@@ -108,4 +108,5 @@ def read_references(
         if len(of_class) == 0:
             raise ValueError(f"`train_split` expects images of class {c}, but has none.")
         drawn.append(of_class[torch.randperm(len(of_class), generator=generator)[:max_images]])
-    return DecodedImages(rows.select(torch.cat(drawn)), collate, "Reading references")
+    numbers = torch.cat(drawn).tolist()
+    return DecodedImages(rows.select(numbers), collate, "Reading references", numbers=numbers)

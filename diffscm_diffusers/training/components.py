@@ -8,6 +8,12 @@ from pathlib import Path
 from diffusers import ModelMixin, SchedulerMixin
 
 from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.files import written_whole
+
+from .run_record import find_differences
+
+
+ELSEWHERE = "Remove it, or use another `--output_dir`."
 
 
 def create_model(
@@ -106,26 +112,30 @@ def record_training(
     model.register_to_config(_trained_with=trained_with)
 
 
-def is_trained(folder: str | Path, model_class: type[ModelMixin], config: dict) -> bool:
+def save_trained(model: ModelMixin, folder: str | Path, record: dict):
+    """Saves a network that is complete into a new folder, with the record of its run, from [`describe_run`]."""
+    with written_whole(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        (unfinished / "run.json").write_text(json.dumps(record, indent=2))
+
+
+def is_trained(folder: str | Path, record: dict) -> bool:
     """
     Whether an earlier run has completed a network.
 
     Args:
-        folder (`str` or `Path`): Where the network is saved when it is complete.
-        model_class (`type`): A `ModelMixin`.
-        config (`dict`): The network's configuration.
+        folder (`str` or `Path`): Where [`save_trained`] saves the network when it is complete.
+        record (`dict`): The run that would train it, from [`describe_run`].
 
     Raises:
-        ValueError: if the folder holds a network of another configuration.
+        ValueError: if the folder holds a network of another run; all that differs is named.
     """
-    if not Path(folder).exists():
+    folder = Path(folder)
+    if not folder.exists():
         return False
-    expected = json.loads(model_class.from_config(config).to_json_string())
-    found = model_class.load_config(folder)
-    differing = sorted(key for key, value in expected.items() if key[0] != "_" and found.get(key) != value)
-    if differing:
-        raise ValueError(
-            f"{str(folder)!r} holds a network of another configuration: {differing} differ. Remove it, or use another "
-            "`--output_dir`."
-        )
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{str(folder)!r} holds no record, `run.json`, of how its network was trained. {ELSEWHERE}")
+    differences = find_differences(json.loads((folder / "run.json").read_text()), record)
+    if differences:
+        raise ValueError(f"{str(folder)!r} holds a network of another run: {', '.join(differences)}. {ELSEWHERE}")
     return True

@@ -172,6 +172,7 @@ def test_card_says_how_to_make_the_same_images_again(tmp_path):
         "train_data_dir": None,
         "image_column": "image",
         "label_column": "label",
+        "skip_broken": False,
         "train_split": "train",
         "test_split": "test",
         "num_train": 7,

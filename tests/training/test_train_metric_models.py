@@ -110,14 +110,14 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
     # Inside the second model, after a checkpoint: each epoch is of seven steps, of which the oracle takes 56.
     with mock.patch.object(trainer, "seed_dropout", stop_in_the_middle), pytest.raises(KeyboardInterrupt):
         train(flags)
-    assert {path.name for path in folder.iterdir()} == {"oracle", "checkpoints"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"oracle", "checkpoints"}
     with pytest.raises(ValueError, match=r"`output_dir` .*vae' holds checkpoints of the steps \[50\]"):
         train(flags)
     # When the third model is complete but has not got its name yet.
     flags["resume_from_checkpoint"] = "latest"
     with mock.patch("os.replace", stop_before_it_is_complete), pytest.raises(KeyboardInterrupt):
         train(flags)
-    assert {path.name for path in folder.iterdir()} == {"oracle", "vae", "checkpoints"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"oracle", "vae", "checkpoints"}
     written = (folder / "vae" / WEIGHTS).stat().st_mtime_ns
     train(flags)
     assert (folder / "vae" / WEIGHTS).stat().st_mtime_ns == written
@@ -155,7 +155,9 @@ def test_model_of_another_configuration_is_refused(trained, tiny_flags, tmp_path
     config = json.loads(tiny_flags["vae_config_name_or_path"].read_text())
     (tmp_path / "vae.json").write_text(json.dumps({**config, "latent_dim": 5}))
     flags = {**tiny_flags, "vae_config_name_or_path": tmp_path / "vae.json", "output_dir": tmp_path / "models"}
-    with pytest.raises(ValueError, match=r"vae' holds a network of another configuration: \['latent_dim'\] differ"):
+    with pytest.raises(
+        ValueError, match=r"vae' holds a network of another run: the network's `latent_dim` \d+ there and"
+    ):
         train(flags)
     assert_same_weights(weights_in(tmp_path / "models"), weights_in(trained))
 
@@ -165,7 +167,7 @@ def test_models_that_do_not_fit_together_are_refused_before_any_is_trained(tiny_
     flags = {**tiny_flags, "vae_config_name_or_path": tmp_path / "vae.json", "output_dir": tmp_path / "models"}
     with pytest.raises(ValueError, match="The models must have the same `in_channels` and `sample_size`"):
         train(flags)
-    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "models").glob("[!.]*"))
 
 
 def test_class_without_images_is_refused(image_folder, tiny_flags, tmp_path):
@@ -176,7 +178,7 @@ def test_class_without_images_is_refused(image_folder, tiny_flags, tmp_path):
         ValueError, match=r"`--train_split` expects images of every class, got 'train' without \['lighter'\]"
     ):
         train(flags)
-    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "models").glob("[!.]*"))
 
 
 def test_unknown_validation_split_is_refused(tiny_flags, tmp_path):
