@@ -24,12 +24,13 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
-from diffscm_diffusers.files import save_whole, written_whole
+from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
-from diffscm_diffusers.training.components import is_trained
+from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
+from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
@@ -152,9 +153,6 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
     per image; its mean over the validation images is printed after each epoch.
     """
     folder = Path(args.output_dir, name)
-    if is_trained(folder, model_class, config):
-        tqdm.write(f"{name} is already there.")
-        return
     batch_size = min(args.train_batch_size, len(dataset))
     steps_per_epoch = len(dataset) // batch_size
     training_args = TrainingArguments(
@@ -176,7 +174,22 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
     accelerator = create_accelerator(training_args)
     # Convolutions with few channels are up to twice as fast on CPUs in this layout.
     model = model_class.from_config(config).to(memory_format=torch.channels_last)
-    trainer = Trainer(accelerator, model, dataset, training_args, description=name)
+    record_training(model, value_range=(0, 1))
+    record = describe_run(
+        training_args,
+        {"adversarial_step": args.adversarial_step},
+        model,
+        fingerprint_data(dataset, None),
+        1,
+        accelerator.mixed_precision,
+        is_finished=True,
+    )
+    if is_trained(folder, record):
+        tqdm.write(f"{name} is already there.")
+        return
+    trainer = Trainer(
+        accelerator, model, dataset, training_args, description=name, flags={"adversarial_step": args.adversarial_step}
+    )
     for batch in trainer.batches():
         images = batch["pixel_values"] / 2 + 0.5
         with trainer.accumulate():
@@ -194,13 +207,19 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
             epoch = trainer.global_step // steps_per_epoch
             tqdm.write(f"{name}, epoch {epoch}: {measure} {torch.cat(results).mean():.4f}")
 
-    with trainer.averaged_model() as model, written_whole(folder) as unfinished:
-        model.save_pretrained(unfinished)
+    with trainer.averaged_model() as model:
+        save_trained(model, folder, record)
     shutil.rmtree(Path(args.output_dir, "checkpoints"))
 
 
 def main(argv=None):
     args = parse_args(argv)
+    with locked(args.output_dir):
+        train_all(args)
+
+
+def train_all(args):
+    """Trains the networks one after the other."""
     state = PartialState()
     if state.num_processes > 1:
         raise ValueError(f"The baselines are expected to train in one process, got {state.num_processes}.")
@@ -212,6 +231,7 @@ def main(argv=None):
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )[args.train_split]
     num_train_images = len(dataset) - args.num_validation_images
     if num_train_images < 1:
@@ -223,13 +243,14 @@ def main(argv=None):
     classes = {"num_classes": len(names), "id2label": {str(i): name for i, name in enumerate(names)}}
     # Made once to check them before anything is trained, and for their defaults.
     classifier_config = ImageClassifier.from_config(
-        ImageClassifier.load_config(args.classifier_config_name_or_path), **classes
+        load_model_config(ImageClassifier, args.classifier_config_name_or_path, "classifier_config_name_or_path"),
+        **classes,
     ).config
     autoencoder_config = ImageAutoencoder.from_config(
-        ImageAutoencoder.load_config(args.autoencoder_config_name_or_path)
+        load_model_config(ImageAutoencoder, args.autoencoder_config_name_or_path, "autoencoder_config_name_or_path")
     ).config
     ensemble_config = MLPEnsemble.from_config(
-        MLPEnsemble.load_config(args.ensemble_config_name_or_path), **classes
+        load_model_config(MLPEnsemble, args.ensemble_config_name_or_path, "ensemble_config_name_or_path"), **classes
     ).config
 
     size, channels = classifier_config.sample_size, classifier_config.in_channels

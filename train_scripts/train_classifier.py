@@ -130,6 +130,7 @@ def main(argv=None):
         label_column=args.label_column,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(
@@ -155,7 +156,7 @@ def main(argv=None):
 
     # 2. Training
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, classifier, dataset, training_args, collate)
+    trainer = Trainer(accelerator, classifier, dataset, training_args, collate, flags=vars(args))
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)

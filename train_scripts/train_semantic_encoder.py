@@ -29,7 +29,7 @@ from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import SemanticEncoder2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
-from diffscm_diffusers.training.components import create_model
+from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.independence import CauseAdversary, cause_features, code_kernel, dependence
 from diffscm_diffusers.training.pictures import log_picture, make_picture
@@ -173,6 +173,7 @@ def main(argv=None):
         graph=graph,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(
@@ -180,12 +181,12 @@ def main(argv=None):
             f"{args.validation_split!r}."
         )
     dataset = splits[args.train_split]
+    class_names = None
     if graph is None:
         # The class alone is a graph, too.
-        labels = dataset.features[args.label_column].names
-        graph = CausalGraph(
-            {args.label_column: {"kind": "categorical", "labels": labels}}, [[args.label_column, "image"]]
-        )
+        class_names = dataset.features[args.label_column].names
+        node = {"kind": "categorical", "labels": class_names}
+        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
     condition_widths = graph.condition_widths
     encoder = create_model(
         SemanticEncoder2DModel,
@@ -197,6 +198,7 @@ def main(argv=None):
         condition_dim=sum(condition_widths.values()),
         **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
     )
+    record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
     if args.dry_run:
         print_dry_run(vars(args), accelerator, encoder, dataset, training_args, collate)
@@ -212,7 +214,15 @@ def main(argv=None):
 
     # 2. Training
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, encoder, dataset, training_args, collate, others=(adversary, adversary_optimizer))
+    trainer = Trainer(
+        accelerator,
+        encoder,
+        dataset,
+        training_args,
+        collate,
+        flags=vars(args),
+        others=(adversary, adversary_optimizer),
+    )
     adversary, adversary_optimizer = trainer.others
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]

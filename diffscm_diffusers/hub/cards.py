@@ -650,11 +650,11 @@ def make_world_card(
     Returns:
         `huggingface_hub.DatasetCard`: the card.
     """
-    columns = {"image": "the factual"}
+    columns = {"image": "the factual", "label": "the digit, as class"}
     for kind, nodes in (("variable", graph["nodes"]), ("exogenous noise", graph["exogenous_noise"])):
         for node_name, node in nodes.items():
             unit = f", in {node['unit']}" if node.get("unit", "1") != "1" else ""
-            columns["label" if node_name == "digit" else node_name] = f"{kind}: {node_name.replace('_', ' ')}{unit}"
+            columns[node_name] = f"{kind}: {node_name.replace('_', ' ')}{unit}"
     for node_name, (value_column, image_column) in interventions.items():
         columns[value_column] = f"test only: value of `do({node_name})`"
         columns[image_column] = f"test only: the true counterfactual under `do({node_name})`"
