@@ -16,7 +16,6 @@ from huggingface_hub import DatasetCard
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.commands import generate
 from tests.evaluation.conftest import CLASSES
-from tests.evaluation.conftest import checkpoint as unnamed_checkpoint  # noqa: F401
 from tests.helpers import free_port, run_script, start_script, to_argv
 
 
@@ -27,16 +26,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(unnamed_checkpoint, tmp_path_factory):  # noqa: F811
-    """An untrained `DiffSCMCounterfactualPipeline` that knows the names of its classes."""
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(unnamed_checkpoint)
-    pipe.classifier.register_to_config(id2label=dict(enumerate(CLASSES)))
-    folder = tmp_path_factory.mktemp("named_checkpoint")
-    pipe.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
