@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from datasets import Image
 from safetensors.torch import load_file
 
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
@@ -66,7 +67,7 @@ def load_rows(flags):
     splits = load_image_dataset(
         train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
     )
-    rows = splits["train"][:]
+    rows = splits["train"].cast_column("image", Image())[:]
     images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
     return images, torch.tensor(rows["label"])
 

@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from datasets import Image
 from safetensors.torch import load_file
 
 from diffscm_diffusers.data.images import load_image_dataset
@@ -83,7 +84,7 @@ def test_measures_are_those_of_the_validation_split(trained, tiny_flags):
     splits = load_image_dataset(
         train_data_dir=tiny_flags["train_data_dir"], label_column="label", cache_dir=tiny_flags["cache_dir"]
     )
-    rows = splits["test"][:]
+    rows = splits["test"].cast_column("image", Image())[:]
     images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
     errors = (models.autoencoder(images) - images).square().mean()
     assert results["autoencoder"]["reconstruction_error"] == pytest.approx(errors.item(), rel=1e-5)
