@@ -30,7 +30,7 @@ from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
-from diffscm_diffusers.training.components import is_trained, record_training, save_trained
+from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
 from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
@@ -248,13 +248,14 @@ def train_all(args):
     classes = {"num_classes": len(names), "id2label": {str(i): name for i, name in enumerate(names)}}
     # Made once to check them before anything is trained, and for their defaults.
     classifier_config = ImageClassifier.from_config(
-        ImageClassifier.load_config(args.classifier_config_name_or_path), **classes
+        load_model_config(ImageClassifier, args.classifier_config_name_or_path, "classifier_config_name_or_path"),
+        **classes,
     ).config
     autoencoder_config = ImageAutoencoder.from_config(
-        ImageAutoencoder.load_config(args.autoencoder_config_name_or_path)
+        load_model_config(ImageAutoencoder, args.autoencoder_config_name_or_path, "autoencoder_config_name_or_path")
     ).config
     ensemble_config = MLPEnsemble.from_config(
-        MLPEnsemble.load_config(args.ensemble_config_name_or_path), **classes
+        load_model_config(MLPEnsemble, args.ensemble_config_name_or_path, "ensemble_config_name_or_path"), **classes
     ).config
 
     size, channels = classifier_config.sample_size, classifier_config.in_channels

@@ -30,7 +30,7 @@ from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
-from diffscm_diffusers.training.components import is_trained, record_training, save_trained
+from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
 from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
@@ -168,11 +168,15 @@ def train_all(args):
         )
     names = splits[args.train_split].features[args.label_column].names
 
-    oracle_config = ImageClassifier.load_config(args.oracle_config_name_or_path)
+    oracle_config = load_model_config(ImageClassifier, args.oracle_config_name_or_path, "oracle_config_name_or_path")
     oracle_config.update(num_classes=len(names), id2label={str(i): name for i, name in enumerate(names)})
-    vae_config = LatentVAE.load_config(args.vae_config_name_or_path)
-    autoencoder_config = ImageAutoencoder.load_config(args.autoencoder_config_name_or_path)
-    class_autoencoder_config = ImageAutoencoder.load_config(args.class_autoencoder_config_name_or_path)
+    vae_config = load_model_config(LatentVAE, args.vae_config_name_or_path, "vae_config_name_or_path")
+    autoencoder_config = load_model_config(
+        ImageAutoencoder, args.autoencoder_config_name_or_path, "autoencoder_config_name_or_path"
+    )
+    class_autoencoder_config = load_model_config(
+        ImageAutoencoder, args.class_autoencoder_config_name_or_path, "class_autoencoder_config_name_or_path"
+    )
     # Refuses models that do not fit together before any is trained.
     with torch.device("meta"):
         untrained = MetricModels(

@@ -9,6 +9,8 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from diffusers.optimization import SchedulerType
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from diffscm_diffusers.flags import (
     add_data_arguments,
@@ -110,8 +112,37 @@ class TrainingArguments:
 
     @classmethod
     def from_flags(cls, flags: dict) -> "TrainingArguments":
-        """Picks the fields out of all flags of a script, `vars(args)`."""
+        """
+        Picks the fields out of all flags of a script, `vars(args)`.
+
+        Raises:
+            ValueError: if one of the flags is out of its range, or does not fit the others.
+        """
+        check_flags(flags)
         return cls(**{field.name: flags[field.name] for field in fields(cls)})
+
+
+def check_flags(flags: dict):
+    """Raises a `ValueError` for flags that would stop a run only once it validates or publishes, or never be used."""
+    for name in ("validation_inference_steps", "num_noise_levels"):
+        if flags.get(name) is not None and flags[name] > flags["num_train_timesteps"]:
+            raise ValueError(
+                f"`{name}` expects at most `num_train_timesteps`, {flags['num_train_timesteps']}, got {flags[name]}."
+            )
+    for name, needed in (
+        ("hub_model_id", "push_to_hub"),
+        ("subfolder", "pretrained_model_name_or_path"),
+        ("shuffle_buffer_size", "streaming"),
+    ):
+        default = TrainingArguments.__dataclass_fields__[name].default if name == "shuffle_buffer_size" else None
+        if flags.get(name, default) != default and not flags.get(needed):
+            raise ValueError(f"`{name}` expects `--{needed}` beside it, got {flags[name]!r} alone.")
+    if flags.get("push_to_hub"):
+        name = flags.get("hub_model_id") or Path(flags["output_dir"]).resolve().name
+        try:
+            validate_repo_id(name)
+        except HFValidationError as error:
+            raise ValueError(f"`hub_model_id` expects the name of a repository, got {name!r}: {error}") from error
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffusion: bool = True):

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """What defines a training run, and whether two runs are the same."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -48,7 +49,15 @@ MAY_CHANGE = {
 }
 # Flags whose meaning is compared instead: the images, and the network's configuration.
 SOURCES = {
-    "data": ("dataset_name", "dataset_config_name", "train_data_dir", "train_split", "image_column", "label_column"),
+    "data": (
+        "dataset_name",
+        "dataset_config_name",
+        "train_data_dir",
+        "train_split",
+        "image_column",
+        "label_column",
+        "graph",
+    ),
     "network": ("model_config_name_or_path", "resolution"),
 }
 # Schedules of the learning rate that do not depend on when the run ends.
@@ -63,14 +72,17 @@ def fingerprint_data(
     told about them. Of a streamed data set, its first 100 images and its number of files.
     """
     if isinstance(dataset, IterableDataset):
-        size, batch = dataset.num_shards, collate(list(dataset.take(100)))
+        size, batches = dataset.num_shards, []
+        for row in dataset.take(100):
+            with contextlib.suppress(ValueError):  # a broken image, which is skipped or named where it is trained on
+                batches.append(collate([row]))
     else:
         size = len(dataset)
         indices = sorted({index * size // 100 for index in range(100)})
         batch = dataset.__getitems__(indices)
-        batch = batch if collate is None else collate(batch)
+        batches = [batch if collate is None else collate(batch)]
     digest = hashlib.sha256(str(size).encode())
-    for name, value in sorted(batch.items()):
+    for name, value in (item for batch in batches for item in sorted(batch.items())):
         if isinstance(value, torch.Tensor):
             digest.update(f"{name} {tuple(value.shape)}".encode())
             digest.update(value.contiguous().view(-1).view(torch.uint8).numpy())

@@ -4,12 +4,14 @@
 
 import contextlib
 import logging
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, skip_first_batches
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedType,
@@ -48,6 +50,29 @@ logger = logging.getLogger(__name__)
 NEVER = 2**62
 
 
+def check_output(training_args: TrainingArguments):
+    """
+    Raises a `ValueError` if the run could not write to its folder, its tracker is unknown or not installed, or the
+    checkpoint that is named is none.
+    """
+    folder = Path(training_args.output_dir).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"`output_dir` expects a folder to write to, got {str(folder)!r}: cannot write {existing}.")
+    installed = sorted(tracker.value for tracker in get_available_trackers())
+    if training_args.report_to not in ("none", "all", *installed):
+        raise ValueError(
+            f"`report_to` expects 'none', 'all' or a tracker that is installed, one of {installed}, got "
+            f"{training_args.report_to!r}."
+        )
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint not in (None, "latest") and not Path(checkpoint, "checksums.json").is_file():
+        raise ValueError(
+            "`resume_from_checkpoint` expects `latest` or the folder of a whole checkpoint, got "
+            f"{str(checkpoint)!r}, which has no `checksums.json`."
+        )
+
+
 def create_accelerator(training_args: TrainingArguments) -> Accelerator:
     """
     Makes the `Accelerator` of one training run, and seeds every random generator.
@@ -56,8 +81,10 @@ def create_accelerator(training_args: TrainingArguments) -> Accelerator:
         training_args ([`TrainingArguments`]): The settings of the run.
 
     Raises:
-        ValueError: if accelerate's configuration asks for DeepSpeed or for the first version of FSDP.
+        ValueError: as [`check_output`], and if accelerate's configuration asks for DeepSpeed or for the first version
+            of FSDP.
     """
+    check_output(training_args)
     accelerator = Accelerator(
         # Batches are accumulated across the end of an epoch, so that every optimizer step sees as many images.
         gradient_accumulation_plugin=GradientAccumulationPlugin(
