@@ -19,6 +19,7 @@ _MODULES = {
     "DiffSCMCounterfactualPipeline": ".pipelines",
     "DiffSCMDDIMInverseScheduler": ".schedulers",
     "DiffSCMDDIMScheduler": ".schedulers",
+    "DiffSCMGraphCounterfactualPipeline": ".pipelines",
     "DiffSCMSemanticCounterfactualPipeline": ".pipelines",
     "ImageAutoencoder": ".metrics.networks",
     "ImageClassifier": ".metrics.networks",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from .finite import check_finite
+
 
 # The file in an output folder by which one run keeps others out.
 LOCK_NAME = ".lock"
@@ -98,7 +100,11 @@ def save_whole(component, folder: str | Path):
     Args:
         component (`ModelMixin` or `DiffusionPipeline`): What to save, by its `save_pretrained`.
         folder (`str` or `Path`): Where to. It is made if there is none; files of an older save are replaced.
+
+    Raises:
+        ValueError: if there is NaN or infinity among the weights. Nothing is written then.
     """
+    check_finite(component, "component")
     folder = Path(folder)
     unfinished = folder / f"{UNFINISHED_PREFIX}model"
     _remove(unfinished)

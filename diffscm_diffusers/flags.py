@@ -64,6 +64,9 @@ def add_data_arguments(parser: argparse.ArgumentParser, labels: bool = True) -> 
     data.add_argument(
         "--train_data_dir", help="Folder of images: a folder per split, or none, and in it a subfolder per class."
     )
+    data.add_argument(
+        "--skip_broken", action="store_true", help="Leave out images that cannot be used, and count and list them."
+    )
     data.add_argument("--image_column", default="image", help="Column with the images, the effect.")
     if labels:
         data.add_argument("--label_column", default="label", help="Column with the class labels, the cause.")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
@@ -142,7 +143,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     Raises:
         ValueError: if `unet` and `classifier` expect different images, if `unet` is class-conditional, if `scheduler`
             has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise or other
-            values (the `_trained_with` of its configuration), or if `presets` holds other arguments.
+            values (the `_trained_with` of its configuration), or if calls with the defaults or with one of `presets`
+            cannot be made.
+        TypeError: if `unet` or `classifier` is no such model.
     """
 
     model_cpu_offload_seq = "unet"
@@ -161,6 +164,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        if not hasattr(classifier, "log_prob_gradient"):
+            raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
+        if unet.config.sample_size is None:
+            raise ValueError("`unet` expects a `sample_size`, the images' height and width, got None.")
         if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
             raise ValueError(
                 "`unet` expects an unconditional denoiser, got one with `num_class_embeds` "
@@ -172,9 +181,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"{unet.config.out_channels} and {unet.config.in_channels}."
             )
         for name in ("sample_size", "in_channels"):
-            if unet.config[name] != classifier.config[name]:
+            if unet.config[name] != classifier.config.get(name):
                 raise ValueError(
-                    f"`classifier` expects the `{name}` of `unet`, {unet.config[name]}, got {classifier.config[name]}."
+                    f"`classifier` expects the `{name}` of `unet`, {unet.config[name]}, got "
+                    f"{classifier.config.get(name)}."
                 )
         presets, names = {} if presets is None else presets, set(self._preset_arguments)
         if not isinstance(presets, dict) or not all(isinstance(p, dict) and set(p) <= names for p in presets.values()):
@@ -202,6 +212,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             presets=presets,
         )
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+        self.check_presets()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
@@ -231,6 +242,23 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         """`tuple[int, int, int]`: channels, height and width of the images."""
         size = self.unet.config.sample_size
         return (self.unet.config.in_channels, *((size, size) if isinstance(size, int) else size))
+
+    def check_presets(self):
+        """Checks that calls with the defaults and with each preset can be made."""
+        for name, preset in {"default": {}, **self.config.presets}.items():
+            steps, scale, interval, abduction = map(preset.get, self._preset_arguments)
+            if not getattr(self.inverse_scheduler, "abductions", ()):
+                abduction = None  # other schedulers keep the presets of a checkpoint
+            try:
+                self.check_inputs(abduction=abduction, guidance_interval=interval)
+                guidance, _ = self.prepare_guidance(0, scale, interval, 1)
+                *schedulers, num_moves = self.prepare_schedulers(steps, abduction=abduction, guidance=guidance)
+                for scheduler in schedulers:
+                    scheduler.start(torch.zeros(1, *self.image_shape), num_moves)
+            except (TypeError, ValueError) as error:
+                settings = "`default_num_inference_steps` and `default_guidance_scale`"
+                settings = settings if name == "default" else f"the entry {name!r} of `presets`"
+                raise type(error)(f"A call with {settings} cannot be made: {error}") from error
 
     def check_inputs(
         self,
@@ -273,7 +301,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
         if modes:
             raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
-        images = [np.asarray(i) if isinstance(i, PIL.Image.Image) else i for i in images]
+        # Photos say by EXIF how they are to be turned.
+        images = [np.asarray(PIL.ImageOps.exif_transpose(i)) if isinstance(i, PIL.Image.Image) else i for i in images]
         kinds = sorted({type(i).__name__ for i in images})
         if not all(isinstance(i, (np.ndarray, torch.Tensor)) for i in images) or len(kinds) > 1:
             raise TypeError(f"`image` expects PIL images, NumPy arrays or torch tensors, one or a list, got {kinds}.")
@@ -333,12 +362,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
         scale = scale.tolist() if isinstance(scale, (torch.Tensor, np.ndarray, np.generic)) else scale
         scales = list(scale) if isinstance(scale, (list, tuple)) else [scale]
-        if not scales or not all(isinstance(s, (int, float)) and 0 <= s < float("inf") for s in scales):
-            raise ValueError(f"`guidance_scale` expects numbers of at least 0, one or a list, got {guidance_scale!r}.")
+        if not scales or not all(type(s) in (int, float) and 0 <= s < float("inf") for s in scales):
+            raise ValueError(f"`guidance_scale` expects numbers of at least 0, one or a list, got {scale!r}.")
         if classes is None and argument == "factual_class":
             return None, num_factuals  # Abduction without guidance is the paper's.
         if classes is None and max(scales) > 0:
-            raise ValueError("`intervention` is needed unless `guidance_scale` is 0.")
+            raise ValueError("`intervention` expects a class unless `guidance_scale` is 0, got None.")
         indices = [0] if classes is None else self.classifier.class_indices(classes, argument)
         num_images = max(num_factuals, len(indices))
         if (num_factuals > 1 or argument == "factual_class") and len(indices) not in (1, num_factuals):
@@ -386,8 +415,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             timesteps = scheduler.timesteps[-num_moves:].tolist()
             if not any(low <= timestep <= high for timestep in timesteps):
                 raise ValueError(
-                    f"`guidance_interval` {guidance.interval} holds none of the prediction's timesteps, from "
-                    f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."
+                    f"`guidance_interval` expects some of the prediction's timesteps, from {timesteps[-1]} to "
+                    f"{timesteps[0]}, got {guidance.interval}: guidance would not act. Widen it, or raise `strength`."
                 )
         return scheduler, inverse_scheduler, num_moves
 
@@ -418,6 +447,18 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             shift = shift / alpha_prod**0.5
         return prediction + shift * gradient
 
+    def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
+        """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
+            models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+            broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: "
+                + (f"the weights of {broken} are not." if broken else "lower `guidance_scale`, or compute in float32.")
+            )
+
     def _abduct(
         self,
         images: torch.Tensor,
@@ -438,6 +479,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 batch_guidance = None if guidance is None else guidance[batch]
                 prediction, residual = None, sample.new_zeros(len(sample))
                 num_evaluations = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
+                finite = []  # looked at when all steps are made, as each look makes the CPU wait for a GPU
                 for timestep in timesteps:
                     if solver is None:
                         model_input = scheduler.scale_model_input(sample, timestep)
@@ -451,7 +493,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                         sample, prediction = solution.prev_sample, solution.model_output
                         residual = torch.maximum(residual, solution.residual)
                         num_evaluations += solution.num_evaluations
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("abduction", timesteps, finite)
                 outputs.append((scheduler.finish(sample), residual, num_evaluations))
 
         noise, residual, num_evaluations = map(torch.cat, zip(*outputs, strict=True))
@@ -485,17 +529,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             for start in starts:
                 batch = slice(start, start + batch_size)
                 sample, _ = scheduler.start(exogenous_noise[batch], num_moves)
-                batch_guidance = None if guidance is None else guidance[batch]
+                batch_guidance, finite = None if guidance is None else guidance[batch], []
                 for i, timestep in enumerate(timesteps):
                     model_input = scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep, batch_guidance)
                     sample = scheduler.step(prediction, timestep, sample, **step_kwargs).prev_sample
                     if callback_on_step_end is not None:
-                        sample = callback_on_step_end(self, i, timestep, {"sample": sample}).get("sample", sample)
+                        changed = callback_on_step_end(self, i, timestep, {"sample": sample})
+                        if not isinstance(changed, (dict, type(None))):
+                            raise TypeError(f"`callback_on_step_end` expects to return a dictionary, got {changed!r}.")
+                        sample = (changed or {}).get("sample", sample)
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("prediction", timesteps, finite)
                 image = scheduler.finish(sample).float()
-                if not image.isfinite().all():
-                    raise ValueError("The prediction is not finite: lower `guidance_scale`, or compute in float32.")
                 images.append(image.clamp(-1, 1))  # the range of images, which is all that `postprocess` will show
                 if guidance is not None:
                     log_probs.append(self.classifier.log_prob(images[-1], 0, batch_guidance.target))
@@ -530,6 +577,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
         self.check_inputs(strength, 0.0, abduction, guidance_interval, batch_size=batch_size)
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         images = self.prepare_image(image)
         guidance, _ = self.prepare_guidance(
             factual_class, guidance_scale, guidance_interval, len(images), "factual_class"
@@ -679,7 +730,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
             callback_on_step_end (`Callable`, *optional*):
                 Called after each step of the prediction as `callback_on_step_end(pipe, step, timestep, {"sample":
-                noisy_images})`. The dictionary that it returns may hold changed images.
+                noisy_images})`. It returns `None`, or a dictionary that may hold changed images.
             abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
                 How the image's noise is found ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"`
                 evaluate the denoiser once in each step and miss the noise by an error that falls with the number of

@@ -23,13 +23,16 @@ from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.classes import check_every_class
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
-from diffscm_diffusers.files import save_whole, written_whole
+from diffscm_diffusers.data.samples import draw_numbers
+from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
-from diffscm_diffusers.training.components import is_trained
+from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
+from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
@@ -60,7 +63,7 @@ def parse_args(argv=None):
         "--num_validation_images",
         type=positive_int,
         default=5000,
-        help="The last images of the split, left for validation: no network is trained on them.",
+        help="Images of the split that are left for validation, of every class: no network is trained on them.",
     )
     for name, file, epochs, note in (
         ("classifier", "van_looveren_klaise_classifier_mnist.json", 3, ""),
@@ -152,9 +155,6 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
     per image; its mean over the validation images is printed after each epoch.
     """
     folder = Path(args.output_dir, name)
-    if is_trained(folder, model_class, config):
-        tqdm.write(f"{name} is already there.")
-        return
     batch_size = min(args.train_batch_size, len(dataset))
     steps_per_epoch = len(dataset) // batch_size
     training_args = TrainingArguments(
@@ -176,7 +176,22 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
     accelerator = create_accelerator(training_args)
     # Convolutions with few channels are up to twice as fast on CPUs in this layout.
     model = model_class.from_config(config).to(memory_format=torch.channels_last)
-    trainer = Trainer(accelerator, model, dataset, training_args, description=name)
+    record_training(model, value_range=(0, 1))
+    record = describe_run(
+        training_args,
+        {"adversarial_step": args.adversarial_step},
+        model,
+        fingerprint_data(dataset, None),
+        1,
+        accelerator.mixed_precision,
+        is_finished=True,
+    )
+    if is_trained(folder, record):
+        tqdm.write(f"{name} is already there.")
+        return
+    trainer = Trainer(
+        accelerator, model, dataset, training_args, description=name, flags={"adversarial_step": args.adversarial_step}
+    )
     for batch in trainer.batches():
         images = batch["pixel_values"] / 2 + 0.5
         with trainer.accumulate():
@@ -194,13 +209,19 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
             epoch = trainer.global_step // steps_per_epoch
             tqdm.write(f"{name}, epoch {epoch}: {measure} {torch.cat(results).mean():.4f}")
 
-    with trainer.averaged_model() as model, written_whole(folder) as unfinished:
-        model.save_pretrained(unfinished)
+    with trainer.averaged_model() as model:
+        save_trained(model, folder, record)
     shutil.rmtree(Path(args.output_dir, "checkpoints"))
 
 
 def main(argv=None):
     args = parse_args(argv)
+    with locked(args.output_dir):
+        train_all(args)
+
+
+def train_all(args):
+    """Trains the networks one after the other."""
     state = PartialState()
     if state.num_processes > 1:
         raise ValueError(f"The baselines are expected to train in one process, got {state.num_processes}.")
@@ -212,31 +233,36 @@ def main(argv=None):
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )[args.train_split]
-    num_train_images = len(dataset) - args.num_validation_images
-    if num_train_images < 1:
+    if args.num_validation_images >= len(dataset):
         raise ValueError(
             f"`--num_validation_images` expects less than the {len(dataset)} images of the split, got "
             f"{args.num_validation_images}."
         )
     names = dataset.features[args.label_column].names
+    labels = dataset[args.label_column][:]
+    validation_rows = draw_numbers(labels, args.num_validation_images, args.seed, "num_validation_images")
+    train_rows = sorted(set(range(len(dataset))) - set(validation_rows))
+    check_every_class([labels[row] for row in train_rows], names, "train_split", args.train_split)
     classes = {"num_classes": len(names), "id2label": {str(i): name for i, name in enumerate(names)}}
     # Made once to check them before anything is trained, and for their defaults.
     classifier_config = ImageClassifier.from_config(
-        ImageClassifier.load_config(args.classifier_config_name_or_path), **classes
+        load_model_config(ImageClassifier, args.classifier_config_name_or_path, "classifier_config_name_or_path"),
+        **classes,
     ).config
     autoencoder_config = ImageAutoencoder.from_config(
-        ImageAutoencoder.load_config(args.autoencoder_config_name_or_path)
+        load_model_config(ImageAutoencoder, args.autoencoder_config_name_or_path, "autoencoder_config_name_or_path")
     ).config
     ensemble_config = MLPEnsemble.from_config(
-        MLPEnsemble.load_config(args.ensemble_config_name_or_path), **classes
+        load_model_config(MLPEnsemble, args.ensemble_config_name_or_path, "ensemble_config_name_or_path"), **classes
     ).config
 
     size, channels = classifier_config.sample_size, classifier_config.in_channels
     collate = ImageCollator(size, channels, args.image_column, args.label_column)
     images = DecodedImages(dataset, collate, "Reading images")
-    train_data = Subset(images, range(num_train_images))
-    validation_data = images.images(slice(num_train_images, None)), images.classes[num_train_images:]
+    train_data = Subset(images, train_rows)
+    validation_data = images.images(validation_rows), images.classes[validation_rows]
 
     folder = Path(args.output_dir, "van-looveren-klaise")
     train(
@@ -264,10 +290,10 @@ def main(argv=None):
     classifier = ImageClassifier.from_pretrained(folder / "classifier")
     autoencoder = ImageAutoencoder.from_pretrained(folder / "autoencoder").to(state.device)
     with torch.no_grad():
-        batches = images.images(slice(num_train_images)).split(1000)
+        batches = images.images(train_rows).split(1000)
         encodings = torch.cat([autoencoder.encode(batch.to(state.device)).cpu() for batch in batches])
     prototypes = ClassPrototypes(len(names), encodings.shape[1:])
-    prototypes.fit(encodings, images.classes[:num_train_images])
+    prototypes.fit(encodings, images.classes[train_rows])
     settings = SETTINGS[args.settings]["van-looveren-klaise"]
     save_whole(VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, **settings), folder)
 

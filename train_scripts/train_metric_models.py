@@ -23,14 +23,16 @@ from accelerate import PartialState
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.classes import check_every_class, unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
-from diffscm_diffusers.training.components import is_trained
+from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
+from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
@@ -62,9 +64,6 @@ def variational_loss(vae, images: torch.Tensor, labels: torch.Tensor) -> torch.T
 def train(args, name, model_class, config, dataset, loss_fn, num_epochs, lr_scheduler):
     """Trains a network and writes it to the folder `name` of the output folder, unless an earlier run has."""
     folder = Path(args.output_dir, name)
-    if is_trained(folder, model_class, config):
-        tqdm.write(f"{name} is already there.")
-        return
     batch_size = min(args.train_batch_size, len(dataset))
     num_steps = num_epochs * (len(dataset) // batch_size)
     training_args = TrainingArguments(
@@ -86,6 +85,13 @@ def train(args, name, model_class, config, dataset, loss_fn, num_epochs, lr_sche
     accelerator = create_accelerator(training_args)
     # Convolutions of few channels are up to twice as fast on CPUs in this layout.
     model = model_class.from_config(config).to(memory_format=torch.channels_last)
+    record_training(model, value_range=(0, 1))
+    record = describe_run(
+        training_args, {}, model, fingerprint_data(dataset, None), 1, accelerator.mixed_precision, is_finished=True
+    )
+    if is_trained(folder, record):
+        tqdm.write(f"{name} is already there.")
+        return
     trainer = Trainer(accelerator, model, dataset, training_args, description=name)
     for batch in trainer.batches():
         images = batch["pixel_values"] / 2 + 0.5
@@ -95,8 +101,8 @@ def train(args, name, model_class, config, dataset, loss_fn, num_epochs, lr_sche
             trainer.backward(loss)
             trainer.step()
 
-    with trainer.averaged_model() as model, written_whole(folder) as unfinished:
-        model.to(memory_format=torch.contiguous_format).save_pretrained(unfinished)
+    with trainer.averaged_model() as model:
+        save_trained(model.to(memory_format=torch.contiguous_format), folder, record)
     shutil.rmtree(Path(args.output_dir, "checkpoints"))
 
 
@@ -125,7 +131,7 @@ def measure(models: MetricModels, images: torch.Tensor, labels: torch.Tensor, se
         "autoencoder": {"reconstruction_error": measure_error(models.autoencoder).mean().item()},
         "class_autoencoders": {},
     }
-    for c, name in models.oracle.id2label.items():
+    for c, name in enumerate(unique_names(models.oracle.id2label)):
         error = measure_error(models.class_autoencoders[c])
         results["class_autoencoders"][name] = {
             "reconstruction_error": error[labels == c].mean().item(),
@@ -136,6 +142,12 @@ def measure(models: MetricModels, images: torch.Tensor, labels: torch.Tensor, se
 
 def main(argv=None):
     args = parse_args(argv)
+    with locked(args.output_dir):
+        train_all(args)
+
+
+def train_all(args):
+    """Trains the networks one after the other."""
     state = PartialState()
     if state.num_processes > 1:
         raise ValueError(f"The metric models are expected to train in one process, got {state.num_processes}.")
@@ -147,6 +159,7 @@ def main(argv=None):
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )
     if args.validation_split not in splits:
         raise ValueError(
@@ -155,11 +168,15 @@ def main(argv=None):
         )
     names = splits[args.train_split].features[args.label_column].names
 
-    oracle_config = ImageClassifier.load_config(args.oracle_config_name_or_path)
+    oracle_config = load_model_config(ImageClassifier, args.oracle_config_name_or_path, "oracle_config_name_or_path")
     oracle_config.update(num_classes=len(names), id2label={str(i): name for i, name in enumerate(names)})
-    vae_config = LatentVAE.load_config(args.vae_config_name_or_path)
-    autoencoder_config = ImageAutoencoder.load_config(args.autoencoder_config_name_or_path)
-    class_autoencoder_config = ImageAutoencoder.load_config(args.class_autoencoder_config_name_or_path)
+    vae_config = load_model_config(LatentVAE, args.vae_config_name_or_path, "vae_config_name_or_path")
+    autoencoder_config = load_model_config(
+        ImageAutoencoder, args.autoencoder_config_name_or_path, "autoencoder_config_name_or_path"
+    )
+    class_autoencoder_config = load_model_config(
+        ImageAutoencoder, args.class_autoencoder_config_name_or_path, "class_autoencoder_config_name_or_path"
+    )
     # Refuses models that do not fit together before any is trained.
     with torch.device("meta"):
         untrained = MetricModels(
@@ -171,11 +188,18 @@ def main(argv=None):
 
     image_shape = untrained.vae.config.sample_size, untrained.vae.config.in_channels
     collate = ImageCollator(*image_shape, args.image_column, args.label_column)
+    for argument in ("train_split", "validation_split"):
+        split = getattr(args, argument)
+        check_every_class(splits[split][args.label_column][:], names, argument, split)
     images = DecodedImages(splits[args.train_split], collate, "Reading training images")
     of_class = [Subset(images, (images.classes == c).nonzero().flatten().tolist()) for c in range(len(names))]
-    absent = [name for name, subset in zip(names, of_class, strict=True) if len(subset) == 0]
-    if absent:
-        raise ValueError(f"`--train_split` expects images of every class, got {args.train_split!r} without {absent}.")
+
+    labels = splits[args.validation_split][args.label_column]
+    unmeasured = [name for c, name in enumerate(names) if c not in set(labels)]
+    if unmeasured:
+        raise ValueError(
+            f"`--validation_split` expects images of every class, got {args.validation_split!r} without {unmeasured}."
+        )
 
     train(args, "oracle", ImageClassifier, oracle_config, images, classification_loss, args.oracle_epochs, "cosine")
     train(args, "vae", LatentVAE, vae_config, images, variational_loss, args.vae_epochs, "cosine")
@@ -188,7 +212,7 @@ def main(argv=None):
     models = MetricModels.from_pretrained(args.output_dir).to(state.device)
     validation_data = DecodedImages(splits[args.validation_split], collate, "Reading validation images")
     measured = measure(models, validation_data.images(slice(None)), validation_data.classes, args.seed)
-    results = json.dumps(measured, indent=2)
+    results = json.dumps(measured, indent=2, allow_nan=False)
     with written_whole(Path(args.output_dir, "metrics.json")) as unfinished:
         unfinished.write_text(results + "\n")
     print(results)

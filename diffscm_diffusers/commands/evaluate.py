@@ -23,6 +23,7 @@ import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.classes import unique_names
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import missing_chunks, read_chunks, record_settings, write_chunk
 from diffscm_diffusers.evaluation.methods import METHODS
@@ -82,12 +83,15 @@ def main(argv=None):
         pipe, args.preset, args.num_inference_steps, args.guidance_scale, args.guidance_interval, args.abduction
     )
     models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    class_names = unique_names(pipe.classifier.id2label)
+    models = models.order_classes(class_names)
     data = {
         "dataset_name": args.dataset_name,
         "dataset_config_name": args.dataset_config_name,
         "train_data_dir": args.train_data_dir,
         "image_column": args.image_column,
         "label_column": args.label_column,
+        "skip_broken": args.skip_broken,
     }
     splits = load_image_dataset(**data, cache_dir=args.cache_dir)
     channels, height, _ = pipe.image_shape
@@ -96,7 +100,7 @@ def main(argv=None):
         args.split,
         args.train_split,
         ImageCollator(height, channels, args.image_column, args.label_column),
-        pipe.classifier.config.num_classes,
+        class_names,
         args.seed,
         args.max_samples,
         accelerator.is_main_process,
@@ -115,6 +119,7 @@ def main(argv=None):
         "train_split": args.train_split,
         "metric_models": args.metric_models,
         "baselines": args.baselines,
+        "class_names": class_names,
         "pipe": pipe,
         "pretrained_model_name_or_path": args.pretrained_model_name_or_path,
         "steps": settings,
@@ -125,7 +130,7 @@ def main(argv=None):
     methods = {name: METHODS[name].create(**inputs) for name in dict.fromkeys(args.methods)}
     output_dir = Path(args.output_dir)
     folders = {name: output_dir / "counterfactuals" / name for name in methods}
-    data |= {"split": args.split, "seed": args.seed}
+    data |= {"split": args.split, "seed": args.seed, "class_names": class_names}
     with accelerator.main_process_first():
         for name, method in methods.items():
             record_settings(folders[name], {**data, **method.settings})
@@ -157,6 +162,7 @@ def main(argv=None):
     if accelerator.is_main_process:
         summary = {
             "num_pairs": len(pairs),
+            "class_names": class_names,
             "train_split": args.train_split,
             "metric_models": args.metric_models,
             "oracle": args.oracle,

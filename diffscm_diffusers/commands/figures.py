@@ -30,10 +30,11 @@ from diffusers.utils.torch_utils import get_device
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
+from diffscm_diffusers.data.classes import unique_names
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.methods import METHODS
-from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references
+from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
 from diffscm_diffusers.flags import add_data_arguments, non_negative_float, non_negative_int, positive_int
 
 
@@ -90,6 +91,7 @@ def main(argv=None):
     # 1. Refuse what a figure lacks before anything is loaded
     for flag, folder, file, command, users in (
         ("--evaluation", args.evaluation, "samples.csv", "diffscm evaluate", EVALUATION_FIGURES),
+        ("--evaluation", args.evaluation, "summary.json", "diffscm evaluate", EVALUATION_FIGURES),
         ("--search", args.search, "search.json", "diffscm search-scale", SEARCH_FIGURES),
     ):
         users = [name for name in args.figures if name in users]
@@ -107,13 +109,13 @@ def main(argv=None):
         args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
     ).to(device)
     pipe.set_progress_bar_config(leave=False)
-    names = list(pipe.classifier.id2label.values())
-    classes = list(range(len(names)))[:NUM_ROWS]
+    names = unique_names(pipe.classifier.id2label)
+    classes = spread(len(names), NUM_ROWS)
     scales = args.guidance_scales
     if scales is None:
         scales = [factor * pipe.config.default_guidance_scale for factor in (0, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1, 2, 4)]
     if set(args.figures) & set(EVALUATION_FIGURES):
-        evaluated, images, effective = read_evaluation(Path(args.evaluation), len(names), NUM_ROWS)
+        evaluated, images, effective = read_evaluation(Path(args.evaluation), names, NUM_ROWS)
         factual_names = [names[c] for c in evaluated.factual_class.tolist()]
         target_names = [names[c] for c in evaluated.intervention.tolist()]
     if set(args.figures) & set(DATA_FIGURES):
@@ -124,10 +126,11 @@ def main(argv=None):
             image_column=args.image_column,
             label_column=args.label_column,
             cache_dir=args.cache_dir,
+            skip_broken=args.skip_broken,
         )
         channels, height, _ = pipe.image_shape
         collate = ImageCollator(height, channels, args.image_column, args.label_column)
-        pairs, factual = read_factuals(select_rows(splits, args.split), collate, len(names), args.seed, NUM_ROWS)
+        pairs, factual = read_factuals(select_rows(splits, args.split), collate, names, args.seed, NUM_ROWS)
         factual = factual.images(slice(None))
     if "latents" in args.figures:
         try:
@@ -140,7 +143,7 @@ def main(argv=None):
             ) from error
         shown = [evaluated.factual_class[0].item(), evaluated.intervention[0].item()]
         rows = select_rows(splits, args.train_split)
-        reference = read_references(rows, collate, shown, NUM_REFERENCES, args.seed)
+        reference = read_references(rows, collate, names, shown, NUM_REFERENCES, args.seed)
     if "scale_search" in args.figures:
         search = json.loads(Path(args.search, "search.json").read_text())
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
-from datasets import Dataset, Image, IterableDataset
+from datasets import Dataset, IterableDataset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.classes import match_classes, unique_names
+from diffscm_diffusers.data.image_files import report_left_out
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import record_settings
 from diffscm_diffusers.evaluation.fingerprint import fingerprint
@@ -174,10 +175,10 @@ def main(argv=None):
 
     channels, height, _ = pipe.image_shape
     collate = ImageCollator(height, channels, args.image_column, args.label_column)
-    generator = CounterfactualGenerator(pipe, interventions, collate, classes, args.batch_size, **call)
+    generator = CounterfactualGenerator(
+        pipe, interventions, collate, classes, args.batch_size, **call, skip_broken=args.skip_broken
+    )
     features = counterfactual_features(names, pipe.image_shape, has_classes)
-    # Rows that another process takes, or that are done, need no decoding.
-    dataset = dataset.cast_column(args.image_column, Image(decode=False))
     dataset, num_rows = limit_rows(dataset, args.split, args.max_samples)
     # The bar counts this process' share, so its estimate of the time left is the whole run's.
     starts = [start for start in range(0, num_rows or 0, args.chunk_size) if start not in done]
@@ -197,7 +198,7 @@ def main(argv=None):
     missing = ((start, rows) for start, rows in split_rows(dataset, args.chunk_size) if start not in done)
     for number, (start, rows) in enumerate(missing):
         if number % accelerator.num_processes == accelerator.process_index:
-            chunks.write(start, report(generator.generate(start, rows)), features)
+            chunks.write(start, report(generator.generate(start, rows)), features, lambda: generator.left_out)
     progress_bar.close()
     accelerator.wait_for_everyone()
 
@@ -208,7 +209,9 @@ def main(argv=None):
         if accelerator.num_processes > 1:
             num_processes = str(accelerator.num_processes)
             launch = ["accelerate", "launch", "--num_processes", num_processes, "-m", "diffscm_diffusers"]
-        result = chunks.summarize()
+        result = chunks.summarize({c: names[c] for c in classes} if has_classes else None)
+        if left_out := chunks.left_out():
+            report_left_out(left_out, f"images of {args.split!r}")
         card = make_dataset_card(
             repository if args.push_to_hub else args.output_dir,
             model=args.pretrained_model_name_or_path,

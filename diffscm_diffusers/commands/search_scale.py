@@ -25,6 +25,7 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.data.classes import unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import missing_chunks, read_chunks, record_settings, write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
@@ -170,12 +171,15 @@ def main(argv=None):
     )
     del steps["guidance_scale"]  # what is searched
     models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    class_names = unique_names(pipe.classifier.id2label)
+    models = models.order_classes(class_names)
     data = {
         "dataset_name": args.dataset_name,
         "dataset_config_name": args.dataset_config_name,
         "train_data_dir": args.train_data_dir,
         "image_column": args.image_column,
         "label_column": args.label_column,
+        "skip_broken": args.skip_broken,
     }
     splits = load_image_dataset(**data, cache_dir=args.cache_dir)
     channels, height, _ = pipe.image_shape
@@ -184,7 +188,7 @@ def main(argv=None):
         args.split,
         args.train_split,
         ImageCollator(height, channels, args.image_column, args.label_column),
-        pipe.classifier.config.num_classes,
+        class_names,
         args.seed,
         args.max_samples,
         accelerator.is_main_process,
@@ -196,6 +200,7 @@ def main(argv=None):
         **data,
         "split": args.split,
         "seed": args.seed,
+        "class_names": class_names,
         **describe_pipeline(pipe, args.pretrained_model_name_or_path, args.mixed_precision, steps),
     }
     with accelerator.main_process_first():

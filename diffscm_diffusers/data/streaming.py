@@ -2,7 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Batches of a streamed data set in a shuffled order that is a function of the seed, and can be taken up anywhere."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -12,11 +13,14 @@ from accelerate.utils import send_to_device
 from datasets import Image, IterableDataset
 from torch.utils.data import DataLoader, Sampler
 
+from .image_files import BrokenImageError, NumberedRow, read_image
 from .images import ImageCollator
 
 
+logger = logging.getLogger(__name__)
+
 # Where an epoch starts: at the first shard, before the first of its rows, with no rows of a block handed out.
-START = {"shard": 0, "source": None, "block": 0, "offset": 0}
+START = {"shard": 0, "source": None, "row": 0, "block": 0, "offset": 0}
 
 
 class ShuffledStream(Sampler):
@@ -39,6 +43,9 @@ class ShuffledStream(Sampler):
         seed (`int`): The run's seed.
         process_index (`int`, *optional*, defaults to 0): Which process this is.
         num_processes (`int`, *optional*, defaults to 1): Number of processes.
+        skip_broken (`str`, *optional*):
+            A column of images: rows in which one cannot be used are left out, with a warning that counts them.
+            Default: none are.
 
     Attributes:
         epoch (`int`): The epoch that the next iteration reads.
@@ -53,8 +60,11 @@ class ShuffledStream(Sampler):
         seed: int,
         process_index: int = 0,
         num_processes: int = 1,
+        skip_broken: str | None = None,
     ):
         self.dataset = dataset
+        self.skip_broken = skip_broken
+        self.left_out = set()
         self.batch_size = batch_size
         self.buffer_size = buffer_size
         self.seed = seed
@@ -63,6 +73,20 @@ class ShuffledStream(Sampler):
         self.reads_own_shards = dataset.num_shards % num_processes == 0
         self.epoch = 0
         self.position = START
+
+    def read_rows_of_shard(self, shard: Iterable[dict], index: int, first: int) -> Iterator[tuple[int, NumberedRow]]:
+        """Yields the rows of a shard, the first of which has the number `first`, with their numbers."""
+        for number, row in enumerate(shard, first):
+            row = NumberedRow(row, f"row {number} of the data set's file {index}")
+            try:
+                if self.skip_broken is not None:
+                    read_image(row, self.skip_broken, "RGB")
+            except BrokenImageError as error:
+                if error.problem not in self.left_out:
+                    self.left_out.add(error.problem)
+                    logger.warning("Left out an image, %d so far: one %s", len(self.left_out), error.problem)
+                continue
+            yield number, row
 
     def read_blocks(self) -> Iterator[tuple[dict, list[dict]]]:
         """Yields each block's rows in the order of the files, after the position at which the block starts."""
@@ -75,18 +99,19 @@ class ShuffledStream(Sampler):
             start, block = position, []
             while len(block) < self.buffer_size and position["shard"] < len(order):
                 if rows is None:
-                    shard = self.dataset.shard(num_shards, int(order[position["shard"]]))
+                    index = int(order[position["shard"]])
+                    shard = self.dataset.shard(num_shards, index)
                     if position["source"] is not None:
                         shard.load_state_dict(position["source"])
-                    rows = iter(shard)
+                    rows = self.read_rows_of_shard(shard, index, position["row"])
                 block += islice(rows, self.buffer_size - len(block))
                 if len(block) < self.buffer_size:
-                    rows, position = None, {**position, "shard": position["shard"] + 1, "source": None}
+                    rows, position = None, {**position, "shard": position["shard"] + 1, "source": None, "row": 0}
                 else:
-                    position = {**position, "source": shard.state_dict()}
+                    position = {**position, "source": shard.state_dict(), "row": block[-1][0] + 1}
             position = {**position, "block": start["block"] + 1}
             if block:
-                yield start, block
+                yield start, [row for _, row in block]
 
     def read_rows(self) -> Iterator[tuple[dict, dict]]:
         """Yields each row of the epoch, in the shuffled order, after the position that follows it."""
@@ -109,13 +134,12 @@ class ShuffledStream(Sampler):
 class RowDecoder(torch.utils.data.Dataset):
     """Makes tensors of the rows that a [`ShuffledStream`] yields; a `DataLoader` runs it in its worker processes."""
 
-    def __init__(self, dataset: IterableDataset, collate: ImageCollator):
-        self.features = dataset.features
+    def __init__(self, collate: ImageCollator):
         self.collate = collate
 
     def __getitem__(self, batch: tuple[list[dict], dict]) -> tuple[dict[str, torch.Tensor], dict]:
         rows, position = batch
-        return self.collate([self.features.decode_example(row) for row in rows]), position
+        return self.collate(rows), position
 
 
 class StreamLoader:
@@ -130,6 +154,8 @@ class StreamLoader:
         buffer_size (`int`): Rows shuffled at once.
         seed (`int`): The run's seed.
         num_workers (`int`): Processes that decode; reading stays in this one.
+        skip_broken (`bool`, *optional*, defaults to `False`):
+            Whether to leave out rows whose images cannot be used. Reading decodes every image then, too.
 
     Attributes:
         position (`dict`): JSON-serialisable; what follows the batch that was yielded last.
@@ -144,15 +170,22 @@ class StreamLoader:
         buffer_size: int,
         seed: int,
         num_workers: int,
+        skip_broken: bool = False,
     ):
         self.accelerator = accelerator
         self.position = START
         undecoded = dataset.cast_column(collate.image_column, Image(decode=False))
         self.stream = ShuffledStream(
-            undecoded, batch_size, buffer_size, seed, accelerator.process_index, accelerator.num_processes
+            undecoded,
+            batch_size,
+            buffer_size,
+            seed,
+            accelerator.process_index,
+            accelerator.num_processes,
+            skip_broken=collate.image_column if skip_broken else None,
         )
         self.dataloader = DataLoader(
-            RowDecoder(dataset, collate),
+            RowDecoder(collate),
             sampler=self.stream,
             batch_size=None,
             num_workers=num_workers,

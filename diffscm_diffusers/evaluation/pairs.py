@@ -5,8 +5,9 @@
 from dataclasses import dataclass
 
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
+from diffscm_diffusers.data.classes import match_classes, name_empty_classes
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator
 from diffscm_diffusers.data.splits import select_rows
 
@@ -64,12 +65,24 @@ def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: 
     return Pairs(row, classes[row], (classes[row] + shift) % num_classes)
 
 
+def read_classes(rows: Dataset, collate: ImageCollator, class_names: list[str]) -> torch.Tensor:
+    """
+    Reads the class of every row, by name, as an index of `class_names`; -1 where there is none.
+
+    Raises:
+        ValueError: if the data has other classes than `class_names`.
+    """
+    data_names = rows.features[collate.label_column].names
+    indices = torch.tensor([*match_classes(data_names, class_names, whole=True), -1])
+    return indices[torch.tensor(rows[collate.label_column][:])]  # -1 is the last
+
+
 def load_pairs_and_images(
     splits: DatasetDict,
     split: str,
     train_split: str,
     collate: ImageCollator,
-    num_classes: int,
+    class_names: list[str],
     seed: int,
     max_samples: int | None = None,
     show_progress: bool = True,
@@ -82,35 +95,36 @@ def load_pairs_and_images(
         split (`str`): Split of the factuals, or slices of splits.
         train_split (`str`): Split of the reference images, or slices of splits.
         collate (`ImageCollator`): Made for the size of the models' images, with a `label_column`.
-        num_classes (`int`): Number of classes that the models know.
+        class_names (`list[str]`):
+            The models' classes, in their order. Those of the data are found among them by name.
         seed (`int`): See [`draw_pairs`].
         max_samples (`int`, *optional*): See [`draw_pairs`].
         show_progress (`bool`, *optional*, defaults to `True`): Whether to show progress bars.
 
     Returns:
-        `tuple`: the pairs, their factuals in the same order, and the reference images.
+        `tuple`: the pairs, their factuals in the same order, and the reference images, with the models' class indices.
 
     Raises:
-        ValueError: as [`select_rows`], [`draw_pairs`] and [`ImageCollator`], and if the data has another number of
-            classes, or if the reference set has fewer than two images of a class that it is needed for.
+        ValueError: as [`select_rows`], [`draw_pairs`] and [`ImageCollator`], and if the data has other classes, or if
+            the reference set has fewer than two images of a class that it is needed for.
     """
     factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split)
-    names = factual_rows.features[collate.label_column].names
-    if len(names) != num_classes:
-        raise ValueError(
-            f"`pretrained_model_name_or_path` expects a model of the data set's {len(names)} classes, got one that "
-            f"knows {num_classes}."
-        )
-    pairs = draw_pairs(torch.tensor(factual_rows[collate.label_column][:]), num_classes, seed, max_samples)
+    pairs = draw_pairs(read_classes(factual_rows, collate, class_names), len(class_names), seed, max_samples)
+    counts = {name: (pairs.factual_class == c).sum().item() for c, name in enumerate(class_names)}
+    name_empty_classes(counts, f"`split` {split!r}, of which {len(pairs)} rows are taken,")
 
-    reference_class = torch.tensor(reference_rows[collate.label_column][:])
+    reference_class = read_classes(reference_rows, collate, class_names)
     used = torch.cat([pairs.factual_class, pairs.intervention]).unique().tolist()
-    counts = {names[c]: (reference_class == c).sum().item() for c in used}
+    counts = {class_names[c]: (reference_class == c).sum().item() for c in used}
     too_few = {name: count for name, count in counts.items() if count < 2}
     if too_few:
         raise ValueError(
             f"`train_split` expects at least two images of every class to compare with, but {train_split!r} has "
             f"{too_few}."
         )
-    factuals = DecodedImages(factual_rows.select(pairs.row), collate, "Reading factuals", show_progress)
-    return pairs, factuals, DecodedImages(reference_rows, collate, "Reading references", show_progress)
+    factuals = DecodedImages(
+        factual_rows.select(pairs.row), collate, "Reading factuals", show_progress, pairs.row.tolist()
+    )
+    reference = DecodedImages(reference_rows, collate, "Reading references", show_progress)
+    factuals.classes, reference.classes = pairs.factual_class, reference_class
+    return pairs, factuals, reference

@@ -4,6 +4,7 @@
 
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from diffusers import DiffusionPipeline
 
@@ -13,6 +14,7 @@ from diffscm_diffusers import (
     DiffSCMDDIMInverseScheduler,
     DiffSCMDDIMScheduler,
 )
+from diffscm_diffusers.data.classes import match_classes, unique_names
 
 from .fingerprint import fingerprint
 
@@ -103,8 +105,12 @@ def describe_pipeline(
 
 
 def load_baseline(
-    pipeline_class: type[DiffusionPipeline], folder: str | None, name: str, accelerator: Accelerator
-) -> tuple[DiffusionPipeline, dict]:
+    pipeline_class: type[DiffusionPipeline],
+    folder: str | None,
+    name: str,
+    class_names: list[str],
+    accelerator: Accelerator,
+) -> tuple[DiffusionPipeline, torch.Tensor, dict]:
     """
     Loads a method from the folder that `train_baselines.py` wrote.
 
@@ -112,13 +118,15 @@ def load_baseline(
         pipeline_class (`type`): The method's pipeline.
         folder (`str`, *optional*): The value of `--baselines`.
         name (`str`): The method's name, and that of its folder in `folder`.
+        class_names (`list[str]`): The classes of the evaluation, in its order.
         accelerator (`Accelerator`): Has the device that its networks go to.
 
     Returns:
-        `tuple`: the pipeline, and the settings that its counterfactuals depend on.
+        `tuple`: the pipeline, its index of each class of the evaluation, which it finds by name, and the settings that
+        its counterfactuals depend on.
 
     Raises:
-        ValueError: if there is no such folder.
+        ValueError: if there is no such folder, or if the pipeline has other classes.
     """
     if folder is None:
         raise ValueError(f"`--baselines` is needed for the method {name!r}: the folder that train_baselines.py wrote.")
@@ -129,4 +137,6 @@ def load_baseline(
         )
     pipe = pipeline_class.from_pretrained(Path(folder, name), use_safetensors=True).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
-    return pipe, {"baselines": folder, "weights": fingerprint(pipe)}
+    names = unique_names(pipe.classifier.id2label)
+    classes = torch.tensor(match_classes(class_names, names, f"`--baselines` {str(Path(folder, name))!r}", whole=True))
+    return pipe, classes, {"baselines": folder, "weights": fingerprint(pipe)}

@@ -2,32 +2,41 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """What the figures show: one pair of each class, from an evaluation or from a data set, and real images."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import torch
 from datasets import Dataset
 
+from diffscm_diffusers.data.classes import match_classes
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.methods import METHODS
-from diffscm_diffusers.evaluation.pairs import Pairs, draw_pairs
+from diffscm_diffusers.evaluation.pairs import Pairs, draw_pairs, read_classes
+
+
+def spread(number: int, limit: int) -> list[int]:
+    """At most `limit` of the indices below `number`, at equal distances."""
+    return [i * number // min(number, limit) for i in range(min(number, limit))]
 
 
 def first_of_each_class(factual_class: torch.Tensor, max_classes: int) -> torch.Tensor:
-    """The number of the first pair of each class."""
-    return torch.stack([torch.nonzero(factual_class == c)[0, 0] for c in factual_class.unique()[:max_classes]])
+    """The number of the first pair of each class or, where there are more, of `max_classes` among all of them."""
+    classes = factual_class.unique()
+    classes = classes[spread(len(classes), max_classes)]
+    return torch.stack([torch.nonzero(factual_class == c)[0, 0] for c in classes])
 
 
 def read_evaluation(
-    folder: Path, num_classes: int, max_classes: int
+    folder: Path, class_names: list[str], max_classes: int
 ) -> tuple[Pairs, dict[str, torch.Tensor], torch.Tensor]:
     """
     Reads one pair of each class from an evaluation.
 
     Args:
         folder (`Path`): What `diffscm evaluate` wrote.
-        num_classes (`int`): How many classes the checkpoint knows.
+        class_names (`list[str]`): The checkpoint's classes. Those of the evaluation are found among them by name.
         max_classes (`int`): How many pairs are read at most.
 
     Returns:
@@ -46,12 +55,9 @@ def read_evaluation(
     row, factual_class, intervention = (
         torch.tensor(samples["factual"][name].to_numpy()) for name in ("row", "factual_class", "intervention")
     )
-    highest = max(factual_class.max().item(), intervention.max().item())
-    if highest >= num_classes:
-        raise ValueError(
-            f"`--evaluation` expects an evaluation of the checkpoint's {num_classes} classes, but those in "
-            f"{str(folder)!r} go up to {highest}."
-        )
+    evaluated_names = json.loads((folder / "summary.json").read_text())["class_names"]
+    classes = torch.tensor(match_classes(evaluated_names, class_names, f"`--evaluation` {str(folder)!r}", whole=True))
+    factual_class, intervention = classes[factual_class], classes[intervention]
     index = first_of_each_class(factual_class, max_classes)
     pairs = Pairs(row[index], factual_class[index], intervention[index])
 
@@ -64,7 +70,7 @@ def read_evaluation(
 
 
 def read_factuals(
-    rows: Dataset, collate: ImageCollator, num_classes: int, seed: int, max_classes: int
+    rows: Dataset, collate: ImageCollator, class_names: list[str], seed: int, max_classes: int
 ) -> tuple[Pairs, DecodedImages]:
     """
     Reads the first factual of each class, in the order that an evaluation with this seed has.
@@ -72,27 +78,23 @@ def read_factuals(
     Args:
         rows (`datasets.Dataset`): Where they are.
         collate (`ImageCollator`): Made for the size of the checkpoint's images, with a `label_column`.
-        num_classes (`int`): How many classes the checkpoint knows.
+        class_names (`list[str]`): The checkpoint's classes. Those of the data are found among them by name.
         seed (`int`): See [`draw_pairs`].
         max_classes (`int`): How many pairs are read at most.
 
     Raises:
-        ValueError: if the data set has another number of classes.
+        ValueError: if the data set has other classes.
     """
-    names = rows.features[collate.label_column].names
-    if len(names) != num_classes:
-        raise ValueError(
-            f"`pretrained_model_name_or_path` expects a model of the data set's {len(names)} classes, got one that "
-            f"knows {num_classes}."
-        )
-    pairs = draw_pairs(torch.tensor(rows[collate.label_column][:]), num_classes, seed)
+    pairs = draw_pairs(read_classes(rows, collate, class_names), len(class_names), seed)
     index = first_of_each_class(pairs.factual_class, max_classes)
     pairs = Pairs(pairs.row[index], pairs.factual_class[index], pairs.intervention[index])
-    return pairs, DecodedImages(rows.select(pairs.row), collate, show_progress=False)
+    factuals = DecodedImages(rows.select(pairs.row), collate, show_progress=False, numbers=pairs.row.tolist())
+    factuals.classes = pairs.factual_class
+    return pairs, factuals
 
 
 def read_references(
-    rows: Dataset, collate: ImageCollator, classes: list[int], max_images: int, seed: int
+    rows: Dataset, collate: ImageCollator, class_names: list[str], classes: list[int], max_images: int, seed: int
 ) -> DecodedImages:
     """
     Reads real images of some classes, drawn at random where there are more than `max_images` of one.
@@ -100,12 +102,15 @@ def read_references(
     Raises:
         ValueError: if there is no image of a class.
     """
-    row_class = torch.tensor(rows[collate.label_column][:])
+    row_class = read_classes(rows, collate, class_names)
     generator = torch.Generator().manual_seed(seed)
     drawn = []
     for c in classes:
         of_class = torch.nonzero(row_class == c).squeeze(1)
         if len(of_class) == 0:
-            raise ValueError(f"`train_split` expects images of class {c}, but has none.")
+            raise ValueError(f"`train_split` expects images of the class {class_names[c]!r}, but has none.")
         drawn.append(of_class[torch.randperm(len(of_class), generator=generator)[:max_images]])
-    return DecodedImages(rows.select(torch.cat(drawn)), collate, "Reading references")
+    numbers = torch.cat(drawn).tolist()
+    images = DecodedImages(rows.select(numbers), collate, "Reading references", numbers=numbers)
+    images.classes = row_class[numbers]
+    return images

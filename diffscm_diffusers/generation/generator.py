@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 import PIL.Image
 import torch
-from datasets import Image
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.data.image_files import BrokenImageError, NumberedRow
 from diffscm_diffusers.data.images import ImageCollator
 
 from .interventions import Interventions
@@ -29,6 +29,10 @@ class CounterfactualGenerator:
         strength (`float`, *optional*, defaults to 1.0): Fraction of the steps that are taken.
         abduction (`str`, *optional*): See [`DiffSCMCounterfactualPipeline.abduct`].
         guidance_interval (`tuple[int, int]`, *optional*): See [`DiffSCMCounterfactualPipeline.predict`].
+        skip_broken (`bool`, *optional*, defaults to `False`): Whether to leave out images that cannot be used.
+
+    Attributes:
+        left_out (`list[str]`): Of the rows that are being read: which were left out, and why.
     """
 
     def __init__(
@@ -43,7 +47,10 @@ class CounterfactualGenerator:
         strength: float = 1.0,
         abduction: str | None = None,
         guidance_interval: tuple[int, int] | None = None,
+        skip_broken: bool = False,
     ):
+        self.skip_broken = skip_broken
+        self.left_out = []
         self.pipe = pipe
         self.interventions = interventions
         self.collate = collate
@@ -53,28 +60,33 @@ class CounterfactualGenerator:
         self.abduction = {**steps, "abduction": abduction}
         self.prediction = {**steps, "guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
 
-    def read_factuals(self, start: int, rows: Iterable[dict]) -> tuple[torch.Tensor, list[int | None]]:
+    def read_factuals(
+        self, start: int, rows: Iterable[dict]
+    ) -> tuple[list[int], list[torch.Tensor], list[int | None]]:
         """
         Reads factuals from rows whose images are not decoded yet.
 
         Returns:
-            `tuple`: images, uint8, `(num_factuals, channels, height, width)`, and the class of each, or `None`.
+            `tuple`: the numbers of their rows, their images, uint8, `(1, channels, height, width)`, and the class of
+            each, or `None`.
 
         Raises:
-            ValueError: if a row has no image, one that cannot be decoded, or no label; it names the row.
+            ValueError: if a row has no image, one that cannot be used, or no label; it names the row.
         """
-        column = self.collate.image_column
-        factuals, factual_classes = [], []
-        for index, row in enumerate(rows, start):
+        numbers, factuals, factual_classes = [], [], []
+        self.left_out = []
+        for number, row in enumerate(rows, start):
             try:
-                if row[column] is None:
-                    raise ValueError("there is none")
-                batch = self.collate([{**row, column: Image().decode_example(row[column])}])
-            except (OSError, ValueError) as error:
-                raise ValueError(f"Row {index} of the data set cannot be used, its image or label: {error}") from error
+                batch = self.collate([NumberedRow(row, f"row {number}")])
+            except BrokenImageError as error:
+                if not self.skip_broken:
+                    raise
+                self.left_out.append(error.problem)
+                continue
+            numbers.append(number)
             factuals.append((batch["pixel_values"] * 127.5 + 127.5).round().byte())
             factual_classes.append(None if self.classes is None else self.classes[batch["labels"].item()])
-        return torch.cat(factuals), factual_classes
+        return numbers, factuals, factual_classes
 
     def generate(self, start: int, rows: Iterable[dict]) -> Iterator[dict[str, list]]:
         """
@@ -87,19 +99,22 @@ class CounterfactualGenerator:
         Returns:
             `Iterator[dict[str, list]]`: columns of [`counterfactual_features`], at most `batch_size` rows at a time.
         """
-        factuals, factual_classes = self.read_factuals(start, rows)
+        numbers, factuals, factual_classes = self.read_factuals(start, rows)
+        if not factuals:
+            return
+        factuals = torch.cat(factuals)
         exogenous_noise = self.pipe.abduct(factuals, batch_size=self.batch_size, **self.abduction)
         pairs = [
             (position, target)
             for position, factual_class in enumerate(factual_classes)
-            for target in self.interventions.targets(start + position, factual_class)
+            for target in self.interventions.targets(numbers[position], factual_class)
         ]
         for first in range(0, len(pairs), self.batch_size):
             positions, targets = map(list, zip(*pairs[first : first + self.batch_size], strict=True))
             output = self.pipe.predict(exogenous_noise[positions], targets, output_type="pt", **self.prediction)
             factual, counterfactual = factuals[positions], output.images.float().cpu()
             columns = {
-                "index": [start + position for position in positions],
+                "index": [numbers[position] for position in positions],
                 "factual": to_pil(factual),
                 "factual_class": [factual_classes[position] for position in positions],
                 "counterfactual": to_pil((counterfactual * 255).round().byte()),

@@ -4,14 +4,20 @@
 
 import errno
 import itertools
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 from datasets import Array3D, ClassLabel, Dataset, Features, Image, IterableDataset, Value
 
+from diffscm_diffusers.data.classes import abbreviate
 from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
+
+
+# Where a file's metadata lists the images that were left out.
+LEFT_OUT = "left_out"
 
 
 def counterfactual_features(names: list[str], image_shape: tuple[int, int, int], has_classes: bool) -> Features:
@@ -80,7 +86,7 @@ class ChunkFolder:
         for leftover in self.folder.glob(f"{UNFINISHED_PREFIX}*.parquet"):
             leftover.unlink()
 
-    def write(self, start: int, batches: Iterable[dict[str, list]], features: Features):
+    def write(self, start: int, batches: Iterable[dict[str, list]], features: Features, left_out: Callable):
         """
         Writes one chunk, batch by batch, under another name, and renames it when it is complete.
 
@@ -88,6 +94,7 @@ class ChunkFolder:
             start (`int`): The first row of the source that it holds.
             batches (`Iterable[dict[str, list]]`): Columns by name. No more than one batch is held in memory.
             features (`datasets.Features`): Their types.
+            left_out (`Callable`): Gives, once the batches are there, a list of what was left out.
 
         Raises:
             OSError: if the file cannot be written. Nothing of it is left behind.
@@ -100,6 +107,7 @@ class ChunkFolder:
             ):
                 for batch in batches:
                     writer.write_table(Dataset.from_dict(batch, features).with_format("arrow")[:])
+                writer.add_key_value_metadata({LEFT_OUT: json.dumps(left_out())})
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise OSError(
@@ -109,15 +117,34 @@ class ChunkFolder:
                 ) from error
             raise
 
-    def summarize(self) -> str:
-        """A sentence that says how many counterfactuals there are and how many of them show their target."""
+    def left_out(self) -> list[str]:
+        """The images that were left out, each with the reason."""
+        metadata = [pq.read_metadata(path).metadata for path in self.starts().values()]
+        return [problem for entries in metadata for problem in json.loads(entries[LEFT_OUT.encode()])]
+
+    def summarize(self, names: dict[int, str] | None) -> str:
+        """
+        Says how many counterfactuals there are, how many of them show their target, and what is not among them.
+
+        Args:
+            names (`dict[int, str]`, *optional*): The classes that factuals can have, if they are known.
+        """
         num_rows = num_factuals = num_hits = 0
+        seen = set()
         for path in self.starts().values():
-            table = pq.read_table(path, columns=["index", "target_probability"])
+            table = pq.read_table(path, columns=["index", "target_probability", *(["factual_class"] if names else [])])
+            if names:
+                seen |= set(table["factual_class"].unique().to_pylist())
             num_rows += len(table)
             num_factuals += len(table["index"].unique())
             num_hits += sum(probability > 0.5 for probability in table["target_probability"].to_pylist())
-        return (
+        summary = (
             f"{num_rows} counterfactuals of {num_factuals} factuals; the anti-causal predictor gives {num_hits} of "
             "them a target probability above 0.5."
         )
+        absent = [name for index, name in (names or {}).items() if index not in seen]
+        if absent:
+            summary += f" No factual is of the class {abbreviate(absent)}."
+        if left_out := self.left_out():
+            summary += f" {len(left_out)} images of the source cannot be used and were left out."
+        return summary

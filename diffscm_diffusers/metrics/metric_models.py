@@ -2,12 +2,46 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from pathlib import Path
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import nn
 
 from .networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from .transformers_oracle import TransformersOracle
+
+
+def find_classes(argument: str, names: list[str], class_names: list[str]) -> list[int]:
+    """Where each of `class_names` is among `names`. Raises a `ValueError` if they are not the same classes."""
+    if sorted(names) != sorted(class_names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"`{argument}` expects the same classes as the metric models have, by name. There are {class_names} and "
+            f"{names}."
+        )
+    return [names.index(name) for name in class_names]
+
+
+class ReorderedOracle(nn.Module):
+    """
+    An oracle whose logits are in another order.
+
+    Args:
+        oracle ([`ImageClassifier`] or [`TransformersOracle`]): The oracle.
+        indices (`list[int]`): Its class index of each logit.
+    """
+
+    def __init__(self, oracle: nn.Module, indices: list[int]):
+        super().__init__()
+        self.oracle = oracle
+        self.indices = indices
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """`dict[int, str]`: The name of each class, in the new order."""
+        return {new: self.oracle.id2label[old] for new, old in enumerate(self.indices)}
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.oracle(image)[:, self.indices]
 
 
 class MetricModels(nn.Module):
@@ -21,9 +55,14 @@ class MetricModels(nn.Module):
         class_autoencoders (`torch.nn.ModuleList`):
             At index `c`, an [`ImageAutoencoder`] trained on class `c` only, for [`IM1`] and [`IM2`].
         oracle ([`ImageClassifier`] or [`TransformersOracle`]): Classifies images for [`Effectiveness`].
+        class_names (`list[str]`, *optional*):
+            The classes of `class_autoencoders`, in their order. Default: those of `oracle`.
+
+    Attributes:
+        class_names (`list[str]`): The classes of `class_autoencoders` and of `oracle`'s logits.
 
     Raises:
-        ValueError: If the models differ in the number of classes or in the shape of the images.
+        ValueError: If the models differ in their classes or in the shape of the images.
 
     Example:
         >>> import torch
@@ -47,6 +86,7 @@ class MetricModels(nn.Module):
         autoencoder: ImageAutoencoder,
         class_autoencoders: nn.ModuleList,
         oracle: ImageClassifier | TransformersOracle,
+        class_names: list[str] | None = None,
     ):
         super().__init__()
         if oracle.num_classes != len(class_autoencoders):
@@ -68,6 +108,10 @@ class MetricModels(nn.Module):
         self.autoencoder = autoencoder
         self.class_autoencoders = class_autoencoders
         self.oracle = oracle
+        oracle_names = list(oracle.id2label.values())
+        self.class_names = oracle_names if class_names is None else class_names
+        if self.class_names != oracle_names:
+            self.oracle = ReorderedOracle(oracle, find_classes("oracle", oracle_names, self.class_names))
         self.eval().requires_grad_(False)
 
     @classmethod
@@ -82,7 +126,7 @@ class MetricModels(nn.Module):
             name_or_path (`str` or `Path`): A repository on the Hub or a local folder.
             oracle (`str` or `Path`, *optional*):
                 An image classifier of `transformers` to use instead of the folder `oracle`: a repository on the Hub or
-                a local folder. Its labels must be the data set's classes in the same order.
+                a local folder. Its labels must be the names of the same classes, in any order.
             cache_dir (`str` or `Path`, *optional*): The folder in which files from the Hub are cached.
 
         Returns:
@@ -107,9 +151,8 @@ class MetricModels(nn.Module):
                 ) from error
 
         num_classes = len(list(folder.glob("class_autoencoders/*/config.json")))
-        needed = ["vae", "autoencoder", *(f"class_autoencoders/{c}" for c in range(max(num_classes, 1)))]
-        if oracle is None:
-            needed.append("oracle")
+        # The oracle's configuration names the classes of the autoencoders, too.
+        needed = ["vae", "autoencoder", *(f"class_autoencoders/{c}" for c in range(max(num_classes, 1))), "oracle"]
         missing = [name for name in needed if not (folder / name / "config.json").is_file()]
         if missing:
             raise ValueError(
@@ -120,11 +163,31 @@ class MetricModels(nn.Module):
         def load(model_class, subfolder):
             return model_class.from_pretrained(folder, subfolder=subfolder, use_safetensors=True)
 
+        own_oracle = load(ImageClassifier, "oracle")
         return cls(
             vae=load(LatentVAE, "vae"),
             autoencoder=load(ImageAutoencoder, "autoencoder"),
             class_autoencoders=nn.ModuleList(
                 load(ImageAutoencoder, f"class_autoencoders/{c}") for c in range(num_classes)
             ),
-            oracle=load(ImageClassifier, "oracle") if oracle is None else TransformersOracle(oracle, cache_dir),
+            oracle=own_oracle if oracle is None else TransformersOracle(oracle, cache_dir),
+            class_names=list(own_oracle.id2label.values()),
         )
+
+    def order_classes(self, class_names: list[str]) -> "MetricModels":
+        """
+        Puts the classes in another order, by name.
+
+        Args:
+            class_names (`list[str]`): The same classes, in the order that is wanted.
+
+        Returns:
+            [`MetricModels`]: The same networks, with this order of autoencoders and logits.
+
+        Raises:
+            ValueError: If these are other classes.
+        """
+        indices = find_classes("class_names", self.class_names, class_names)
+        autoencoders = nn.ModuleList(self.class_autoencoders[c] for c in indices)
+        oracle = self.oracle.oracle if isinstance(self.oracle, ReorderedOracle) else self.oracle
+        return MetricModels(self.vae, self.autoencoder, autoencoders, oracle, list(class_names))

@@ -63,7 +63,9 @@ class TransformersOracle(nn.Module):
     @property
     def id2label(self) -> dict[int, str]:
         """`dict[int, str]`: the name of each class."""
-        return self.model.config.id2label
+        return {
+            int(i): label for i, label in sorted(self.model.config.id2label.items(), key=lambda item: int(item[0]))
+        }
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """

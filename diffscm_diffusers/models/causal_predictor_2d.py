@@ -199,11 +199,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         """
         self._check_sample(sample)
         widths = [width for _, width in self.config.condition_widths]
-        if condition.shape != (len(sample), sum(widths)):
-            raise ValueError(
-                f"`condition` expects shape {(len(sample), sum(widths))}, of {self.condition_widths}, got "
-                f"{tuple(condition.shape)}."
-            )
+        self._check_condition(condition, len(sample))
         features, told, log_prob = self._features(sample, timestep), [], []
         for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
@@ -215,28 +211,49 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
             told.append(value)
         return torch.stack(log_prob, dim=1)
 
-    def predict(self, sample: torch.Tensor, timestep: torch.Tensor | float | int = 0) -> torch.Tensor:
+    def predict(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor | float | int = 0,
+        condition: torch.Tensor | None = None,
+        known: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         r"""
-        Reads the causes off images, one after the other: the mean of a number, the most probable of other values.
+        Reads the causes off images, one after the other: the mean of a number, brought into [-1, 1], the range of all
+        its values, or the most probable of other values.
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Noisy images `x_t`.
             timestep (`torch.Tensor` or `float` or `int`, *optional*, defaults to 0): Diffusion times `t`.
+            condition (`torch.Tensor` of shape `(batch, sum of condition_widths)`, *optional*):
+                The values of the parents that are known; those of the others do not matter.
+            known (`torch.Tensor` of shape `(batch, num_parents)`, *optional*):
+                `torch.bool`. Where it is `True`, the parent is not read but taken from `condition`, and a chained
+                model tells it to the heads after it. Default: none is known.
 
         Returns:
             `torch.Tensor` of shape `(batch, sum of condition_widths)`: the condition, float32.
 
         Raises:
-            ValueError: if the images have another shape.
+            ValueError: if the images, `condition` or `known` have another shape.
         """
         self._check_sample(sample)
+        widths = [width for _, width in self.config.condition_widths]
+        if known is None:
+            condition = torch.zeros(len(sample), sum(widths), device=sample.device)
+            known = torch.zeros(len(sample), len(widths), dtype=torch.bool, device=sample.device)
+        self._check_condition(condition, len(sample))
+        if known.shape != (len(sample), len(widths)):
+            raise ValueError(f"`known` expects shape {(len(sample), len(widths))}, got {tuple(known.shape)}.")
         features, told = self._features(sample, timestep), []
-        for head, (_, width) in zip(self.heads, self.config.condition_widths, strict=True):
+        given = condition.float().split(widths, dim=1)
+        for head, width, value, is_known in zip(self.heads, widths, given, known.unbind(dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
             if width == 1:
-                told.append(self._gaussian(parameters)[0][:, None])
+                read = self._gaussian(parameters)[0].clamp(-1, 1)[:, None]
             else:
-                told.append(F.one_hot(parameters.argmax(dim=1), width).float())
+                read = F.one_hot(parameters.argmax(dim=1), width).float()
+            told.append(torch.where(is_known[:, None], value, read))
         return torch.cat(told, dim=1)
 
     def log_prob_gradient(
@@ -302,6 +319,13 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         if sample.ndim != 4 or sample.shape[1:] != shape:
             raise ValueError(
                 f"`sample` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(sample.shape)}."
+            )
+
+    def _check_condition(self, condition: torch.Tensor, batch_size: int) -> None:
+        shape = (batch_size, sum(width for _, width in self.config.condition_widths))
+        if condition.shape != shape:
+            raise ValueError(
+                f"`condition` expects shape {shape}, of {self.condition_widths}, got {tuple(condition.shape)}."
             )
 
     @contextlib.contextmanager

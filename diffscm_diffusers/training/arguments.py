@@ -3,10 +3,14 @@
 """What a training run is told: flags of the training scripts, and the same as fields for a [`Trainer`]."""
 
 import argparse
+import math
+import os
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 
 from diffusers.optimization import SchedulerType
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from diffscm_diffusers.flags import (
     add_data_arguments,
@@ -18,11 +22,18 @@ from diffscm_diffusers.flags import (
 )
 
 
+# Piecewise constant ones need rules that no flag gives.
+LR_SCHEDULERS = [schedule.value for schedule in SchedulerType if schedule != SchedulerType.PIECEWISE_CONSTANT]
+
+
 @dataclass(kw_only=True)
 class TrainingArguments:
     """
     The settings of a [`Trainer`]. Each field is the flag of the same name, and its default is the flag's; see
     [`add_training_arguments`] for their meaning.
+
+    Raises:
+        ValueError: if a setting is out of its range.
     """
 
     output_dir: str | Path
@@ -46,6 +57,7 @@ class TrainingArguments:
     ema_power: float = 3 / 4
     shuffle_buffer_size: int = 10000
     cache_images: bool = False
+    skip_broken: bool = False
     dataloader_num_workers: int = 0
     checkpointing_steps: int = 1000
     checkpoints_total_limit: int | None = None
@@ -56,10 +68,81 @@ class TrainingArguments:
     logging_dir: str = "logs"
     seed: int = 0
 
+    def __post_init__(self):
+        whole, number = (int,), (int, float)
+        for names, types, expected, is_allowed in (
+            (
+                "train_batch_size gradient_accumulation_steps max_train_steps checkpointing_steps validation_steps "
+                "logging_steps shuffle_buffer_size checkpoints_total_limit",
+                whole,
+                "a whole number of at least 1",
+                lambda value: value >= 1,
+            ),
+            (
+                "lr_warmup_steps dataloader_num_workers seed",
+                whole,
+                "a whole number of at least 0",
+                lambda value: value >= 0,
+            ),
+            (
+                "learning_rate adam_epsilon ema_inv_gamma ema_power",
+                number,
+                "a finite number greater than 0",
+                lambda value: 0 < value < math.inf,
+            ),
+            ("max_grad_norm", number, "a number greater than 0", lambda value: value > 0),
+            ("adam_weight_decay", number, "a finite number of at least 0", lambda value: 0 <= value < math.inf),
+            ("adam_beta1 adam_beta2 ema_max_decay", number, "a number in [0, 1)", lambda value: 0 <= value < 1),
+            ("mixed_precision", (str,), "'no', 'fp16' or 'bf16'", lambda value: value in ("no", "fp16", "bf16")),
+            ("lr_scheduler", (str,), f"one of {LR_SCHEDULERS}", lambda value: value in LR_SCHEDULERS),
+        ):
+            for name in names.split():
+                value = getattr(self, name)
+                is_left_open = value is None and name in ("checkpoints_total_limit", "mixed_precision")
+                if not is_left_open and (type(value) not in types or not is_allowed(value)):
+                    raise ValueError(f"`{name}` expects {expected}, got {value!r}.")
+        if self.lr_scheduler != "constant" and self.lr_warmup_steps > self.max_train_steps:
+            raise ValueError(
+                f"`lr_warmup_steps` expects at most `max_train_steps`, {self.max_train_steps}, got "
+                f"{self.lr_warmup_steps}."
+            )
+        logs = Path(os.path.normpath(self.logging_dir))
+        if logs.is_absolute() or ".." in logs.parts:
+            raise ValueError(f"`logging_dir` expects a folder inside `output_dir`, got {self.logging_dir!r}.")
+
     @classmethod
     def from_flags(cls, flags: dict) -> "TrainingArguments":
-        """Picks the fields out of all flags of a script, `vars(args)`."""
+        """
+        Picks the fields out of all flags of a script, `vars(args)`.
+
+        Raises:
+            ValueError: if one of the flags is out of its range, or does not fit the others.
+        """
+        check_flags(flags)
         return cls(**{field.name: flags[field.name] for field in fields(cls)})
+
+
+def check_flags(flags: dict):
+    """Raises a `ValueError` for flags that would stop a run only once it validates or publishes, or never be used."""
+    for name in ("validation_inference_steps", "num_noise_levels"):
+        if flags.get(name) is not None and flags[name] > flags["num_train_timesteps"]:
+            raise ValueError(
+                f"`{name}` expects at most `num_train_timesteps`, {flags['num_train_timesteps']}, got {flags[name]}."
+            )
+    for name, needed in (
+        ("hub_model_id", "push_to_hub"),
+        ("subfolder", "pretrained_model_name_or_path"),
+        ("shuffle_buffer_size", "streaming"),
+    ):
+        default = TrainingArguments.__dataclass_fields__[name].default if name == "shuffle_buffer_size" else None
+        if flags.get(name, default) != default and not flags.get(needed):
+            raise ValueError(f"`{name}` expects `--{needed}` beside it, got {flags[name]!r} alone.")
+    if flags.get("push_to_hub"):
+        name = flags.get("hub_model_id") or Path(flags["output_dir"]).resolve().name
+        try:
+            validate_repo_id(name)
+        except HFValidationError as error:
+            raise ValueError(f"`hub_model_id` expects the name of a repository, got {name!r}: {error}") from error
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffusion: bool = True):
@@ -113,7 +196,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffus
     optimisation.add_argument("--learning_rate", type=positive_float, help="Adam's, after the warm-up.")
     optimisation.add_argument(
         "--lr_scheduler",
-        choices=[s.value for s in SchedulerType if s != SchedulerType.PIECEWISE_CONSTANT],
+        choices=LR_SCHEDULERS,
         help="Schedule of the learning rate, as in diffusers' `get_scheduler`.",
     )
     optimisation.add_argument("--lr_warmup_steps", type=non_negative_int, help="Optimizer steps of the warm-up.")

@@ -2,10 +2,51 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Where the network of a training run comes from, and whether it is trained already."""
 
+import inspect
 import json
 from pathlib import Path
 
 from diffusers import ModelMixin, SchedulerMixin
+
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.files import written_whole
+
+from .run_record import find_differences
+
+
+ELSEWHERE = "Remove it, or use another `--output_dir`."
+
+
+def load_model_config(
+    model_class: type[ModelMixin], config_name_or_path: str | Path, argument: str = "model_config_name_or_path"
+) -> dict:
+    """
+    Reads the configuration of a new network.
+
+    Args:
+        model_class (`type`): A `ModelMixin`.
+        config_name_or_path (`str` or `Path`): JSON file.
+        argument (`str`, *optional*, defaults to `"model_config_name_or_path"`): What messages call it.
+
+    Raises:
+        ValueError: if it is no JSON file, if it is another network's, or if it has keys that the network has not,
+            which Diffusers would leave out.
+    """
+    expected = f"`{argument}` expects the JSON file of a {model_class.__name__}, got {str(config_name_or_path)!r}"
+    try:
+        config = model_class.load_config(config_name_or_path)
+    except OSError as error:
+        raise ValueError(f"{expected}: {error}") from error
+    # A network that extends another may be made from the other's file.
+    classes = [base for base in model_class.__mro__ if issubclass(base, ModelMixin)]
+    class_name = config.get("_class_name", model_class.__name__)
+    known = {name for base in classes for name in inspect.signature(base.__init__).parameters}
+    unknown = sorted(name for name in config if not name.startswith("_") and name not in known)
+    if class_name not in [base.__name__ for base in classes]:
+        raise ValueError(f"{expected}, of a {class_name}.")
+    if unknown:
+        raise ValueError(f"{expected}, with {unknown}, which it does not have.")
+    return config
 
 
 def create_model(
@@ -32,8 +73,8 @@ def create_model(
 
     Raises:
         ValueError: if both or neither of `pretrained_model_name_or_path` and `model_config_name_or_path` are given,
-            if a pretrained model has other values than `config` or `resolution` ask for, or if the model has no
-            single `sample_size`.
+            if either is of another class, if a pretrained model has other values than `config` or `resolution` ask
+            for, or if the model has no single `sample_size`.
     """
     if (pretrained_model_name_or_path is None) == (model_config_name_or_path is None):
         raise ValueError(
@@ -43,7 +84,15 @@ def create_model(
     if resolution is not None:
         config["sample_size"] = resolution
     if pretrained_model_name_or_path is not None:
-        model = model_class.from_pretrained(pretrained_model_name_or_path, subfolder=subfolder, cache_dir=cache_dir)
+        source = {"subfolder": subfolder, "cache_dir": cache_dir}
+        class_name = model_class.load_config(pretrained_model_name_or_path, **source).get("_class_name")
+        if class_name != model_class.__name__:
+            # Another network's weights would be left out, where the names differ.
+            raise ValueError(
+                f"`pretrained_model_name_or_path` expects a {model_class.__name__}, got "
+                f"{str(pretrained_model_name_or_path)!r}, a {class_name}."
+            )
+        model = model_class.from_pretrained(pretrained_model_name_or_path, **source)
         for name, value in config.items():
             if model.config[name] not in (value, None):
                 raise ValueError(
@@ -51,7 +100,7 @@ def create_model(
                     f"`resolution` ask for, got {model.config[name]!r}."
                 )
     else:
-        model = model_class.from_config(model_class.load_config(model_config_name_or_path), **config)
+        model = model_class.from_config(load_model_config(model_class, model_config_name_or_path), **config)
     if not isinstance(model.config.sample_size, int):
         raise ValueError(
             "`resolution` expects the images' height and width, as the model's `sample_size` is "
@@ -65,6 +114,7 @@ def record_training(
     noise_scheduler: SchedulerMixin | None = None,
     prediction_type: str | None = None,
     class_names: list[str] | None = None,
+    graph: CausalGraph | None = None,
     value_range: tuple[float, float] = (-1, 1),
 ):
     """
@@ -76,6 +126,9 @@ def record_training(
         noise_scheduler (`SchedulerMixin`, *optional*): Its noise schedule, of betas. Default: it sees clean images.
         prediction_type (`str`, *optional*): What a denoiser predicts, as in Diffusers' schedulers.
         class_names (`list[str]`, *optional*): Names of the classes that it is told or predicts, in their order.
+        graph ([`CausalGraph`], *optional*):
+            Its image's parents are what the network is told or predicts. Their order, names, ranges and labels say
+            what the entries of a condition mean.
         value_range (`tuple[float, float]`, *optional*, defaults to `(-1, 1)`): Lowest and highest value of the images.
     """
     trained_with = {"value_range": list(value_range)}
@@ -93,29 +146,37 @@ def record_training(
             trained_with["noise_schedule"]["prediction_type"] = prediction_type
     if class_names is not None:
         trained_with["class_names"] = list(class_names)
+    if graph is not None:
+        nodes = graph.to_dict()["nodes"]
+        # A list, as the keys of a saved configuration are sorted.
+        trained_with["causes"] = [[name, nodes[name]] for name in graph.image_parents]
     model.register_to_config(_trained_with=trained_with)
 
 
-def is_trained(folder: str | Path, model_class: type[ModelMixin], config: dict) -> bool:
+def save_trained(model: ModelMixin, folder: str | Path, record: dict):
+    """Saves a network that is complete into a new folder, with the record of its run, from [`describe_run`]."""
+    with written_whole(folder) as unfinished:
+        model.save_pretrained(unfinished)
+        (unfinished / "run.json").write_text(json.dumps(record, indent=2))
+
+
+def is_trained(folder: str | Path, record: dict) -> bool:
     """
     Whether an earlier run has completed a network.
 
     Args:
-        folder (`str` or `Path`): Where the network is saved when it is complete.
-        model_class (`type`): A `ModelMixin`.
-        config (`dict`): The network's configuration.
+        folder (`str` or `Path`): Where [`save_trained`] saves the network when it is complete.
+        record (`dict`): The run that would train it, from [`describe_run`].
 
     Raises:
-        ValueError: if the folder holds a network of another configuration.
+        ValueError: if the folder holds a network of another run; all that differs is named.
     """
-    if not Path(folder).exists():
+    folder = Path(folder)
+    if not folder.exists():
         return False
-    expected = json.loads(model_class.from_config(config).to_json_string())
-    found = model_class.load_config(folder)
-    differing = sorted(key for key, value in expected.items() if key[0] != "_" and found.get(key) != value)
-    if differing:
-        raise ValueError(
-            f"{str(folder)!r} holds a network of another configuration: {differing} differ. Remove it, or use another "
-            "`--output_dir`."
-        )
+    if not (folder / "run.json").is_file():
+        raise ValueError(f"{str(folder)!r} holds no record, `run.json`, of how its network was trained. {ELSEWHERE}")
+    differences = find_differences(json.loads((folder / "run.json").read_text()), record)
+    if differences:
+        raise ValueError(f"{str(folder)!r} holds a network of another run: {', '.join(differences)}. {ELSEWHERE}")
     return True

@@ -57,7 +57,7 @@ def print_dry_run(
         ValueError: if the steps, the batch size and the data do not fit together.
     """
     num_processes = accelerator.num_processes
-    check_run(training_args, num_processes, dataset)
+    check_run(training_args, num_processes, dataset, model)
     is_sharded = accelerator.distributed_type == DistributedType.FSDP
     batch_size, num_batches = training_args.train_batch_size, training_args.gradient_accumulation_steps
     batch = collate(list(dataset.take(batch_size)))

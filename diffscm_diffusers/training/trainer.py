@@ -4,12 +4,14 @@
 
 import contextlib
 import logging
-import math
-from collections.abc import Callable, Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator, skip_first_batches
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import (
     DataLoaderConfiguration,
     DistributedType,
@@ -17,25 +19,58 @@ from accelerate.utils import (
     GradientAccumulationPlugin,
     ProjectConfiguration,
     TorchDynamoPlugin,
+    broadcast_object_list,
     gather_object,
     set_seed,
 )
 from datasets import IterableDataset
 from diffusers import ModelMixin
 from diffusers.optimization import get_scheduler
+from filelock import FileLock, Timeout
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.image_files import NumberedRows
 from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.data.streaming import StreamLoader
+from diffscm_diffusers.files import LOCK_NAME
+from diffscm_diffusers.finite import find_non_finite
 
 from .arguments import TrainingArguments
 from .averaging import ShardedEMAModel
-from .checkpoints import find_checkpoint, list_checkpoints, load_training_state, save_training_state
+from .checkpoints import find_checkpoint, list_checkpoints, load_training_state, read_progress, save_training_state
 from .noise import draw_noise, draw_shared, seed_dropout
+from .run_record import describe_run, find_differences, fingerprint_data
 
 
 logger = logging.getLogger(__name__)
+
+# A step that no run reaches.
+NEVER = 2**62
+
+
+def check_output(training_args: TrainingArguments):
+    """
+    Raises a `ValueError` if the run could not write to its folder, its tracker is unknown or not installed, or the
+    checkpoint that is named is none.
+    """
+    folder = Path(training_args.output_dir).absolute()
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"`output_dir` expects a folder to write to, got {str(folder)!r}: cannot write {existing}.")
+    installed = sorted(tracker.value for tracker in get_available_trackers())
+    if training_args.report_to not in ("none", "all", *installed):
+        raise ValueError(
+            f"`report_to` expects 'none', 'all' or a tracker that is installed, one of {installed}, got "
+            f"{training_args.report_to!r}."
+        )
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint not in (None, "latest") and not Path(checkpoint, "checksums.json").is_file():
+        raise ValueError(
+            "`resume_from_checkpoint` expects `latest` or the folder of a whole checkpoint, got "
+            f"{str(checkpoint)!r}, which has no `checksums.json`."
+        )
 
 
 def create_accelerator(training_args: TrainingArguments) -> Accelerator:
@@ -46,8 +81,10 @@ def create_accelerator(training_args: TrainingArguments) -> Accelerator:
         training_args ([`TrainingArguments`]): The settings of the run.
 
     Raises:
-        ValueError: if accelerate's configuration asks for DeepSpeed or for the first version of FSDP.
+        ValueError: as [`check_output`], and if accelerate's configuration asks for DeepSpeed or for the first version
+            of FSDP.
     """
+    check_output(training_args)
     accelerator = Accelerator(
         # Batches are accumulated across the end of an epoch, so that every optimizer step sees as many images.
         gradient_accumulation_plugin=GradientAccumulationPlugin(
@@ -79,13 +116,42 @@ def create_accelerator(training_args: TrainingArguments) -> Accelerator:
     return accelerator
 
 
-def check_run(training_args: TrainingArguments, num_processes: int, dataset: Dataset | IterableDataset):
-    """Raises a `ValueError` if the steps, the batch size and the data do not fit together."""
-    if training_args.lr_scheduler != "constant" and training_args.lr_warmup_steps > training_args.max_train_steps:
+def on_main_process(accelerator: Accelerator, function: Callable):
+    """Calls a function on the main process; every process gets what it returns, or raises what it raises."""
+    outcome = [None, None]
+    if accelerator.is_main_process:
+        try:
+            outcome = [function(), None]
+        except (OSError, ValueError) as error:
+            outcome = [None, error]
+    result, error = broadcast_object_list(outcome)
+    if error is not None:
+        raise error
+    return result
+
+
+def check_size(model: ModelMixin):
+    """Raises a `ValueError` if a network of blocks cannot halve its images as often as it does."""
+    size = getattr(model.config, "sample_size", None)
+    blocks = getattr(model, "down_blocks", ())
+    num_halvings = sum(getattr(block, "downsamplers", None) is not None for block in blocks)
+    if not isinstance(size, int) or num_halvings == 0:
+        return
+    factor = 2**num_halvings
+    # What is put together with an earlier level again has to be of its size.
+    if size < factor or (hasattr(model, "up_blocks") and size % factor != 0):
+        expected = f"a multiple of {factor}" if hasattr(model, "up_blocks") else f"at least {factor}"
         raise ValueError(
-            f"`lr_warmup_steps` expects at most `max_train_steps`, {training_args.max_train_steps}, got "
-            f"{training_args.lr_warmup_steps}."
+            f"`resolution` expects {expected}, as {type(model).__name__} halves its images {num_halvings} times, got "
+            f"{size}."
         )
+
+
+def check_run(
+    training_args: TrainingArguments, num_processes: int, dataset: Dataset | IterableDataset, model: ModelMixin
+):
+    """Raises a `ValueError` if the steps, the batch size, the data and the network do not fit together."""
+    check_size(model)
     is_streamed = isinstance(dataset, IterableDataset)
     if is_streamed and training_args.cache_images:
         raise ValueError("`cache_images` expects a data set that is not streamed, got a streamed one.")
@@ -116,6 +182,13 @@ class Trainer:
             Makes a batch, a `dict` of tensors, of a list of rows, as [`ImageCollator`]. Not for a data set that gives
             whole batches.
         description (`str`, *optional*, defaults to `"Training"`): What the progress bar says.
+        flags (`dict`, *optional*):
+            All flags of the script, `vars(args)`, which a resumed run has to share but for those that do not matter.
+
+    Raises:
+        ValueError: if the settings do not fit together or, where the run is resumed, if it is not the run that wrote
+            the checkpoint; all that differs is named.
+        OSError: if another run writes to the output folder.
         others (`tuple`, *optional*):
             Further modules and optimizers, such as an adversary and its own, which the loop steps by itself. They are
             prepared by accelerate and are part of every checkpoint; the average holds the model's weights alone.
@@ -155,13 +228,19 @@ class Trainer:
         training_args: TrainingArguments,
         collate: Callable[[list[dict]], dict[str, torch.Tensor]] | None = None,
         description: str = "Training",
+        flags: dict | None = None,
         others: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (),
     ):
-        check_run(training_args, accelerator.num_processes, dataset)
+        check_run(training_args, accelerator.num_processes, dataset, model)
         self.accelerator = accelerator
         self.training_args = training_args
         self.description = description
         self.model_class, self.model_config = type(model), model.config
+        on_main_process(accelerator, self._lock_folder)
+        fingerprint = on_main_process(accelerator, lambda: fingerprint_data(dataset, collate))
+        self.record = describe_run(
+            training_args, flags or {}, model, fingerprint, accelerator.num_processes, accelerator.mixed_precision
+        )
 
         # 1. The network, its optimizer and its average
         if training_args.gradient_checkpointing:
@@ -212,12 +291,13 @@ class Trainer:
                 training_args.shuffle_buffer_size,
                 training_args.seed,
                 training_args.dataloader_num_workers,
+                training_args.skip_broken,
             )
         else:
             if training_args.cache_images:
                 dataset, collate = DecodedImages(dataset, collate), None
             loader = DataLoader(
-                dataset,
+                dataset if collate is None else NumberedRows(dataset),
                 batch_size=training_args.train_batch_size,
                 shuffle=True,
                 drop_last=True,
@@ -233,21 +313,71 @@ class Trainer:
         self.epoch_batches = 0  # batches of this epoch
         self.stream_position = None
         self.should_validate = False
+        # Steps since which the loss and its gradient are not finite, on the device.
+        self.broken_since = torch.full((2,), NEVER, device=accelerator.device)
+        self.loss_is_finite = torch.tensor(True, device=accelerator.device)
+        self.num_skipped = 0  # steps in a row that loss scaling skipped
         self._resume()
+        self.finite_step = self.global_step  # when all weights were seen to be finite
+        on_main_process(accelerator, self._check_space)
         self.model.train()
+
+    def _lock_folder(self):
+        # Held until the trainer is gone, or its process. Another trainer of the same process may have the folder too:
+        # where a cell of a notebook failed, the trainer of it may still be around.
+        path = Path(self.training_args.output_dir, LOCK_NAME)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = FileLock(path, is_singleton=True, thread_local=False)
+        try:
+            self.lock.acquire(timeout=0)
+        except Timeout as error:
+            raise OSError(
+                f"`output_dir` {str(self.training_args.output_dir)!r} is being written by another run. Wait until it "
+                "has ended, or take another folder."
+            ) from error
+
+    def _check_space(self):
+        """Raises an `OSError` if the disk has no room for the checkpoints that are still to be written."""
+        training_args = self.training_args
+        weights = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        checkpoint = weights * (3 if self.ema is None else 4)  # with Adam's two moments
+        interval = training_args.checkpointing_steps
+        count = -(-training_args.max_train_steps // interval) - self.global_step // interval
+        if training_args.checkpoints_total_limit is not None:
+            # The newest is written before the oldest goes.
+            there = len(list_checkpoints(training_args.output_dir))
+            count = min(count, max(training_args.checkpoints_total_limit - there, 0) + 1)
+        free = shutil.disk_usage(training_args.output_dir).free
+        if self.global_step < training_args.max_train_steps and free < count * checkpoint + weights:
+            raise OSError(
+                f"`output_dir` {str(training_args.output_dir)!r} expects room for {count} checkpoint(s) of "
+                f"{checkpoint / 2**20:,.1f} MiB and the model, got {free / 2**20:,.1f} MiB. Make room, or set "
+                "`--checkpoints_total_limit`."
+            )
 
     def _resume(self):
         training_args = self.training_args
         folder = None
         if training_args.resume_from_checkpoint is not None:
-            folder = find_checkpoint(training_args.output_dir, training_args.resume_from_checkpoint)
+            folder = on_main_process(
+                self.accelerator,
+                lambda: find_checkpoint(training_args.output_dir, training_args.resume_from_checkpoint),
+            )
             if folder is None:
                 logger.info("No checkpoint in %s yet: starting from the beginning.", training_args.output_dir)
         if folder is not None:
-            progress = load_training_state(self.accelerator, self.ema, folder)
-            self.lr_scheduler.load_state_dict(progress["lr_scheduler"])
+            progress = read_progress(folder)
+            differences = find_differences(progress["run"], self.record)
+            if differences:
+                raise ValueError(
+                    f"`resume_from_checkpoint` expects the run that wrote {str(folder)!r}, got another one: "
+                    f"{', '.join(differences)}. Resume with the flags of that run, or start another in another "
+                    "`output_dir`."
+                )
             if self.is_streamed != ("stream" in progress):
                 raise ValueError(f"`streaming` must be as in the run that wrote {str(folder)!r}.")
+            load_training_state(self.accelerator, self.ema, folder)
+            self.lr_scheduler.load_state_dict(progress["lr_scheduler"])
             if self.is_streamed:
                 self.stream_position = self.loader.take_up(progress["stream"])
             self.global_step, self.micro_step = progress["step"], progress["micro_step"]
@@ -347,6 +477,7 @@ class Trainer:
         """
         self.accelerator.backward(loss)
         self.loss = loss.detach()
+        self.loss_is_finite &= self.loss.isfinite().all()
         self.terms = {name: term.detach() for name, term in terms.items()}
 
     def step(self):
@@ -354,8 +485,9 @@ class Trainer:
         Takes an optimizer step if all of its batches are accumulated. The average and the learning rate follow.
 
         Raises:
-            FloatingPointError: if the loss or, without loss scaling, its gradient is not finite. Both are read from
-                the device every `logging_steps`, and before each validation and checkpoint.
+            FloatingPointError: if the loss or, without loss scaling, its gradient is not finite, since the step that
+                it names. Both are read from the device every `logging_steps`, and before each validation and
+                checkpoint. With loss scaling, if 50 steps in a row were skipped.
         """
         training_args, accelerator = self.training_args, self.accelerator
         self.should_validate = False
@@ -365,11 +497,20 @@ class Trainer:
         self.optimizer.zero_grad()
         if not accelerator.sync_gradients:
             return
-        if not accelerator.optimizer_step_was_skipped:
+        self.num_skipped = self.num_skipped + 1 if accelerator.optimizer_step_was_skipped else 0
+        if not self.num_skipped:
             self.lr_scheduler.step()
         if self.ema is not None:
             self.ema.step(self.model.parameters())
         self.global_step += 1
+        # Loss scaling finds its scale by overflows, and skips those steps.
+        has_gradient = accelerator.scaler is not None or torch.as_tensor(self.grad_norm).isfinite()
+        is_finite = torch.stack(
+            [self.loss_is_finite, torch.as_tensor(has_gradient, device=self.loss_is_finite.device)]
+        )
+        is_known = is_finite | (self.broken_since < NEVER)
+        self.broken_since = torch.where(is_known, self.broken_since, self.global_step)
+        self.loss_is_finite = torch.ones_like(self.loss_is_finite)
         self.progress_bar.update()
         is_last = self.global_step == training_args.max_train_steps
         self.should_validate = self.global_step % training_args.validation_steps == 0 or is_last
@@ -384,24 +525,63 @@ class Trainer:
             "lr": self.lr_scheduler.get_last_lr()[0],
             "grad_norm": float(self.grad_norm),
         }
-        # Loss scaling finds its scale by overflows, and skips those steps.
-        is_finite = math.isfinite(logs["loss"]) and (
-            self.accelerator.scaler is not None or math.isfinite(logs["grad_norm"])
-        )
-        if not is_finite:
-            raise FloatingPointError(
-                f"{self.description}: at step {self.global_step} the loss is {logs['loss']} and its gradient's norm "
-                f"{logs['grad_norm']}. Try a lower `--learning_rate` or `--max_grad_norm`."
+        since = self.accelerator.gather(self.broken_since).view(-1, 2).amin(dim=0).tolist()
+        broken = [
+            f"{name} since step {step}"
+            for name, step in zip(("the loss", "its gradient"), since, strict=True)
+            if step < NEVER
+        ]
+        if self.num_skipped >= 50:
+            broken.append(f"the scaled gradient since step {self.global_step - self.num_skipped + 1}")
+        if broken:
+            self._refuse(
+                f"{' and '.join(broken)} not finite (the loss is {logs['loss']}, its gradient's norm "
+                f"{logs['grad_norm']})"
             )
         self.progress_bar.set_postfix(logs, refresh=False)
         self.accelerator.log(logs, step=self.global_step)
+
+    def _refuse(self, what: str):
+        checkpoints = list(list_checkpoints(self.training_args.output_dir).values())
+        kept = f"The last checkpoint is {str(checkpoints[-1])!r}" if checkpoints else "There is no checkpoint yet"
+        raise FloatingPointError(
+            f"{self.description}: at step {self.global_step}, {what}. {kept}; nothing of this state is saved. Try a "
+            "lower `--learning_rate` or `--max_grad_norm`."
+        )
+
+    def _check_finite(self, tensors: Iterable[tuple[str, torch.Tensor]]):
+        """Raises a `FloatingPointError` on all processes if one of them holds a tensor that is not finite."""
+        broken = find_non_finite((name, t.to_local() if isinstance(t, DTensor) else t) for name, t in tensors)
+        if self.accelerator.num_processes > 1:
+            broken = sorted(set(gather_object(broken)))
+        if broken:
+            more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+            self._refuse(
+                f"{', '.join(broken[:3])}{more} not finite, since a step after {self.finite_step}, when all was finite"
+            )
 
     def _should_save(self) -> bool:
         is_last = self.global_step == self.training_args.max_train_steps
         return self.global_step % self.training_args.checkpointing_steps == 0 or is_last
 
     def _save(self):
+        tensors = list(self.model.named_parameters())
+        state = self.optimizer.state
+        tensors += [
+            (f"the optimizer's {key} of {name}", value)
+            for name, p in tensors
+            for key, value in state.get(p, {}).items()
+            if isinstance(value, torch.Tensor)
+        ]
+        for number, other in enumerate(self.others):
+            if isinstance(other, torch.nn.Module):
+                tensors += [(f"{name} of module {number}", value) for name, value in other.state_dict().items()]
+        if self.ema is not None:
+            tensors += [(f"the average {i}", value) for i, value in enumerate(self.ema.shadow_params)]
+        self._check_finite([*tensors, *self.model.named_buffers()])
+        self.finite_step = self.global_step
         progress = {
+            "run": self.record,
             "step": self.global_step,
             "micro_step": self.micro_step,
             "epoch": self.epoch,
@@ -424,6 +604,9 @@ class Trainer:
         Holds the averaged weights, if there is an average, in the network while the context lasts, and yields it in
         evaluation mode and without accelerate's wrappers. Every process has to enter.
 
+        Raises:
+            FloatingPointError: if they are not finite.
+
         Where the weights are sharded, the main process gets a copy of them all, and the others a network that cannot
         be used.
         """
@@ -433,6 +616,7 @@ class Trainer:
             self.ema.copy_to(parameters)
         try:
             model = self.accelerator.unwrap_model(self.model)
+            self._check_finite([*model.named_parameters(), *model.named_buffers()])
             if self.accelerator.distributed_type == DistributedType.FSDP:
                 weights = self.accelerator.get_state_dict(self.model)
                 if self.accelerator.is_main_process:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Image
 from skimage.color import hsv2rgb, rgb2hsv
 from skimage.morphology import isotropic_dilation, isotropic_erosion, medial_axis
 
@@ -112,20 +112,30 @@ class MorphoMNISTWorld(World):
             kwargs: Further arguments of the world.
 
         Raises:
-            `ValueError`: If a column is missing, or an image is not grey or has another size.
+            `ValueError`:
+                If a column is missing, if classes have names that are no digits, or if an image is not grey or has
+                another size.
         """
         for argument, column in (("image_column", image_column), ("label_column", label_column)):
             if column not in dataset.column_names:
                 raise ValueError(f"`{argument}` expects a column among {dataset.column_names}, got {column!r}.")
+        digits = np.array(dataset[label_column])
+        if isinstance(dataset.features[label_column], ClassLabel):
+            names = dataset.features[label_column].names
+            if not set(names) <= set("0123456789"):
+                raise ValueError(f"`label_column` expects classes with the names of digits, '0' to '9', got {names}.")
+            if digits.min() >= 0:
+                digits = np.array([int(name) for name in names])[digits]
         images = np.empty((len(dataset), SIZE, SIZE), np.uint8)
-        for index, image in enumerate(dataset[image_column]):
+        for index, value in enumerate(dataset[image_column]):
+            image = Image().decode_example(value)
             if image.mode != "L" or image.size != (SIZE, SIZE):
                 raise ValueError(
                     f"`dataset` expects grey images ('L') of {SIZE}x{SIZE} pixels, got {image.mode!r} of "
                     f"{image.width}x{image.height} in row {index}."
                 )
             images[index] = np.asarray(image)
-        return cls(images, np.array(dataset[label_column]), **kwargs)
+        return cls(images, digits, **kwargs)
 
     def _check_intervention(self, name: str, value: Any, num_samples: int) -> torch.Tensor:
         if name == "digit":

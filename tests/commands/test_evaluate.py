@@ -16,6 +16,7 @@ from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.guidance import posterior_mean
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
+from tests.evaluation.conftest import CLASSES
 from tests.helpers import load_script, start_script, to_argv
 
 
@@ -107,11 +108,14 @@ def test_summary_and_table_are_of_the_samples(finished):
 
 def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
     torch.manual_seed(0)
-    classifier = ImageClassifier(8, num_classes=3, block_out_channels=(4, 4), hidden_features=8)
+    # Another order of the classes than the checkpoint's.
+    id2label = dict(enumerate(["light", "dark", "grey"]))
+    classifier = ImageClassifier(8, 1, 3, id2label=id2label, block_out_channels=(4, 4), hidden_features=8)
+    ensemble = MLPEnsemble(8, num_classes=3, id2label=id2label, num_members=2, hidden_features=(8,))
     autoencoder = ImageAutoencoder(8, encoder_layers=(2, "pool", 1), decoder_layers=("up", 2))
     prototypes = ClassPrototypes(3, encoding_shape=(1, 4, 4))
     baselines = {
-        "schut": SchutPipeline(MLPEnsemble(8, num_classes=3, num_members=2, hidden_features=(8,)), max_iterations=3),
+        "schut": SchutPipeline(ensemble, max_iterations=3),
         "van-looveren-klaise": VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, max_iterations=3),
     }
     for name, baseline in baselines.items():
@@ -125,7 +129,7 @@ def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
         factual, counterfactual = (
             read_chunks(tmp_path / "output" / "counterfactuals" / method)[0] for method in ("factual", name)
         )
-        intervention = torch.tensor(samples["intervention"][:12].to_numpy())
+        intervention = [CLASSES[c] for c in samples["intervention"][:12]]
         torch.testing.assert_close(counterfactual, baseline(factual, intervention, output_type="pt").images)
 
     flags["baselines"] = tmp_path / "again"
@@ -133,6 +137,30 @@ def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
     baselines["schut"].save_pretrained(tmp_path / "again" / "schut")
     with pytest.raises(ValueError, match="`weights` '.*' there and '.*' here"):
         run(flags, tmp_path / "output", ["schut"])
+
+
+def test_judges_are_asked_by_name(flags, finished, metric_models, tmp_path):
+    """The same metric models with their classes in another order give the same scores."""
+    order = [2, 0, 1]
+    folder = shutil.copytree(metric_models, tmp_path / "metrics")
+    for new, old in enumerate(order):
+        shutil.rmtree(folder / "class_autoencoders" / str(new))
+        shutil.copytree(metric_models / "class_autoencoders" / str(old), folder / "class_autoencoders" / str(new))
+    oracle = ImageClassifier.from_pretrained(metric_models, subfolder="oracle")
+    last = [module for module in oracle.modules() if isinstance(module, torch.nn.Linear)][-1]
+    last.weight.data, last.bias.data = last.weight.data[order], last.bias.data[order]
+    oracle.register_to_config(id2label={new: CLASSES[old] for new, old in enumerate(order)})
+    oracle.save_pretrained(folder / "oracle")
+
+    flags["metric_models"] = folder
+    samples = run(flags, tmp_path / "output", ["diff-scm"]).drop(columns="seconds")
+    expected = finished[1][finished[1]["method"] == "diff-scm"].drop(columns="seconds")
+    pd.testing.assert_frame_equal(samples, expected.reset_index(drop=True), rtol=1e-5)
+
+    oracle.register_to_config(id2label=dict(enumerate(["dark", "grey", "white"])))
+    oracle.save_pretrained(folder / "oracle")
+    with pytest.raises(ValueError, match=r"There are \['dark', 'grey', 'light'\] and \['dark', 'grey', 'white'\]"):
+        run(flags, tmp_path / "output", ["diff-scm"])
 
 
 def test_a_restarted_run_does_only_what_is_missing(flags, tmp_path):

@@ -14,7 +14,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
-from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references
+from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
 from tests.helpers import load_script, to_argv
 
 
@@ -47,6 +47,7 @@ def evaluation(tmp_path):
         effectiveness = [1, 1, 1, 0, 1, 1] if method == "schut" else [1] * 6
         samples.append(pd.DataFrame({"method": method, **columns, "effectiveness": effectiveness}))
     pd.concat(samples).to_csv(folder / "samples.csv", index=False)
+    (folder / "summary.json").write_text(json.dumps({"class_names": NAMES}))
     return folder
 
 
@@ -108,7 +109,7 @@ def test_a_figure_is_the_same_in_every_run(flags, tmp_path):
 
 
 def test_methods_are_columns_and_the_first_pair_of_each_class_rows(evaluation):
-    pairs, images, effective = read_evaluation(evaluation, 3, 10)
+    pairs, images, effective = read_evaluation(evaluation, NAMES, 10)
     assert pairs.factual_class.tolist() == [0, 1, 2]
     assert pairs.intervention.tolist() == [INTERVENTION[number] for number in FIRST_OF_EACH_CLASS]
 
@@ -226,8 +227,8 @@ def collate():
 
 
 def test_factuals_are_those_of_an_evaluation_with_this_seed(splits, collate):
-    expected, images, _ = load_pairs_and_images(splits, "test", "train", collate, num_classes=3, seed=3)
-    pairs, factuals = read_factuals(splits["test"], collate, num_classes=3, seed=3, max_classes=2)
+    expected, images, _ = load_pairs_and_images(splits, "test", "train", collate, NAMES, seed=3)
+    pairs, factuals = read_factuals(splits["test"], collate, NAMES, seed=3, max_classes=2)
     assert pairs.factual_class.tolist() == [0, 1]
     for c in range(2):
         first = expected.factual_class.tolist().index(c)
@@ -236,7 +237,7 @@ def test_factuals_are_those_of_an_evaluation_with_this_seed(splits, collate):
 
 
 def test_references_are_of_the_asked_classes_and_not_too_many(splits, collate):
-    reference = read_references(splits["train"], collate, classes=[2, 0], max_images=4, seed=0)
+    reference = read_references(splits["train"], collate, NAMES, classes=[2, 0], max_images=4, seed=0)
     assert reference.classes.tolist() == [2] * 4 + [0] * 4
     assert reference.images(slice(0, 4)).mean() > 0.6 > 0.4 > reference.images(slice(4, 8)).mean()
 
@@ -274,21 +275,36 @@ def test_folders_of_something_else_are_refused(flags, evaluation, search, tmp_pa
         run(flags, tmp_path, "latents", evaluation=evaluation)
 
 
+def test_classes_of_an_evaluation_are_found_by_name(evaluation):
+    pairs, images, _ = read_evaluation(evaluation, ["light", "dark", "grey"], 10)
+    expected, expected_images, _ = read_evaluation(evaluation, NAMES, 10)
+    assert pairs.factual_class.tolist() == [0, 1, 2] and expected.factual_class.tolist() == [0, 1, 2]
+    assert pairs.row.tolist() == [expected.row[c] for c in (2, 0, 1)]
+    assert torch.equal(images["factual"], expected_images["factual"][[2, 0, 1]])
+
+
+def test_figures_of_many_classes_show_some_from_all_over():
+    assert spread(1000, 10) == [0, 100, 200, 300, 400, 500, 600, 700, 800, 900]
+    assert spread(3, 10) == [0, 1, 2]
+
+
 def test_an_evaluation_that_does_not_fit_is_refused(evaluation):
-    with pytest.raises(ValueError, match=r"`--evaluation` expects .* the checkpoint's 2 classes, .* go up to 2"):
-        read_evaluation(evaluation, 2, 10)
+    with pytest.raises(
+        ValueError, match="`--evaluation` '.*' expects the classes .* knows, 'dark', 'light', got 'dark'"
+    ):
+        read_evaluation(evaluation, ["dark", "light"], 10)
     (evaluation / "counterfactuals" / "diff-scm" / "00000-00003.safetensors").unlink()
     with pytest.raises(ValueError, match="does not hold all counterfactuals"):
-        read_evaluation(evaluation, 3, 10)
+        read_evaluation(evaluation, NAMES, 10)
     samples = pd.read_csv(evaluation / "samples.csv")
     samples[samples["method"] != "factual"].to_csv(evaluation / "samples.csv", index=False)
     with pytest.raises(ValueError, match=r"`--evaluation` expects an evaluation of \['factual'\] too"):
-        read_evaluation(evaluation, 3, 10)
+        read_evaluation(evaluation, NAMES, 10)
 
 
 def test_data_that_does_not_fit_is_refused(splits, collate):
-    with pytest.raises(ValueError, match=r"`train_split` expects images of class 0, but has none"):
-        read_references(splits["train"].select([17]), collate, [0, 2], 4, 0)
+    with pytest.raises(ValueError, match=r"`train_split` expects images of the class 'dark', but has none"):
+        read_references(splits["train"].select([17]), collate, NAMES, [0, 2], 4, 0)
     rows = splits["test"].cast_column("label", ClassLabel(names=[*NAMES, "white"]))
-    with pytest.raises(ValueError, match=r"the data set's 4 classes, got one that knows 3"):
-        read_factuals(rows, collate, 3, 0, 10)
+    with pytest.raises(ValueError, match="the classes that the checkpoint knows, 'dark', 'grey', 'light', got "):
+        read_factuals(rows, collate, NAMES, 0, 10)

@@ -16,7 +16,6 @@ from huggingface_hub import DatasetCard
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.commands import generate
 from tests.evaluation.conftest import CLASSES
-from tests.evaluation.conftest import checkpoint as unnamed_checkpoint  # noqa: F401
 from tests.helpers import free_port, run_script, start_script, to_argv
 
 
@@ -27,16 +26,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(unnamed_checkpoint, tmp_path_factory):  # noqa: F811
-    """An untrained `DiffSCMCounterfactualPipeline` that knows the names of its classes."""
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(unnamed_checkpoint)
-    pipe.classifier.register_to_config(id2label=dict(enumerate(CLASSES)))
-    folder = tmp_path_factory.mktemp("named_checkpoint")
-    pipe.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -236,12 +225,39 @@ def test_a_broken_image_is_named_and_leaves_whole_chunks(flags, finished, image_
     broken = tmp_path / "images" / "test" / "grey" / "3.png"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:-30])
-    with pytest.raises(ValueError, match="Row 7 of the data set cannot be used"):
+    with pytest.raises(ValueError, match="got one in row 7 of the file '.*grey/3.png': .* with `--skip_broken`"):
         run(flags, tmp_path / "output")
     assert data_files(tmp_path / "output").keys() == {"test-00000000.parquet"}
     broken.write_bytes(whole)
     run(flags, tmp_path / "output")
     assert data_files(tmp_path / "output") == data_files(finished)
+
+
+def test_broken_images_are_left_out_counted_and_listed(flags, finished, image_folder, tmp_path, caplog):
+    """What the error about a broken image advises: the run goes on, and other rows are as they were."""
+    shutil.copytree(image_folder / "test", tmp_path / "images" / "test")
+    flags["train_data_dir"] = tmp_path / "images"
+    for broken in ("grey/3.png", "light/2.png", "light/3.png"):  # of the last chunk, all
+        (tmp_path / "images" / "test" / broken).write_bytes(b"404")
+    with pytest.raises(ValueError, match="with `--skip_broken`"):
+        run(flags, tmp_path / "output")
+    for _ in range(2):  # a run that finds everything done tells it again
+        caplog.clear()
+        run(flags, tmp_path / "output", skip_broken=True)
+        (message,) = caplog.messages
+        assert message.startswith("Left out 3 of the images of 'test':\n- in row 7 of the file '")
+        assert message.count("\n- ") == 3 and "light/3.png" in message
+    card = (tmp_path / "output" / "README.md").read_text()
+    assert "3 images of the source cannot be used and were left out." in card
+    left, whole = load(tmp_path / "output", tmp_path), load(finished, tmp_path)
+    assert left["index"][:] == [i for i in range(12) for _ in range(2) if i not in (7, 10, 11)]
+    kept = [i for i, index in enumerate(whole["index"][:]) if index not in (7, 10, 11)]
+    np.testing.assert_allclose(left["difference"][:], whole.select(kept)["difference"][:], atol=1e-5)
+
+
+def test_classes_without_factuals_are_named(flags, tmp_path, capsys):
+    run(flags, tmp_path, max_samples=5)
+    assert "No factual is of the class 'light'." in capsys.readouterr().out
 
 
 def test_a_full_disk_is_named_and_leaves_whole_chunks(flags, finished, tmp_path, monkeypatch):

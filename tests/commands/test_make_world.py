@@ -12,8 +12,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import diffscm, make_world
-from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 from tests.helpers import to_argv
 
@@ -99,6 +100,17 @@ def test_typefaces_come_back_with_their_variables_noise_and_truth(tmp_path):
             assert (pixels(rows["counterfactual"]) == expected_pixels(truth.images)).all()
 
 
+def test_graph_lies_beside_the_data_and_names_their_columns(tmp_path):
+    make(tmp_path / "world", color=True, confounding=0.5)
+    graph = CausalGraph.from_json(tmp_path / "world" / "graph.json")
+    assert graph == CausalGraph.from_dict(TypefaceWorld(color=True, confounding=0.5).graph)
+    splits = load_image_dataset(str(tmp_path / "world"), split="train", graph=graph, cache_dir=str(tmp_path / "read"))
+    assert splits["train"]["digit"][:] == splits["train"]["label"][:]
+    batch = ImageCollator(28, 3, "image", graph=graph)(list(splits["test"]))
+    assert batch["condition"].shape == (4, 11)
+    assert batch["attributes"]["hue"].tolist() == splits["test"]["hue"][:]
+
+
 def test_training_images_are_confounded_and_test_images_are_not(tmp_path):
     with mock.patch.multiple(make_world, BATCH_SIZE=400, FILE_SIZE=400):
         make(tmp_path / "world", color=True, confounding=0.9, num_train=400, num_test=400)
@@ -160,6 +172,7 @@ def test_card_says_how_to_make_the_same_images_again(tmp_path):
         "train_data_dir": None,
         "image_column": "image",
         "label_column": "label",
+        "skip_broken": False,
         "train_split": "train",
         "test_split": "test",
         "num_train": 7,

@@ -37,7 +37,7 @@ def load_factuals(flags: dict) -> torch.Tensor:
         train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
     )
     collate = ImageCollator(8, 1, "image", "label")
-    _, factuals, _ = load_pairs_and_images(splits, "test", "train", collate, num_classes=3, seed=0)
+    _, factuals, _ = load_pairs_and_images(splits, "test", "train", collate, ["dark", "grey", "light"], seed=0)
     return factuals.images(slice(None))
 
 

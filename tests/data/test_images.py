@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
 
+from diffscm_diffusers.data.image_files import NumberedRow, decode_image
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 
 
@@ -102,10 +103,20 @@ def test_images_in_memory_are_those_of_the_collator(cache_dir, image_folder, lab
 
 def test_images_in_memory_are_floats_on_demand(cache_dir, image_folder):
     dataset = load_image_dataset(train_data_dir=image_folder, label_column="label", cache_dir=cache_dir)["test"]
-    pixels = np.stack([np.asarray(row["image"]) for row in dataset])[:, None]
+    pixels = np.stack([np.asarray(decode_image(row["image"], "L")) for row in dataset])[:, None]
     decoded = DecodedImages(dataset, ImageCollator(8, 1, "image", "label"), "Reading")
     assert np.array_equal(decoded.images(slice(None)).numpy(), pixels / np.float32(255))
     assert decoded.classes.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_broken_image_in_memory_is_named_by_its_row(cache_dir, image_folder):
+    rows = load_image_dataset(train_data_dir=image_folder, cache_dir=cache_dir)["train"].select_columns(["image"])
+    broken = Dataset.from_dict({"image": [{"path": "x.png", "bytes": b"404"}]}, rows.features)
+    rows = concatenate_datasets([rows, broken])
+    collate = ImageCollator(8, 1, "image")
+    for numbers, number in ((None, 1), ([7, 30], 30)):
+        with pytest.raises(ValueError, match=f"got one in row {number} of the file 'x.png'"):
+            DecodedImages(rows.select([7, 30]), collate, show_progress=False, numbers=numbers)
 
 
 def collate(image: PIL.Image.Image, resolution: int, channels: int) -> torch.Tensor:
@@ -136,16 +147,20 @@ def test_images_are_resized():
 
 def test_more_than_eight_bits_are_refused():
     image = PIL.Image.fromarray(np.full((4, 4), 40000, dtype=np.uint16))
-    with pytest.raises(ValueError, match="`image_column` expects images of 8 bits per channel, got .* 'I;16'"):
+    with pytest.raises(
+        ValueError, match="`image_column` expects .* got one in a row: it has more than 8 bits .* 'I;16'"
+    ):
         collate(image, 4, 1)
 
 
 @pytest.mark.parametrize("label", [-1, None])
 def test_examples_without_a_label_are_refused(label):
-    with pytest.raises(
-        ValueError, match="`label_column` expects a label in every row, but some in 'label' are missing"
-    ):
-        ImageCollator(4, 1, "image", "label")([{"image": PIL.Image.new("L", (4, 4)), "label": label}])
+    rows = [{"image": PIL.Image.new("L", (4, 4)), "label": value} for value in (0, label)]
+    with pytest.raises(ValueError, match=r"`label_column` .* every row, but 'label' has none \(-1\) in a row"):
+        ImageCollator(4, 1, "image", "label")(rows)
+    numbered = [NumberedRow(row, f"row {number}") for number, row in enumerate(rows)]
+    with pytest.raises(ValueError, match=r"`label_column` .* every row, but 'label' has none \(-1\) in row 1"):
+        ImageCollator(4, 1, "image", "label")(numbered)
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4])

@@ -122,6 +122,62 @@ def test_loader_decodes_and_goes_on_with_workers(parquet_shards, num_workers):
     assert [((r[:, 0, 0, 0] + 1) * 255 / 16).round().int().tolist() for r in rest] == shades[3:8]
 
 
+@pytest.fixture(scope="module")
+def broken_shards(tmp_path_factory):
+    """As `parquet_shards`, with two images that are none in the second file."""
+    folder = tmp_path_factory.mktemp("broken")
+    for i, shades in enumerate((range(0, 12), range(12, 32))):
+        images = [Image().encode_example(PIL.Image.new("L", (8, 8), 8 * shade)) for shade in shades]
+        if i == 1:
+            images[0] = images[9] = {"path": None, "bytes": b"404"}
+        rows = Dataset.from_dict({"image": images}, Features({"image": Image(decode=False)}))
+        rows.cast_column("image", Image()).to_parquet(folder / f"train-{i:05d}-of-00002.parquet")
+    return load_dataset(str(folder), split="train", streaming=True)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_broken_image_is_named_by_file_and_row(broken_shards, num_workers):
+    loader = StreamLoader(Accelerator(cpu=True), broken_shards, ImageCollator(8, 1, "image"), 4, 10, 0, num_workers)
+    with pytest.raises(ValueError, match="one in row [09] of the data set's file 1: no kind"):
+        list(loader.load_epoch(0))
+
+
+def test_broken_images_are_left_out_and_counted(broken_shards, caplog):
+    def load():
+        collate = ImageCollator(8, 1, "image")
+        return StreamLoader(Accelerator(cpu=True), broken_shards, collate, 5, 7, 0, 0, skip_broken=True)
+
+    loader, shades, states = load(), [], []
+    for epoch in range(2):
+        for batch in loader.load_epoch(epoch):
+            shades.append(((batch["pixel_values"][:, 0, 0, 0] + 1) * 255 / 16).round().int().tolist())
+            states.append(loader.state([loader.position]))
+    whole = sorted(set(range(32)) - {12, 21})
+    assert sorted(flat(shades[:6])) == sorted(flat(shades[6:])) == whole
+    assert sorted(message.split(": ")[1] for message in caplog.messages) == [
+        f"one in row {row} of the data set's file 1" for row in (0, 9)
+    ]
+    assert [message.split(": ")[0] for message in caplog.messages] == [
+        f"Left out an image, {count} so far" for count in (1, 2)
+    ]
+    for done in range(6):  # it goes on from any position
+        resumed = load()
+        rest = [batch["pixel_values"] for batch in resumed.load_epoch(0, resumed.take_up(states[done]))]
+        assert [((r[:, 0, 0, 0] + 1) * 255 / 16).round().int().tolist() for r in rest] == shades[done + 1 : 6]
+
+
+def test_rows_keep_their_numbers_after_resuming(broken_shards):
+    loader = StreamLoader(Accelerator(cpu=True), broken_shards, ImageCollator(8, 1, "image"), 4, 4, 0, 0)
+    stream = loader.stream
+    places = [row.position for rows, _ in stream for row in rows]
+    assert sorted(places) == sorted(
+        f"row {row} of the data set's file {file}" for file, size in ((0, 12), (1, 20)) for row in range(size)
+    )
+    positions = [position for _, position in stream]
+    stream.position = positions[3]
+    assert [row.position for rows, _ in stream for row in rows] == places[16:]
+
+
 def test_loader_refuses_what_it_cannot_take_up(parquet_shards):
     dataset = load_dataset(str(parquet_shards), split="train", streaming=True)
     loader = StreamLoader(Accelerator(cpu=True), dataset, ImageCollator(8, 1, "image"), 4, 10, 0, 0)

@@ -12,6 +12,7 @@ from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier
 
 
 CLASSES = ["dark", "grey", "light"]
+ID2LABEL = dict(enumerate(CLASSES))
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +62,7 @@ def checkpoint(tmp_path_factory):
     }
     pipe = DiffSCMCounterfactualPipeline(
         UNet2DModel(out_channels=1, up_block_types=("UpBlock2D", "UpBlock2D"), add_attention=False, **shared),
-        AntiCausalClassifier2DModel(num_classes=3, add_attention=False, **shared),
+        AntiCausalClassifier2DModel(num_classes=3, id2label=ID2LABEL, add_attention=False, **shared),
         DDIMScheduler(num_train_timesteps=20),
         default_guidance_scale=1.5,
         default_num_inference_steps=2,
@@ -83,7 +84,8 @@ def metric_models(tmp_path_factory):
     for c in range(3):
         autoencoder = ImageAutoencoder(8, encoder_layers=(2, "pool", 1), decoder_layers=("up", 2))
         autoencoder.save_pretrained(folder / "class_autoencoders" / str(c))
-    ImageClassifier(8, num_classes=3, block_out_channels=(4, 4), hidden_features=8).save_pretrained(folder / "oracle")
+    oracle = ImageClassifier(8, num_classes=3, id2label=ID2LABEL, block_out_channels=(4, 4), hidden_features=8)
+    oracle.save_pretrained(folder / "oracle")
     return folder
 
 

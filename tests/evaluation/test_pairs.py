@@ -6,11 +6,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features, Image
 
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.evaluation.pairs import draw_pairs, load_pairs_and_images
+from diffscm_diffusers.evaluation.pairs import draw_pairs, load_pairs_and_images, read_classes
 
 
+NAMES = ["dark", "grey", "light"]
 CLASSES = torch.arange(4).repeat_interleave(500)  # sorted, as an image folder is
 
 
@@ -63,11 +65,11 @@ def test_bad_input(classes, num_classes, max_samples, message):
 
 @pytest.fixture
 def load(image_folder, cache_dir):
-    def load(folder=image_folder, split="test", train_split="train", num_classes=3, max_samples=None):
+    def load(folder=image_folder, split="test", train_split="train", class_names=NAMES, max_samples=None):
         splits = load_image_dataset(train_data_dir=folder, label_column="label", cache_dir=cache_dir)
         collate = ImageCollator(8, 1, "image", "label")
         return load_pairs_and_images(
-            splits, split, train_split, collate, num_classes, 0, max_samples, show_progress=False
+            splits, split, train_split, collate, class_names, 0, max_samples, show_progress=False
         )
 
     return load
@@ -96,7 +98,9 @@ def test_splits_are_sliced(load, image_folder):
         ({"train_split": "all"}, "`split` expects .*got 'all'.*Unknown split"),
         ({"train_split": "train[:12]"}, "`train_split` expects at least two images of every class.*{'light': 0}"),
         ({"train_split": "train[:13]"}, "`train_split` expects at least two images of every class.*{'light': 1}"),
-        ({"num_classes": 10}, "expects a model of the data set's 3 classes, got one that knows 10"),
+        ({"class_names": ["dark", "light"]}, "checkpoint knows, 'dark', 'light', got 'dark', 'grey', 'light'"),
+        ({"class_names": ["0", "1", "2"]}, "checkpoint knows, '0', '1', '2', got 'dark', 'grey', 'light'"),
+        ({"class_names": [*NAMES, "white"]}, "knows, 'dark', 'grey', 'light', 'white', got 'dark', 'grey', 'light'"),
         ({"max_samples": 1}, "`max_samples`"),
     ],
 )
@@ -112,3 +116,33 @@ def test_a_class_without_factuals_is_still_a_target(load, image_folder, tmp_path
     pairs, _, _ = load(folder)
     assert set(pairs.factual_class.tolist()) == {0, 1}
     assert 2 in pairs.intervention.tolist()
+
+
+class TestClassesByName:
+    """The data's classes and the models' are in different orders."""
+
+    def test_classes_are_those_of_the_models(self, load, image_folder):
+        names = ["light", "dark", "grey"]
+        pairs, factuals, reference = load(class_names=names)
+        folders = {
+            name: {np.asarray(PIL.Image.open(file)).tobytes() for file in image_folder.glob(f"*/{name}/*")}
+            for name in names
+        }
+        for images in (factuals, reference):
+            for pixels, c in zip(images.pixels, images.classes, strict=True):
+                assert pixels.numpy().tobytes() in folders[names[c]]
+        assert torch.equal(factuals.classes, pairs.factual_class)
+
+    def test_a_row_without_a_label_stays_one(self):
+        rows = {"image": [PIL.Image.new("L", (8, 8))] * 3, "label": [0, -1, 1]}
+        features = Features({"image": Image(), "label": ClassLabel(names=["a", "b"])})
+        classes = read_classes(Dataset.from_dict(rows, features), ImageCollator(8, 1, "image", "label"), ["b", "a"])
+        assert classes.tolist() == [1, -1, 0]
+
+
+def test_classes_without_factuals_are_named(load, caplog):
+    load(max_samples=2)
+    assert "`split` 'test', of which 2 rows are taken, has no image of the classes '" in caplog.text
+    caplog.clear()
+    load()
+    assert not caplog.text

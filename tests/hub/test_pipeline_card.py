@@ -22,7 +22,9 @@ def flags(model_configs, tmp_path):
     unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
     config = AntiCausalClassifier2DModel.load_config(model_configs["classifier_dropout"])
     classifier = AntiCausalClassifier2DModel.from_config(config, num_classes=2, id2label={0: "dark", 1: "light"})
-    pipe = DiffSCMCounterfactualPipeline(unet, classifier, DDPMScheduler(num_train_timesteps=60))
+    pipe = DiffSCMCounterfactualPipeline(
+        unet, classifier, DDPMScheduler(num_train_timesteps=60), default_num_inference_steps=50
+    )
     pipe.save_pretrained(tmp_path / "photos")
     (tmp_path / "photos" / "README.md").write_text(
         "# old\n\nOld words.\n\n## Training\n\nby\n\n```bash\n# hours\ntrain it\n```\n\n## Limits\n\nOnly by day.\n"
@@ -64,7 +66,7 @@ def test_card_says_what_the_model_is(flags):
     # Only a published checkpoint brings the code.
     assert 'Pipeline.from_pretrained("user/photos", trust_remote_code=True)' in written.text
     assert "60 timesteps, betas `linear`" in read_section(written.text, "Hyperparameters")
-    assert "100 steps each way, guidance scale 1 |" in read_section(written.text, "Hyperparameters")
+    assert "50 steps each way, guidance scale 1 |" in read_section(written.text, "Hyperparameters")
     assert "`ada/photos`" in read_section(written.text, "Data")
     assert read_section(written.text, "Intended use")
     assert "Old words" not in written.text

@@ -155,6 +155,29 @@ def test_unsafe_weights_are_refused(folder):
         MetricModels.from_pretrained(folder)
 
 
+class TestClassesByName:
+    def test_order(self, networks):
+        networks["oracle"] = ImageClassifier(8, num_classes=NUM_CLASSES, id2label=dict(enumerate("abc"))).eval()
+        models = MetricModels(**networks)
+        image = torch.rand(2, 1, 8, 8)
+        for names in ("cab", "bca", "abc"):
+            ordered = models.order_classes(list(names))
+            index = ["abc".index(name) for name in names]
+            assert ordered.class_names == list(ordered.oracle.id2label.values()) == list(names)
+            assert torch.equal(ordered.oracle(image), networks["oracle"](image)[:, index])
+            for c, position in enumerate(index):
+                assert ordered.class_autoencoders[c] is networks["class_autoencoders"][position]
+            again = ordered.order_classes(list("abc"))
+            assert torch.equal(again.oracle(image), networks["oracle"](image))
+
+    def test_other_classes_are_refused(self, networks):
+        models = MetricModels(**networks)  # of the names '0', '1' and '2'
+        with pytest.raises(ValueError, match=r"same classes .* There are \['a', 'b', 'c'\] and \['0', '1', '2'\]"):
+            models.order_classes(list("abc"))
+        with pytest.raises(ValueError, match=r"`oracle` expects the same .* \['a', 'b', 'c'\] and \['0', '1', '2'\]"):
+            MetricModels(**networks, class_names=list("abc"))
+
+
 def test_oracle_of_other_classes_is_refused(networks):
     networks["oracle"] = ImageClassifier(8, num_classes=4)
     with pytest.raises(ValueError, match="`oracle` expects a classifier of 3 classes, .* got 4 classes"):
@@ -209,10 +232,13 @@ class TestTransformersOracle:
         assert TransformersOracle(folder).size == size
 
     def test_serves_in_place_of_the_shipped_oracle(self, transformers_classifier, folder):
-        shutil.rmtree(folder / "oracle")
+        names = dict(enumerate("bca"))
+        ImageClassifier(8, num_classes=NUM_CLASSES, id2label=names).save_pretrained(folder / "oracle")
         models = MetricModels.from_pretrained(folder, oracle=transformers_classifier)
-        assert models.oracle(torch.rand(2, 1, 8, 8)).shape == (2, NUM_CLASSES)
-        assert models.oracle.id2label == {0: "a", 1: "b", 2: "c"}
+        assert models.class_names == ["b", "c", "a"]
+        assert models.oracle.id2label == names
+        image = torch.rand(2, 1, 8, 8)
+        assert torch.equal(models.oracle(image), TransformersOracle(transformers_classifier)(image)[:, [1, 2, 0]])
         assert not any(parameter.requires_grad for parameter in models.parameters())
 
     def test_other_classes_are_refused(self, transformers_classifier, networks):

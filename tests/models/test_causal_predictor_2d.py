@@ -114,6 +114,21 @@ class TestHeads:
             other[:, 1:4] = digit
             assert (model.log_prob(sample, 7, other)[:, 1] <= best[:, 1]).all()
 
+    def test_prediction_takes_what_is_known(self, sample):
+        known = torch.tensor([[True, False, False], [False, True, False]])
+        for chained in (True, False):
+            model = get_model(chained=chained)
+            blind, told = model.predict(sample, 7), model.predict(sample, 7, CONDITION, known)
+            assert told[0, 0] == CONDITION[0, 0] and torch.equal(told[1, 1:4], CONDITION[1, 1:4])
+            assert told[1, 0] == blind[1, 0]
+            # Only a chained model reads the rest in the light of it.
+            assert (told[0, 4] != blind[0, 4]) == chained
+
+    def test_numbers_are_read_within_their_range(self, sample):
+        model = get_model()
+        torch.nn.init.constant_(model.heads[0][2].bias, 5.0)
+        assert (model.predict(sample)[:, 0] == 1).all()
+
     def test_time_matters(self, sample):
         model = get_model()
         one, other = (model.log_prob(sample, t, CONDITION) for t in (7, 700))
@@ -187,5 +202,7 @@ def test_bad_inputs_are_refused(sample):
         model.log_prob(sample, 7, CONDITION[:, :3])
     with pytest.raises(ValueError, match=r"`condition` expects shape \(2, 5\)"):
         model.log_prob_gradient(sample, 7, CONDITION[:1])
+    with pytest.raises(ValueError, match=r"`known` expects shape \(2, 3\), got \(2, 5\)"):
+        model.predict(sample, 7, CONDITION, CONDITION > 0)
     with pytest.raises(ValueError, match=r"`sample` expects shape \(batch, 1, 8, 8\), got \(2, 3, 8, 8\)"):
         model.predict(sample.expand(-1, 3, -1, -1))

@@ -181,5 +181,27 @@ class TestErrors:
             pipe(self.image, 1, num_inference_steps=30)
 
     def test_prediction_that_is_not_finite(self, pipe):
-        with pytest.raises(ValueError, match="The prediction is not finite: lower `guidance_scale`"):
+        message = "The prediction is not finite since step 1 of 4, timestep 750: lower `guidance_scale`"
+        with pytest.raises(ValueError, match=message):
             pipe(self.image, 1, **{**GUIDED, "guidance_scale": 1e38})
+
+    def test_samples_that_stop_being_finite(self, pipe):
+        """The step at which they do is told, and no later one."""
+
+        def break_one(pipe, step, timestep, callback_kwargs):
+            return {"sample": callback_kwargs["sample"] * (float("nan") if step == 2 else 1)}
+
+        with pytest.raises(ValueError, match="The prediction is not finite since step 3 of 4, timestep 250"):
+            pipe(self.image, 1, **GUIDED, callback_on_step_end=break_one)
+
+    @pytest.mark.parametrize("name", ("unet", "classifier"))
+    @pytest.mark.parametrize("process", ("abduction", "prediction"))
+    def test_weights_that_are_not_finite(self, pipe, name, process):
+        next(iter(getattr(pipe, name).parameters())).data[0] = float("nan")
+        noise = torch.randn(1, 1, 8, 8)
+        message = rf"The {process} is not finite since step 1 of 4, timestep \d+: the weights of \['{name}'\] are not"
+        with pytest.raises(ValueError, match=message):
+            if process == "abduction":
+                pipe.abduct(self.image, num_inference_steps=4, factual_class=1, guidance_scale=1.0)
+            else:
+                pipe.predict(noise, 1, **GUIDED)

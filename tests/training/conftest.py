@@ -6,6 +6,9 @@ import numpy as np
 import PIL.Image
 import pytest
 from accelerate.state import AcceleratorState
+from datasets import ClassLabel, Dataset, Features, Image, Value
+
+from diffscm_diffusers.causal_graphs import CausalGraph
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,35 @@ def image_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def graph_flags(tmp_path_factory, cache_dir):
+    """Flags of 8x8 images of a `shade`, dark or light, and a `level` in [0, 10], and of their causal graph."""
+    folder = tmp_path_factory.mktemp("graph")
+    generator = np.random.default_rng(0)
+    features = Features({"picture": Image(), "shade": ClassLabel(names=["dark", "light"]), "level": Value("float32")})
+    (folder / "data").mkdir()
+    for split, count in (("train", 30), ("test", 6)):
+        shade, level = generator.integers(0, 2, count), generator.uniform(0, 10, count)
+        pixels = generator.integers(0, 50, (count, 8, 8)) + (100 * shade + 10 * level)[:, None, None]
+        rows = {"picture": [PIL.Image.fromarray(image) for image in pixels.astype(np.uint8)]}
+        rows |= {"shade": shade.tolist(), "level": level.tolist()}
+        Dataset.from_dict(rows, features).to_parquet(folder / "data" / f"{split}.parquet")
+    graph = CausalGraph(
+        {
+            "shade": {"kind": "categorical", "labels": ["dark", "light"]},
+            "level": {"kind": "continuous", "range": [0, 10], "unit": "steps"},
+        },
+        [["shade", "image"], ["level", "image"]],
+    )
+    graph.save_json(folder / "graph.json")
+    return {
+        "dataset_name": folder / "data",
+        "cache_dir": cache_dir,
+        "image_column": "picture",
+        "graph": folder / "graph.json",
+    }
+
+
+@pytest.fixture(scope="session")
 def cache_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
@@ -59,6 +91,17 @@ def model_configs(tmp_path_factory):
         "unet": unet,
         "unet_dropout": {**unet, "dropout": 0.2},
         "classifier_dropout": {**shared, "_class_name": "AntiCausalClassifier2DModel", "dropout": 0.2},
+        "predictor": {**shared, "_class_name": "CausalPredictor2DModel", "condition_widths": [["class", 2]]},
+        "encoder": {
+            "_class_name": "SemanticEncoder2DModel",
+            "sample_size": 8,
+            "condition_dim": 2,
+            "code_dim": 7,
+            "block_out_channels": [4, 4, 4],
+            "hidden_features": 8,
+            "condition_features": 4,
+            "style_features": 4,
+        },
     }
     for name, config in configs.items():
         (folder / f"{name}.json").write_text(json.dumps(config))

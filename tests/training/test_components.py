@@ -1,13 +1,16 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 from diffusers import UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel
-from diffscm_diffusers.training.components import create_model, is_trained
+from diffscm_diffusers.training.arguments import TrainingArguments
+from diffscm_diffusers.training.components import create_model, is_trained, save_trained
+from diffscm_diffusers.training.run_record import describe_run
 
 
 def test_resolution_is_the_models_unless_given(model_configs):
@@ -46,10 +49,23 @@ def test_model_without_a_single_size_is_refused(model_configs, tmp_path, sample_
         create_model(UNet2DModel, model_config_name_or_path=tmp_path / "unet.json")
 
 
-def test_network_is_trained_if_its_folder_has_its_configuration(model_configs, tmp_path):
-    config = UNet2DModel.load_config(model_configs["unet"])
-    assert not is_trained(tmp_path / "unet", UNet2DModel, config)
-    UNet2DModel.from_config(config).save_pretrained(tmp_path / "unet")
-    assert is_trained(tmp_path / "unet", UNet2DModel, config)
-    with pytest.raises(ValueError, match=r"unet' holds a network of another configuration: \['dropout'\] differ"):
-        is_trained(tmp_path / "unet", UNet2DModel, {**config, "dropout": 0.5})
+def test_network_is_trained_if_its_folder_has_its_record(model_configs, tmp_path):
+    unet = UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"]))
+    training_args = TrainingArguments(output_dir=tmp_path)
+
+    def describe(**changes):
+        flags, changes = {"step": changes.pop("step", 1)}, {"output_dir": "elsewhere", **changes}
+        return describe_run(replace(training_args, **changes), flags, unet, "abc", 1, "no", is_finished=True)
+
+    assert not is_trained(tmp_path / "unet", describe())
+    save_trained(unet, tmp_path / "unet", describe())
+    assert is_trained(tmp_path / "unet", describe(checkpointing_steps=7))
+    with pytest.raises(
+        ValueError, match=r"unet' holds .* another run: .*`max_train_steps` 20000 there and 3 here, `seed"
+    ):
+        is_trained(tmp_path / "unet", describe(seed=1, max_train_steps=3, lr_warmup_steps=0))
+    with pytest.raises(ValueError, match="`step` 1 there and 2 here"):
+        is_trained(tmp_path / "unet", describe(step=2))
+    (tmp_path / "unet" / "run.json").unlink()
+    with pytest.raises(ValueError, match="holds no record, `run.json`"):
+        is_trained(tmp_path / "unet", describe())

@@ -26,6 +26,7 @@ FLAGS = {
 }
 DIFFUSION_FLAGS = {**FLAGS, "validation_inference_steps": 2, "validation_grid_size": 1}
 CLASSIFIER_FLAGS = {**FLAGS, "num_validation_images": 4, "num_noise_levels": 2}
+ENCODER_FLAGS = {**FLAGS, "num_validation_images": 4, "validation_grid_size": 1, "max_train_steps": 5}
 STREAMING_FLAGS = {**DIFFUSION_FLAGS, "streaming": True, "shuffle_buffer_size": 10}
 
 
@@ -73,7 +74,7 @@ KILLS = [
     # In the first step after the end of the second epoch.
     ((DRAW_NOISE, 7), ["checkpoint-7"]),
     # Writing the model.
-    (("os.replace", "unfinished-model"), ["checkpoint-8", "unfinished-model"]),
+    (("os.replace", "unfinished-model"), ["checkpoint-8", "scheduler", "unfinished-model"]),
 ]
 
 
@@ -103,6 +104,15 @@ def test_classifier_killed_and_resumed_equals_uninterrupted(make_run, tmp_path):
     run_script("train_classifier", argv, (DRAW_NOISE, 8))
     assert list_folders(tmp_path / "resumed") == ["checkpoint-3"]
     run_script("train_classifier", argv)
+    assert final_weights(tmp_path / "resumed") == expected
+
+
+def test_encoder_and_its_adversary_killed_and_resumed_equal_uninterrupted(make_run, tmp_path):
+    argv, expected = make_run("train_semantic_encoder", "encoder", ENCODER_FLAGS)
+    assert "checkpoint-5/model_1.safetensors" in expected  # the adversary
+    run_script("train_semantic_encoder", argv, ("diffscm_diffusers.training.trainer.draw_shared", 8))
+    assert list_folders(tmp_path / "resumed") == ["checkpoint-3"]
+    run_script("train_semantic_encoder", argv)
     assert final_weights(tmp_path / "resumed") == expected
 
 

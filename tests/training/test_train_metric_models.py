@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffscm_diffusers.data.image_files import decode_image
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.training import trainer
@@ -84,7 +85,7 @@ def test_measures_are_those_of_the_validation_split(trained, tiny_flags):
         train_data_dir=tiny_flags["train_data_dir"], label_column="label", cache_dir=tiny_flags["cache_dir"]
     )
     rows = splits["test"][:]
-    images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
+    images = torch.stack([torch.from_numpy(np.array(decode_image(i, "L")))[None] / 255 for i in rows["image"]])
     errors = (models.autoencoder(images) - images).square().mean()
     assert results["autoencoder"]["reconstruction_error"] == pytest.approx(errors.item(), rel=1e-5)
     light = images[torch.tensor(rows["label"]) == 1]
@@ -110,14 +111,14 @@ def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_pa
     # Inside the second model, after a checkpoint: each epoch is of seven steps, of which the oracle takes 56.
     with mock.patch.object(trainer, "seed_dropout", stop_in_the_middle), pytest.raises(KeyboardInterrupt):
         train(flags)
-    assert {path.name for path in folder.iterdir()} == {"oracle", "checkpoints"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"oracle", "checkpoints"}
     with pytest.raises(ValueError, match=r"`output_dir` .*vae' holds checkpoints of the steps \[50\]"):
         train(flags)
     # When the third model is complete but has not got its name yet.
     flags["resume_from_checkpoint"] = "latest"
     with mock.patch("os.replace", stop_before_it_is_complete), pytest.raises(KeyboardInterrupt):
         train(flags)
-    assert {path.name for path in folder.iterdir()} == {"oracle", "vae", "checkpoints"}
+    assert {path.name for path in folder.glob("[!.]*")} == {"oracle", "vae", "checkpoints"}
     written = (folder / "vae" / WEIGHTS).stat().st_mtime_ns
     train(flags)
     assert (folder / "vae" / WEIGHTS).stat().st_mtime_ns == written
@@ -155,7 +156,9 @@ def test_model_of_another_configuration_is_refused(trained, tiny_flags, tmp_path
     config = json.loads(tiny_flags["vae_config_name_or_path"].read_text())
     (tmp_path / "vae.json").write_text(json.dumps({**config, "latent_dim": 5}))
     flags = {**tiny_flags, "vae_config_name_or_path": tmp_path / "vae.json", "output_dir": tmp_path / "models"}
-    with pytest.raises(ValueError, match=r"vae' holds a network of another configuration: \['latent_dim'\] differ"):
+    with pytest.raises(
+        ValueError, match=r"vae' holds a network of another run: the network's `latent_dim` \d+ there and"
+    ):
         train(flags)
     assert_same_weights(weights_in(tmp_path / "models"), weights_in(trained))
 
@@ -165,7 +168,7 @@ def test_models_that_do_not_fit_together_are_refused_before_any_is_trained(tiny_
     flags = {**tiny_flags, "vae_config_name_or_path": tmp_path / "vae.json", "output_dir": tmp_path / "models"}
     with pytest.raises(ValueError, match="The models must have the same `in_channels` and `sample_size`"):
         train(flags)
-    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "models").glob("[!.]*"))
 
 
 def test_class_without_images_is_refused(image_folder, tiny_flags, tmp_path):
@@ -173,10 +176,10 @@ def test_class_without_images_is_refused(image_folder, tiny_flags, tmp_path):
     shutil.copytree(image_folder / "test" / "light", tmp_path / "images" / "test" / "lighter")
     flags = {**tiny_flags, "train_data_dir": tmp_path / "images", "output_dir": tmp_path / "models"}
     with pytest.raises(
-        ValueError, match=r"`--train_split` expects images of every class, got 'train' without \['lighter'\]"
+        ValueError, match="`train_split` expects images of every class, got 'train' without any of 'lighter'"
     ):
         train(flags)
-    assert not (tmp_path / "models").exists()
+    assert not list((tmp_path / "models").glob("[!.]*"))
 
 
 def test_unknown_validation_split_is_refused(tiny_flags, tmp_path):

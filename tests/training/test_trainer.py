@@ -1,8 +1,12 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import gc
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import UNet2DModel
 from safetensors.torch import load_file
 
@@ -10,7 +14,7 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.training import trainer
 from diffscm_diffusers.training.arguments import TrainingArguments
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
-from tests.helpers import load_script, to_argv
+from tests.helpers import load_script, run_script, start_script, to_argv
 
 
 @pytest.fixture
@@ -103,13 +107,68 @@ def test_images_in_memory_train_the_same_weights(flags, tmp_path):
 
 @pytest.mark.parametrize("factor", [np.nan, np.inf])
 def test_loss_that_is_not_finite_stops_the_run_before_a_checkpoint(make_trainer, tmp_path, factor):
-    run = make_trainer(logging_steps=2, checkpointing_steps=2)
-    with pytest.raises(FloatingPointError, match=r"Training: at step 2 the loss is (nan|inf)"):
+    run = make_trainer(logging_steps=4, checkpointing_steps=2, max_train_steps=8)
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Training: at step 4, the loss since step 3 and its gradient since step 3 not finite \(the loss is "
+        r"nan.*The last checkpoint is .*checkpoint-2'",
+    ):
         for _ in run.batches():
             with run.accumulate():
-                run.backward(sum(p.square().sum() for p in run.network.parameters()) * factor)
+                loss = sum(p.square().sum() for p in run.network.parameters())
+                run.backward(loss * factor if run.global_step >= 2 else loss)
                 run.step()
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize("part", ["weights", "average", "optimizer"])
+def test_state_that_is_not_finite_is_not_saved(make_trainer, tmp_path, part):
+    run = make_trainer(use_ema=True, checkpointing_steps=1)
+    with pytest.raises(
+        FloatingPointError, match="at step 2, .* not finite, since a step after 1, when all was finite"
+    ):
+        for _ in take_steps(run):
+            if run.global_step == 2:
+                weight = next(run.model.parameters())
+                spoilt = {
+                    "weights": weight.data,
+                    "average": run.ema.shadow_params[0],
+                    "optimizer": run.optimizer.state[weight]["exp_avg_sq"],
+                }
+                spoilt[part].view(-1)[0] = np.inf
+    assert [path.name for path in tmp_path.glob("*checkpoint-*")] == ["checkpoint-1"]
+    if part == "average":
+        with pytest.raises(FloatingPointError, match="not finite"), run.averaged_model():
+            pass
+
+
+def test_loss_scaling_that_finds_no_scale_ends_the_run(make_trainer, monkeypatch):
+    run = make_trainer(max_train_steps=100)
+    monkeypatch.setattr(Accelerator, "optimizer_step_was_skipped", True)
+    with pytest.raises(FloatingPointError, match="at step 50, the scaled gradient since step 1 not finite"):
+        for _ in take_steps(run):
+            pass
+
+
+def test_second_run_in_the_same_folder_is_refused(make_trainer, flags, tmp_path):
+    run = make_trainer()
+    argv = to_argv({**flags, "output_dir": tmp_path})
+    process = start_script("train_diffusion", argv)
+    process.join(timeout=100)
+    assert process.exitcode == 1
     assert not list(tmp_path.glob("checkpoint-*"))
+    assert run.lock.is_locked
+    del run
+    gc.collect()
+    run_script("train_diffusion", argv)
+
+
+def test_disk_without_room_for_the_checkpoints_is_refused(make_trainer, monkeypatch, tmp_path):
+    monkeypatch.setattr(trainer.shutil, "disk_usage", lambda path: SimpleNamespace(free=2**20))
+    make_trainer(max_train_steps=1)
+    with pytest.raises(OSError, match=r"room for 40 checkpoint\(s\) of 0.2 MiB .* got 1.0 MiB"):
+        make_trainer(max_train_steps=40, checkpointing_steps=1)
+    make_trainer(max_train_steps=40, checkpointing_steps=1, checkpoints_total_limit=1)
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from .registry import Method, register_method
 
 
 @register_method("schut", "Schut et al.")
-def create_schut(pairs, factuals, baselines, accelerator, **unused) -> Method:
+def create_schut(pairs, factuals, baselines, class_names, accelerator, **unused) -> Method:
     """[Schut et al., 2021](https://huggingface.co/papers/2103.08951), from `--baselines`."""
-    pipe, settings = load_baseline(SchutPipeline, baselines, "schut", accelerator)
+    pipe, classes, settings = load_baseline(SchutPipeline, baselines, "schut", class_names, accelerator)
 
     def generate(index):
-        return pipe(factuals.images(index), pairs.intervention[index], output_type="pt").images
+        return pipe(factuals.images(index), classes[pairs.intervention[index]], output_type="pt").images
 
     return Method(generate, settings)

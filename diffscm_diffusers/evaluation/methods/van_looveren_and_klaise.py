@@ -7,11 +7,13 @@ from .registry import Method, register_method
 
 
 @register_method("van-looveren-klaise", "Van Looveren & Klaise")
-def create_van_looveren_klaise(pairs, factuals, baselines, accelerator, **unused) -> Method:
+def create_van_looveren_klaise(pairs, factuals, baselines, class_names, accelerator, **unused) -> Method:
     """[Van Looveren & Klaise, 2021](https://huggingface.co/papers/1907.02584), from `--baselines`."""
-    pipe, settings = load_baseline(VanLooverenKlaisePipeline, baselines, "van-looveren-klaise", accelerator)
+    pipe, classes, settings = load_baseline(
+        VanLooverenKlaisePipeline, baselines, "van-looveren-klaise", class_names, accelerator
+    )
 
     def generate(index):
-        return pipe(factuals.images(index), pairs.intervention[index], output_type="pt").images
+        return pipe(factuals.images(index), classes[pairs.intervention[index]], output_type="pt").images
 
     return Method(generate, settings)

@@ -1,0 +1,316 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Trains the encoder and decoder of the semantic code: a conditional variational autoencoder whose code says nothing
+about the causes.
+
+    accelerate launch train_scripts/train_semantic_encoder.py \
+        --dataset_name outputs/typeface \
+        --model_config_name_or_path train_scripts/configs/encoder_mnist.json \
+        --train_batch_size 128 --max_train_steps 4500 --mixed_precision bf16 --cache_images \
+        --use_ema --ema_max_decay 0.999 --output_dir outputs/typeface-encoder
+
+The output folder is a `SemanticEncoder2DModel`. The cause is the class of `--label_column` or, with `--graph`, all
+parents of the image in a causal graph, each in the column of its name.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_rows
+from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_float, positive_int
+from diffscm_diffusers.hub.cards import make_component_card, save_card
+from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.models import SemanticEncoder2DModel
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
+from diffscm_diffusers.training.components import create_model, record_training
+from diffscm_diffusers.training.dry_run import print_dry_run
+from diffscm_diffusers.training.independence import CauseAdversary, cause_features, code_kernel, dependence
+from diffscm_diffusers.training.pictures import log_picture, make_picture
+from diffscm_diffusers.training.trainer import Trainer, create_accelerator
+
+
+DESCRIPTION = """
+A semantic code of images given their causes, and the images that a code means under any causes: what an intervention
+keeps, as part of the exogenous noise of a diffusion causal model.
+
+```python
+from diffscm_diffusers import SemanticEncoder2DModel
+
+encoder = SemanticEncoder2DModel.from_pretrained("{name}")
+```
+
+A denoiser is trained given the decoded code (`train_diffusion.py --encoder`), and both are joined by
+`diffscm join-checkpoint`.
+""".strip()
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_training_arguments(parser, labels=True, diffusion=False)
+    parser.add_argument(
+        "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
+    )
+    parser.add_argument("--code_dim", type=positive_int, help="Length of the code. Default: the configuration's.")
+    parser.add_argument(
+        "--sigma",
+        type=positive_float,
+        default=0.1,
+        help="Standard deviation of a pixel in [0, 1] around the decoded one. A smaller one makes a richer code.",
+    )
+    parser.add_argument(
+        "--adversary_weight",
+        type=non_negative_float,
+        default=15.0,
+        help="What the encoder pays for each nat by which the adversary's answer differs from the marginal.",
+    )
+    parser.add_argument(
+        "--adversary_learning_rate", type=positive_float, default=2e-3, help="Adam's, of the adversary."
+    )
+    parser.add_argument(
+        "--mean_weight",
+        type=non_negative_float,
+        default=40.0,
+        help="What the encoder pays for the variance of the code's mean given the causes.",
+    )
+    parser.add_argument(
+        "--kernel_weight",
+        type=non_negative_float,
+        default=0.0,
+        help="What the encoder pays for dependence of any moment of the code on the causes, by a Gaussian kernel.",
+    )
+    parser.add_argument(
+        "--loss_warmup_steps",
+        type=non_negative_int,
+        default=300,
+        help="Optimizer steps in which the weights of all terms but the squared error rise from 0.",
+    )
+    parser.add_argument("--validation_split", default="test", help="Split of the validation images.")
+    parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
+    parser.add_argument(
+        "--validation_grid_size", type=positive_int, default=8, help="Rows of the picture of counterfactuals."
+    )
+    parser.set_defaults(
+        learning_rate=2e-3, lr_scheduler="cosine", lr_warmup_steps=200, adam_beta2=0.98, max_grad_norm=50.0
+    )
+    return parser.parse_args(argv)
+
+
+def draw_counterfactuals(encoder, images, condition, condition_widths, num_rows) -> torch.Tensor:
+    """
+    In each row a factual, its reconstruction, and what its code means under other causes: each class of a categorical
+    one, or the 5 %, 50 % and 95 % quantiles of a number, with the other causes as they are.
+    """
+    code = encoder.encode(images[:num_rows], condition[:num_rows]).mean
+    columns, start = [condition[:num_rows]], 0
+    for width in condition_widths.values():
+        if width == 1:
+            levels = torch.tensor([0.05, 0.5, 0.95], device=condition.device)
+            values = condition[:, start : start + 1].quantile(levels, dim=0)
+        else:
+            values = torch.eye(width, device=condition.device)
+        for value in values:
+            columns.append(columns[0].clone())
+            columns[-1][:, start : start + width] = value
+        start += width
+    return torch.stack([images[:num_rows], *(encoder.decode(code, column) for column in columns)], dim=1).flatten(0, 1)
+
+
+@torch.no_grad()
+def validate(encoder, adversary, batches) -> dict[str, float]:
+    """Mean absolute error of pixels in [0, 1], size of the code, and what the adversary reads from drawn codes."""
+    generator = torch.Generator(encoder.device).manual_seed(0)
+    measures = []
+    for images, condition in batches:
+        noise = torch.randn((len(images), encoder.config.code_dim), generator=generator, device=encoder.device)
+        _, code, mean, std = encoder(images, condition, noise, return_dict=False)
+        measures.append(
+            torch.stack(
+                [
+                    (encoder.decode(mean, condition) - images).abs().mean() / 2,
+                    kl_divergence(mean, std),
+                    adversary(code, condition)[2],
+                ]
+            )
+        )
+    names = ("validation/l1", "validation/kl", "validation/information")
+    return dict(zip(names, torch.stack(measures).mean(dim=0).tolist(), strict=True))
+
+
+def kl_divergence(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
+    """Nats per image that the code's posterior holds over the standard Gaussian."""
+    return (mean.square() + std.square() - 1 - 2 * std.log()).sum(dim=1).mean() / 2
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    training_args = TrainingArguments.from_flags(vars(args))
+    accelerator = create_accelerator(training_args)
+    if args.train_batch_size < 4:
+        raise ValueError(
+            "`--train_batch_size` expects at least 4, from which dependence is estimated, got "
+            f"{args.train_batch_size}."
+        )
+    # Before the run, so that a missing login shows early.
+    if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
+        args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
+
+    # 1. Data, network and adversary
+    graph = CausalGraph.from_json(args.graph) if args.graph is not None else None
+    splits = load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        split=args.train_split,
+        image_column=args.image_column,
+        label_column=args.label_column if graph is None else None,
+        graph=graph,
+        cache_dir=args.cache_dir,
+        streaming=args.streaming,
+        skip_broken=args.skip_broken,
+    )
+    if args.validation_split not in splits:
+        raise ValueError(
+            f"`--validation_split` expects one of the data set's splits, {sorted(splits)}, got "
+            f"{args.validation_split!r}."
+        )
+    dataset = splits[args.train_split]
+    class_names = None
+    if graph is None:
+        # The class alone is a graph, too.
+        class_names = dataset.features[args.label_column].names
+        node = {"kind": "categorical", "labels": class_names}
+        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
+    condition_widths = graph.condition_widths
+    encoder = create_model(
+        SemanticEncoder2DModel,
+        model_config_name_or_path=args.model_config_name_or_path,
+        pretrained_model_name_or_path=args.pretrained_model_name_or_path,
+        subfolder=args.subfolder,
+        resolution=args.resolution,
+        cache_dir=args.cache_dir,
+        condition_dim=sum(condition_widths.values()),
+        **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
+    )
+    record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
+    collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
+    if args.dry_run:
+        print_dry_run(vars(args), accelerator, encoder, dataset, training_args, collate)
+        return
+    adversary = CauseAdversary(encoder.config.code_dim, condition_widths)
+    adversary_optimizer = torch.optim.Adam(adversary.parameters(), lr=args.adversary_learning_rate)
+    rows = draw_rows(
+        splits[args.validation_split],
+        args.num_validation_images,
+        args.seed,
+        "num_validation_images",
+        args.image_column,
+        skip_broken=args.skip_broken,
+    )
+    validation_batches = [
+        tuple(batch[name].to(accelerator.device) for name in ("pixel_values", "condition"))
+        for batch in (collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size))
+    ]
+
+    # 2. Training
+    accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
+    trainer = Trainer(
+        accelerator,
+        encoder,
+        dataset,
+        training_args,
+        collate,
+        flags=vars(args),
+        others=(adversary, adversary_optimizer),
+    )
+    adversary, adversary_optimizer = trainer.others
+    for batch in trainer.batches():
+        images, condition = batch["pixel_values"], batch["condition"]
+        code_noise = trainer.draw(torch.randn, (len(images), encoder.config.code_dim), stream=0)
+        warmup = min(1, (trainer.global_step + 1) / max(args.loss_warmup_steps, 1))
+        with trainer.accumulate():
+            with accelerator.autocast():
+                decoded, code, mean, std = trainer.network(images, condition, code_noise, return_dict=False)
+
+            # The adversary learns to read the causes from the drawn code ...
+            adversary_loss, _, information = adversary(code.detach(), condition)
+            accelerator.backward(adversary_loss)
+            adversary_optimizer.step()
+            adversary_optimizer.zero_grad()
+
+            # ... and the encoder to leave it with the marginals. Pixels are in [0, 1] here.
+            squared_error = (decoded - images).square().sum(dim=(1, 2, 3)).mean() / 4
+            kl = kl_divergence(mean, std)
+            reader = accelerator.unwrap_model(adversary).requires_grad_(False)
+            _, divergence, _ = reader(code, condition)
+            reader.requires_grad_(True)
+            features = cause_features(condition, condition_widths)
+            cause_kernel = features @ features.T
+            mean_dependence = dependence(code @ code.T, cause_kernel)
+            kernel_dependence = dependence(code_kernel(code), cause_kernel)
+            loss = squared_error / (2 * args.sigma**2) + warmup * (
+                kl
+                + args.adversary_weight * divergence
+                + args.mean_weight * mean_dependence
+                + args.kernel_weight * kernel_dependence
+            )
+            trainer.backward(
+                loss,
+                squared_error=squared_error,
+                kl=kl,
+                information=information,
+                divergence=divergence,
+                mean_dependence=mean_dependence,
+                kernel_dependence=kernel_dependence,
+            )
+            trainer.step()
+
+        if trainer.should_validate:
+            with trainer.averaged_model() as encoder, torch.no_grad():
+                if accelerator.is_main_process:
+                    measures = validate(encoder, accelerator.unwrap_model(adversary), validation_batches)
+                    accelerator.log(measures, step=trainer.global_step)
+                    summary = ", ".join(f"{name.split('/')[1]} {value:.4g}" for name, value in measures.items())
+                    tqdm.write(f"Step {trainer.global_step}, validation: {summary}")
+                    images, condition = (torch.cat(parts) for parts in zip(*validation_batches, strict=True))
+                    num_rows = min(args.validation_grid_size, len(images))
+                    tiles = draw_counterfactuals(encoder, images, condition, condition_widths, num_rows)
+                    log_picture(accelerator, make_picture(tiles, num_rows), args.output_dir, trainer.global_step)
+
+    # 3. The model, its card, and the Hub
+    with trainer.averaged_model() as encoder:
+        if accelerator.is_main_process:
+            save_whole(encoder, args.output_dir)
+    if accelerator.is_main_process:
+        name = args.hub_model_id or args.output_dir
+        card = make_component_card(
+            name,
+            DESCRIPTION.format(name=name),
+            script=Path(__file__).name,
+            argv=sys.argv[1:] if argv is None else argv,
+            num_processes=accelerator.num_processes,
+            num_steps=args.max_train_steps,
+            split=args.train_split,
+            dataset_name=args.dataset_name,
+            train_data_dir=args.train_data_dir,
+        )
+        save_card(card, args.output_dir)
+        if args.push_to_hub:
+            upload_folder(
+                args.output_dir,
+                args.hub_model_id,
+                "Publish the trained model",
+                ignore_patterns=["checkpoint-*", f"{args.logging_dir}/*"],
+            )
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main()
