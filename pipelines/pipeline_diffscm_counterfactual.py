@@ -171,10 +171,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             together, by name: `pipe(image, intervention, **pipe.presets["fast"])`.
 
     Raises:
-        ValueError: if `unet` and `classifier` expect different images, if `unet` knows another number of
-            classes, if `scheduler` has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise or other
-            values (the `_trained_with` of its configuration), or if calls with the defaults or with one of `presets`
-            cannot be made.
+        ValueError: if `unet` and `classifier` expect different images, if `unet` knows another number of classes, if
+            `scheduler` has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise
+            or other values (the `_trained_with` of its configuration), or if calls with the defaults or with one of
+            `presets` cannot be made.
         TypeError: if `unet` or `classifier` is no such model.
     """
 
@@ -214,9 +214,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_classes, embeds = classifier.config.num_classes, unet.config.num_class_embeds
         if embeds not in (None, num_classes + 1) or unet.config.class_embed_type is not None:
             raise ValueError(
-                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_classes + 1}, the "
-                f"classes of `classifier` and none, got one with `num_class_embeds` {embeds} and `class_embed_type` "
-                f"{unet.config.class_embed_type!r}."
+                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_classes + 1}, "
+                f"the classes of `classifier` and none, got one with `num_class_embeds` {embeds} and "
+                f"`class_embed_type` {unet.config.class_embed_type!r}."
             )
         presets, names = {} if presets is None else presets, set(self._preset_arguments)
         if not isinstance(presets, dict) or not all(isinstance(p, dict) and set(p) <= names for p in presets.values()):
