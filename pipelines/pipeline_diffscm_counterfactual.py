@@ -195,9 +195,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
-        for name, part, kind in (("unet", unet, UNet2DModel), ("classifier", classifier, ModelMixin)):
-            if not isinstance(getattr(part, "_orig_mod", part), kind):  # which `torch.compile` wraps
-                raise TypeError(f"`{name}` expects a {kind.__name__}, got {type(part).__name__}.")
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        if not hasattr(classifier, "log_prob_gradient"):
+            raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
         if unet.config.sample_size is None:
             raise ValueError("`unet` expects a `sample_size`, the images' height and width, got None.")
         if unet.config.out_channels not in (unet.config.in_channels, 2 * unet.config.in_channels):
@@ -476,8 +477,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             timesteps = scheduler.timesteps[-num_moves:].tolist()
             if not any(low <= timestep <= high for timestep in timesteps):
                 raise ValueError(
-                    f"`guidance_interval` {guidance.interval} holds none of the prediction's timesteps, from "
-                    f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."
+                    f"`guidance_interval` expects some of the prediction's timesteps, from {timesteps[-1]} to "
+                    f"{timesteps[0]}, got {guidance.interval}: guidance would not act. Widen it, or raise `strength`."
                 )
         return scheduler, inverse_scheduler, num_moves
 
@@ -675,6 +676,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self.check_inputs(
             strength, 0.0, abduction, guidance_interval, batch_size=batch_size, marginal_abduction=marginal_abduction
         )
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         images = self.prepare_image(image)
         *schedulers, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction)
         guidance = self.prepare_abduction(

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_float, positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
@@ -181,13 +182,12 @@ def main(argv=None):
             f"{args.validation_split!r}."
         )
     dataset = splits[args.train_split]
-    labels = None
+    class_names = None
     if graph is None:
         # The class alone is a graph, too.
-        labels = dataset.features[args.label_column].names
-        graph = CausalGraph(
-            {args.label_column: {"kind": "categorical", "labels": labels}}, [[args.label_column, "image"]]
-        )
+        class_names = dataset.features[args.label_column].names
+        node = {"kind": "categorical", "labels": class_names}
+        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
     condition_widths = graph.condition_widths
     encoder = create_model(
         SemanticEncoder2DModel,
@@ -199,15 +199,21 @@ def main(argv=None):
         condition_dim=sum(condition_widths.values()),
         **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
     )
-    record_training(encoder, class_names=labels)
+    record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
     if args.dry_run:
         print_dry_run(vars(args), accelerator, encoder, dataset, training_args, collate)
         return
     adversary = CauseAdversary(encoder.config.code_dim, condition_widths)
     adversary_optimizer = torch.optim.Adam(adversary.parameters(), lr=args.adversary_learning_rate)
-    # Shuffled because image folders are sorted by class.
-    rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
+    rows = draw_rows(
+        splits[args.validation_split],
+        args.num_validation_images,
+        args.seed,
+        "num_validation_images",
+        args.image_column,
+        skip_broken=args.skip_broken,
+    )
     validation_batches = [
         tuple(batch[name].to(accelerator.device) for name in ("pixel_values", "condition"))
         for batch in (collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size))
