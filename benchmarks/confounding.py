@@ -125,11 +125,12 @@ def train(name: str, folder: Path, data: Path, args) -> Path:
         *("--graph", str(folder / f"{name}-graph.json"), *flags, "--report_to", "none", "--seed", str(args.seed)),
         *("--model_config_name_or_path", str(folder / f"{name}-config.json"), "--use_ema", "--cache_images"),
         *("--max_train_steps", str(args.max_train_steps), "--train_batch_size", str(args.train_batch_size)),
+        *("--lr_scheduler", "cosine", "--lr_warmup_steps", str(args.max_train_steps // 20)),
         *("--checkpointing_steps", "500", "--checkpoints_total_limit", "1", "--validation_steps", "1000000"),
     ]
     if name in ENCODERS:
         flags += ["--encoder", str(folder / ENCODERS[name])]
-    if script == "train_classifier":
+    if script != "train_semantic_encoder":  # which has its own
         flags += ["--learning_rate", "5e-4"]
     if any(output.glob("checkpoint-*")):
         flags += ["--resume_from_checkpoint", "latest"]
