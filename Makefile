@@ -8,7 +8,7 @@ export PIP_EXTRA_INDEX_URL := https://download.pytorch.org/whl/cpu
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test docs quality style clean
+.PHONY: help env demo app test docs quality style clean
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s  %s\n", $$1, $$2 }' Makefile
@@ -28,8 +28,11 @@ demo: env ## Draw counterfactuals of MNIST's digits, and of printed digits besid
 	$(BIN)/python examples/mnist_counterfactuals.py
 	$(BIN)/python examples/typeface_counterfactuals.py
 
+app: env ## Open the page to try counterfactuals on, at http://127.0.0.1:7860.
+	$(BIN)/python -m diffscm_diffusers.app
+
 test: env ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n auto --dist loadgroup
 
 docs: env ## Build the documentation in build/docs; a warning is an error.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

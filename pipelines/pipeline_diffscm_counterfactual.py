@@ -164,9 +164,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
-        for name, part, kind in (("unet", unet, UNet2DModel), ("classifier", classifier, ModelMixin)):
-            if not isinstance(getattr(part, "_orig_mod", part), kind):  # which `torch.compile` wraps
-                raise TypeError(f"`{name}` expects a {kind.__name__}, got {type(part).__name__}.")
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        if not hasattr(classifier, "log_prob_gradient"):
+            raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
         if unet.config.sample_size is None:
             raise ValueError("`unet` expects a `sample_size`, the images' height and width, got None.")
         if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
@@ -414,8 +415,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             timesteps = scheduler.timesteps[-num_moves:].tolist()
             if not any(low <= timestep <= high for timestep in timesteps):
                 raise ValueError(
-                    f"`guidance_interval` {guidance.interval} holds none of the prediction's timesteps, from "
-                    f"{timesteps[-1]} to {timesteps[0]}, so guidance would never act. Widen it, or raise `strength`."
+                    f"`guidance_interval` expects some of the prediction's timesteps, from {timesteps[-1]} to "
+                    f"{timesteps[0]}, got {guidance.interval}: guidance would not act. Widen it, or raise `strength`."
                 )
         return scheduler, inverse_scheduler, num_moves
 
@@ -576,6 +577,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
         self.check_inputs(strength, 0.0, abduction, guidance_interval, batch_size=batch_size)
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         images = self.prepare_image(image)
         guidance, _ = self.prepare_guidance(
             factual_class, guidance_scale, guidance_interval, len(images), "factual_class"

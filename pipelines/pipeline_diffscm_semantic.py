@@ -29,12 +29,33 @@ class DiffSCMSemanticPipelineOutput(BaseOutput):
         code (`torch.Tensor` of shape `(num_factuals, code_dim)`): The semantic part of the exogenous noise, float32.
         factual_class (`torch.Tensor` of shape `(num_factuals,)`):
             The class under which each factual was abducted: the one given, or the one that the predictor reads.
+        remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
+            Its lowest level, with draws: what the last move leaves out of the image, in [-1, 1].
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
     exogenous_noise: torch.Tensor
     code: torch.Tensor
     factual_class: torch.Tensor
+    remainder: torch.Tensor | None = None
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
+        """
+        The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
+        """
+        draws = self.images
+        if isinstance(draws, list) and isinstance(draws[0], list):
+            draws = np.stack([[np.asarray(image) / 255 for image in draw] for draw in draws])
+            draws = draws[..., None] if draws.ndim == 4 else draws
+        if isinstance(draws, list) or draws.ndim != 5 or len(draws) < 2:
+            raise ValueError("The mean and the standard deviation need `num_draws` of at least 2.")
+        if isinstance(draws, np.ndarray):
+            return draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        return draws.mean(dim=0), draws.std(dim=0)
 
 
 # Copied from pipelines.pipeline_diffscm_counterfactual.check_trained_with
@@ -117,6 +138,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        if not hasattr(encoder, "decode") or "condition_dim" not in encoder.config:
+            raise TypeError(f"`encoder` expects a SemanticEncoder2DModel, got {type(encoder).__name__}.")
+        if not hasattr(classifier, "class_indices"):
+            raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
         channels, size = encoder.config.in_channels, encoder.config.sample_size
         if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
             raise ValueError(
@@ -152,6 +179,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler=inverse_scheduler,
         )
         self.register_to_config(default_num_inference_steps=default_num_inference_steps)
+        try:
+            self.prepare_schedulers(None)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"A call with `default_num_inference_steps` cannot be made: {error}") from error
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
     @classmethod
@@ -276,15 +307,27 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         """The image that each code means under a class, in [-1, 1]."""
         return self.encoder.decode(code, F.one_hot(class_labels, self.encoder.config.condition_dim).float())
 
+    def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
+        """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
+            models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+            broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: " + (f"the weights of {broken} are not." if broken else "compute in float32.")
+            )
+
     def _abduct(
         self,
         images: torch.Tensor,
         factual_class: torch.Tensor,
         scheduler: SchedulerMixin,
+        inverse_scheduler: SchedulerMixin,
         num_draws: int | None,
         generator: torch.Generator | None,
         batch_size: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Abduction: the code under the factual's class, and the moves up to the spatial noise under both."""
         if num_draws is not None:
             images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
@@ -301,26 +344,36 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
 
-        exogenous_noise = []
+        exogenous_noise, remainders = [], []
         starts = range(0, len(images), batch_size)
-        with self.progress_bar(total=len(starts) * len(scheduler.timesteps)) as progress_bar:
+        with self.progress_bar(total=len(starts) * len(inverse_scheduler.timesteps)) as progress_bar:
             progress_bar.set_description("Abduction")
             for start in starts:
                 batch = slice(start, start + batch_size)
-                noise = None if lowest_noise is None else lowest_noise[batch]
-                sample, timesteps = scheduler.start(images[batch], noise=noise)
-                decoded = self.decode(code[batch], factual_class[batch])
+                decoded, finite = self.decode(code[batch], factual_class[batch]), []
+                if lowest_noise is None:
+                    sample, timesteps = inverse_scheduler.start(images[batch])
+                else:
+                    sample, timesteps = inverse_scheduler.start(images[batch], noise=lowest_noise[batch])
+                    # The noise at the lowest level is exogenous as well: what the last move down leaves of the image.
+                    last = scheduler.timesteps[-1].item()
+                    prediction = self.predict_noise(sample, last, decoded)
+                    remainders.append(images[batch] - scheduler.step(prediction, last, sample).prev_sample)
                 for timestep in timesteps:
-                    prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep, decoded)
-                    sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    model_input = inverse_scheduler.scale_model_input(sample, timestep)
+                    prediction = self.predict_noise(model_input, timestep, decoded)
+                    sample = inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
-                exogenous_noise.append(scheduler.finish(sample))
-        return torch.cat(exogenous_noise), code
+                self.check_finite("abduction", timesteps, finite)
+                exogenous_noise.append(inverse_scheduler.finish(sample))
+        return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None
 
     def _predict(
         self,
         exogenous_noise: torch.Tensor,
         code: torch.Tensor,
+        remainder: torch.Tensor | None,
         intervention: torch.Tensor,
         scheduler: SchedulerMixin,
         batch_size: int,
@@ -333,14 +386,15 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             for start in starts:
                 batch = slice(start, start + batch_size)
                 sample, timesteps = scheduler.start(exogenous_noise[batch])
-                decoded = self.decode(code[batch], intervention[batch])
+                decoded, finite = self.decode(code[batch], intervention[batch]), []
                 for timestep in timesteps:
                     prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep, decoded)
                     sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("prediction", timesteps, finite)
                 image = scheduler.finish(sample).float()
-                if not image.isfinite().all():
-                    raise ValueError("The prediction is not finite: compute in float32.")
+                image = image if remainder is None else image + remainder[batch]
                 images.append(image.clamp(-1, 1))
         return torch.cat(images)
 
@@ -379,8 +433,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
             num_draws (`int`, *optional*):
                 How many counterfactuals to draw of each. A draw takes the code from its posterior and starts abduction
-                from the lowest noise level; the spread of several tells what the image leaves open. Default: one, from
-                the mean code and the clean image, without chance.
+                from the lowest noise level, and what the last move down leaves out of the factual is kept. The spread
+                of several tells what the image leaves open ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default:
+                one, from the mean code and the clean image, without chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -393,7 +448,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             TypeError: if an argument is of another type.
 
         Returns:
-            [`DiffSCMSemanticPipelineOutput`] or `tuple`: images, exogenous noise, code and factual classes.
+            [`DiffSCMSemanticPipelineOutput`] or `tuple`: images, exogenous noise, code, factual classes and remainder.
         """
         # 1. Check inputs
         self.check_inputs(num_draws, generator, batch_size, output_type)
@@ -410,13 +465,16 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps)
 
         # 3. Abduction
-        noise, code = self._abduct(images, factual_class, inverse_scheduler, num_draws, generator, batch_size)
+        noise, code, remainder = self._abduct(
+            images, factual_class, scheduler, inverse_scheduler, num_draws, generator, batch_size
+        )
 
         # 4. Action and prediction: every draw of a factual meets every intervention
         num_images = len(intervention)
         factuals = torch.arange(draws * num_factuals, device=noise.device).view(draws, num_factuals)
         factuals = factuals.expand(draws, num_images).flatten()
-        images = self._predict(noise[factuals], code[factuals], intervention.repeat(draws), scheduler, batch_size)
+        samples = noise[factuals], code[factuals], None if remainder is None else remainder[factuals]
+        images = self._predict(*samples, intervention.repeat(draws), scheduler, batch_size)
 
         # 5. Decode
         self.maybe_free_model_hooks()
@@ -424,6 +482,6 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         if num_draws is not None:
             stack = {"pil": list, "np": np.stack, "pt": torch.stack}[output_type]
             images = stack([images[draw * num_images : (draw + 1) * num_images] for draw in range(num_draws)])
-            noise, code = (part.unflatten(0, (num_draws, num_factuals)) for part in (noise, code))
-        output = (images, noise, code, factual_class)
+            noise, code, remainder = (part.unflatten(0, (draws, num_factuals)) for part in (noise, code, remainder))
+        output = (images, noise, code, factual_class, remainder)
         return DiffSCMSemanticPipelineOutput(*output) if return_dict else output

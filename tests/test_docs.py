@@ -155,6 +155,9 @@ def test_commands_exist_and_have_these_flags(page):
                 continue
             assert name in COMMANDS, words
             command_parser(name).parse_args(arguments)
+        elif "diffscm_diffusers.app" in words:
+            module = importlib.import_module("diffscm_diffusers.app.__main__")
+            module.parse_args(words[words.index("diffscm_diffusers.app") + 1 :])
         elif scripts := [word for word in words if word.endswith(".py")]:
             parser_of(load(scripts[0])).parse_args(words[words.index(scripts[0]) + 1 :])
         else:

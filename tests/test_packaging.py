@@ -40,7 +40,7 @@ def test_version_is_written_in_one_place(wheel):
 def test_wheel_holds_every_source_file_and_the_licence(wheel):
     package = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("diffscm_diffusers/**/*")}
     package |= {f"diffscm_diffusers/{path.relative_to(ROOT).as_posix()}" for path in ROOT.glob("pipelines/**/*")}
-    sources = {name for name in package if name.endswith((".py", ".json"))}
+    sources = {name for name in package if name.endswith((".py", ".json", ".js", ".css"))}
     assert "diffscm_diffusers/pipelines/__init__.py" in sources
 
     packed = set(zipfile.ZipFile(wheel).namelist())
@@ -89,7 +89,7 @@ from diffscm_diffusers import pipelines
 print(pipelines.__file__)
 
 # What only needs the dependencies, not the extras.
-extras = ("matplotlib", "sklearn", "tensorboard", "torchmetrics")
+extras = ("gradio", "matplotlib", "sklearn", "tensorboard", "torchmetrics")
 sys.modules.update(dict.fromkeys(extras))
 commands = [f"commands.{name}" for name in ("card", "convert_adm", "generate", "join_checkpoint", "publish")]
 packages = ["baselines", "conversion", "data", "generation", "guidance", "hub", "training"]
@@ -98,10 +98,18 @@ for name in [*commands, *packages]:
     for inner in pkgutil.iter_modules(getattr(module, "__path__", [])):
         importlib.import_module(f"{module.__name__}.{inner.name}")
 
-for name in extras:
+for name in extras[1:]:
     del sys.modules[name]
-for module in pkgutil.walk_packages(diffscm_diffusers.__path__, "diffscm_diffusers."):
-    if not module.name.endswith("__main__"):
-        importlib.import_module(module.name)
+names = [module.name for module in pkgutil.walk_packages(diffscm_diffusers.__path__, "diffscm_diffusers.")]
+names = [name for name in names if not name.endswith("__main__")]
+page = [name for name in names if name.startswith("diffscm_diffusers.app.")]
+for name in set(names) - set(page):
+    importlib.import_module(name)
+
+# Only the page needs Gradio.
+del sys.modules["gradio"]
+for name in page:
+    importlib.import_module(name)
+assert page
 """
     assert run_installed(code) == "INSTALLED/diffscm_diffusers/pipelines/__init__.py\n"

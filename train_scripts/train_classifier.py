@@ -11,10 +11,13 @@ Trains the anti-causal predictor: a classifier of the cause given the noisy effe
         --use_ema --output_dir outputs/mnist-classifier
 
 The output folder is an `AntiCausalClassifier2DModel`. Use the diffusion flags of the denoiser that it will guide.
+With `--graph` it is a `CausalPredictor2DModel`, the joint predictor of all parents of the image in a causal graph,
+each in the column of its name, of a configuration such as `train_scripts/configs/causal_predictor_mnist.json`.
 """
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,12 +25,13 @@ import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
-from diffscm_diffusers.models import AntiCausalClassifier2DModel
+from diffscm_diffusers.models import AntiCausalClassifier2DModel, CausalPredictor2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
@@ -48,10 +52,31 @@ classifier = AntiCausalClassifier2DModel.from_pretrained("{name}")
 Together with a denoiser (`diffscm join-checkpoint`) it estimates counterfactuals.
 """.strip()
 
+JOINT_DESCRIPTION = """
+A joint anti-causal predictor, `p({causes} | noisy image)` at every noise level. Its gradient turns the score of the
+images into that of their mechanism, and it reads causes that are not given.
+
+```python
+from diffscm_diffusers import CausalPredictor2DModel
+
+predictor = CausalPredictor2DModel.from_pretrained("{name}")
+```
+
+`diffscm join-checkpoint` makes it part of a pipeline that estimates counterfactuals.
+""".strip()
+
 
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=True)
+    parser.add_argument(
+        "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
+    )
+    parser.add_argument(
+        "--not_chained",
+        action="store_true",
+        help="Tell no cause to the heads of the others, with `--graph`: biased where causes go together.",
+    )
     parser.add_argument("--from_unet", help="Denoiser, a `DDPMPipeline`, whose encoder the classifier starts from.")
     parser.add_argument("--validation_split", default="test", help="Split on which accuracy is measured.")
     parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
@@ -112,8 +137,52 @@ def accuracy_by_noise_level(classifier, batches, noise_scheduler, num_noise_leve
     return accuracy
 
 
+def create_predictor(args, graph: CausalGraph) -> CausalPredictor2DModel:
+    """Makes a joint predictor of the image's parents."""
+    if args.from_unet is not None:
+        raise ValueError(f"`--from_unet` expects no `--graph`, got {args.from_unet!r} and {args.graph!r}.")
+    return create_model(
+        CausalPredictor2DModel,
+        model_config_name_or_path=args.model_config_name_or_path,
+        pretrained_model_name_or_path=args.pretrained_model_name_or_path,
+        subfolder=args.subfolder,
+        resolution=args.resolution,
+        cache_dir=args.cache_dir,
+        condition_widths=[[name, width] for name, width in graph.condition_widths.items()],
+        chained=not args.not_chained,
+    )
+
+
+@torch.no_grad()
+def errors_by_noise_level(predictor, graph, batches, noise_scheduler, num_noise_levels, seed) -> dict[str, float]:
+    """
+    Measures what the joint predictor reads on images noised to the middle of each of `num_noise_levels` equal bands of
+    diffusion time: the accuracy of each category, and the mean absolute error of each number in its unit.
+    """
+    num_train_timesteps = noise_scheduler.config.num_train_timesteps
+    errors = {}
+    for level in range(num_noise_levels):
+        timestep = (2 * level + 1) * num_train_timesteps // (2 * num_noise_levels)
+        found = {name: [] for name in graph.image_parents}
+        for step, batch in enumerate(batches):
+            images = batch["pixel_values"].to(predictor.device)
+            noise, timesteps = draw_noise(images, num_train_timesteps, seed, step)
+            timesteps = torch.full_like(timesteps, timestep)
+            read = graph.values(predictor.predict(noise_scheduler.add_noise(images, noise, timesteps), timesteps))
+            for name, value in read.items():
+                factual = batch["attributes"][name].to(value.device)
+                is_number = graph.nodes[name].kind == "continuous"
+                found[name].append((value - factual).abs() if is_number else (value == factual).float())
+        for name, values in found.items():
+            measure = "error" if graph.nodes[name].kind == "continuous" else "accuracy"
+            errors[f"{measure} of {name}/t={timestep}"] = torch.cat(values).mean().item()
+    return errors
+
+
 def main(argv=None):
     args = parse_args(argv)
+    if args.not_chained and args.graph is None:
+        raise ValueError("`--not_chained` expects a `--graph`, got none.")
     training_args = TrainingArguments.from_flags(vars(args))
     accelerator = create_accelerator(training_args)
     # Before the run, so that a missing login shows early.
@@ -121,13 +190,16 @@ def main(argv=None):
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
     # 1. Data, network and noise schedule
+    graph = CausalGraph.from_json(args.graph) if args.graph is not None else None
+    label_column = args.label_column if graph is None else None
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
         image_column=args.image_column,
-        label_column=args.label_column,
+        label_column=label_column,
+        graph=graph,
         cache_dir=args.cache_dir,
         streaming=args.streaming,
         skip_broken=args.skip_broken,
@@ -138,13 +210,16 @@ def main(argv=None):
             f"{args.validation_split!r}."
         )
     dataset = splits[args.train_split]
-    names = dataset.features[args.label_column].names
-    classifier = create_classifier(args, names)
+    if graph is None:
+        names = dataset.features[label_column].names
+        classifier = create_classifier(args, names)
+    else:
+        names = None
+        classifier = create_predictor(args, graph)
     noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
-    record_training(classifier, noise_scheduler, class_names=names)
-    collate = ImageCollator(
-        classifier.config.sample_size, classifier.config.in_channels, args.image_column, args.label_column
-    )
+    record_training(classifier, noise_scheduler, class_names=names, graph=graph)
+    size, channels = classifier.config.sample_size, classifier.config.in_channels
+    collate = ImageCollator(size, channels, args.image_column, label_column, graph)
     if args.dry_run:
         print_dry_run(vars(args), accelerator, classifier, dataset, training_args, collate)
         return
@@ -163,21 +238,34 @@ def main(argv=None):
         noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
         with trainer.accumulate():
             with accelerator.autocast():
-                # `-log p(y | x_t)` of the cause given the noisy effect (paper, Sec. 3.3).
-                logits = trainer.network(noisy_images, timesteps).logits
-                loss = F.cross_entropy(logits.float(), batch["labels"])
+                # `-log p(y | x_t)` of the cause given the noisy effect (paper, Sec. 3.3), or of all causes.
+                if graph is None:
+                    logits = trainer.network(noisy_images, timesteps).logits
+                    loss = F.cross_entropy(logits.float(), batch["labels"])
+                else:
+                    log_prob = trainer.network(noisy_images, timesteps, batch["condition"])
+                    loss = -log_prob.sum(dim=1).mean()
             trainer.backward(loss)
             trainer.step()
 
         if trainer.should_validate:
             with trainer.averaged_model() as classifier:
                 if accelerator.is_main_process:
-                    accuracy = accuracy_by_noise_level(
-                        classifier, validation_batches, noise_scheduler, args.num_noise_levels, args.seed
+                    measure = accuracy_by_noise_level
+                    if graph is not None:
+                        measure = partial(errors_by_noise_level, graph=graph)
+                    measures = measure(
+                        classifier,
+                        batches=validation_batches,
+                        noise_scheduler=noise_scheduler,
+                        num_noise_levels=args.num_noise_levels,
+                        seed=args.seed,
                     )
-                    accelerator.log(accuracy, step=trainer.global_step)
-                    summary = ", ".join(f"{name.split('/')[1]}: {value:.3f}" for name, value in accuracy.items())
-                    tqdm.write(f"Step {trainer.global_step}, validation accuracy at {summary}")
+                    accelerator.log(measures, step=trainer.global_step)
+                    for name in dict.fromkeys(key.split("/")[0] for key in measures):
+                        found = {key.split("/")[1]: value for key, value in measures.items() if key.startswith(name)}
+                        summary = ", ".join(f"{timestep}: {value:.3f}" for timestep, value in found.items())
+                        tqdm.write(f"Step {trainer.global_step}, validation {name} at {summary}")
 
     # 3. The classifier, its card, and the Hub
     with trainer.averaged_model() as classifier:
@@ -187,7 +275,9 @@ def main(argv=None):
         name = args.hub_model_id or args.output_dir
         card = make_component_card(
             name,
-            DESCRIPTION.format(name=name),
+            DESCRIPTION.format(name=name)
+            if graph is None
+            else JOINT_DESCRIPTION.format(name=name, causes=", ".join(graph.image_parents)),
             script=Path(__file__).name,
             argv=sys.argv[1:] if argv is None else argv,
             num_processes=accelerator.num_processes,

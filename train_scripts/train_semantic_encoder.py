@@ -181,13 +181,12 @@ def main(argv=None):
             f"{args.validation_split!r}."
         )
     dataset = splits[args.train_split]
-    labels = None
+    class_names = None
     if graph is None:
         # The class alone is a graph, too.
-        labels = dataset.features[args.label_column].names
-        graph = CausalGraph(
-            {args.label_column: {"kind": "categorical", "labels": labels}}, [[args.label_column, "image"]]
-        )
+        class_names = dataset.features[args.label_column].names
+        node = {"kind": "categorical", "labels": class_names}
+        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
     condition_widths = graph.condition_widths
     encoder = create_model(
         SemanticEncoder2DModel,
@@ -199,7 +198,7 @@ def main(argv=None):
         condition_dim=sum(condition_widths.values()),
         **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
     )
-    record_training(encoder, class_names=labels)
+    record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
     if args.dry_run:
         print_dry_run(vars(args), accelerator, encoder, dataset, training_args, collate)

@@ -1,13 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Writes the model card of a `DiffSCMCounterfactualPipeline` checkpoint, `README.md` in its folder.
+Writes the model card of a checkpoint, `README.md` in its folder.
 
     diffscm card --pretrained_model_name_or_path checkpoints/diffscm-mnist \
         --cause digit --effect "handwritten digit" --dataset_name ylecun/mnist --license apache-2.0 \
         --evaluation outputs/evaluation --picture docs/images/mnist_counterfactuals.png
 
-Of a card that is there already, the sections *Training* and *Limits* are kept; all else is made anew.
+Of a card that is there already, the sections *Training* and *Limits* are kept; all else is made anew. The card of a
+graph's checkpoint draws the graph, and keeps the section *Results* too.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import json
 import shutil
 from pathlib import Path
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.files import written_whole
-from diffscm_diffusers.hub.cards import make_pipeline_card, read_section, save_card
+from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
+from diffscm_diffusers.hub.publishing import load_checkpoint
 
 
 def parse_args(argv=None):
@@ -51,20 +52,24 @@ def main(argv=None):
             )
         summary = json.loads(file.read_text())
 
+    pipeline = load_checkpoint(folder)
     path = folder / "README.md"
-    card = path.read_text() if path.exists() else ""
-    card = make_pipeline_card(
-        DiffSCMCounterfactualPipeline.from_pretrained(folder),
-        name=args.pretrained_model_name_or_path,
-        cause=args.cause,
-        effect=args.effect,
-        dataset=args.dataset_name,
-        license=args.license,
-        picture=None if args.picture is None else Path(args.picture).name,
-        training=read_section(card, "Training"),
-        limits=read_section(card, "Limits"),
-        summary=summary,
-    )
+    old = path.read_text() if path.exists() else ""
+    shared = {
+        "name": args.pretrained_model_name_or_path,
+        "effect": args.effect,
+        "dataset": args.dataset_name,
+        "license": args.license,
+        "picture": None if args.picture is None else Path(args.picture).name,
+        "training": read_section(old, "Training"),
+        "limits": read_section(old, "Limits"),
+    }
+    if "scm" in pipeline.components:
+        if summary is not None:
+            raise ValueError("`--evaluation` expects a checkpoint of one class, got one of a graph.")
+        card = make_graph_card(pipeline, results=read_section(old, "Results"), **shared)
+    else:
+        card = make_pipeline_card(pipeline, cause=args.cause, summary=summary, **shared)
     if args.picture is not None:
         with written_whole(folder / Path(args.picture).name) as unfinished:
             shutil.copyfile(args.picture, unfinished)

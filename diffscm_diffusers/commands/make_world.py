@@ -6,8 +6,9 @@ Makes a data set of a world, which renders images and knows their true counterfa
     diffscm make-world typeface --num_train 60000 --num_test 10000 --output_dir outputs/typeface
     diffscm make-world morpho-mnist --dataset_name ylecun/mnist --output_dir outputs/morpho-mnist
 
-The folder is what `--dataset_name` takes elsewhere: parquet files with the columns `image` and `label` (the digit),
-one for each other variable and each part of the exogenous noise, and for the split `test` the true counterfactuals.
+The folder is what `--dataset_name` takes elsewhere: parquet files with the column `image`, one for each variable and
+each part of the exogenous noise, the digit once more as `label`, and for the split `test` the true counterfactuals.
+Beside them `graph.json` is the causal graph, which `--graph` takes.
 Images and counterfactuals have 8 bits per channel, and so have the world's own. The same command makes the same images
 again.
 """
@@ -23,6 +24,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int, rate
@@ -123,7 +125,7 @@ def make_features(world: World) -> Features:
             types[name] = ClassLabel(names=nodes[name]["labels"])
         else:
             types[name] = Value("float32" if value.is_floating_point() else "int64")
-    features = {"image": Image(), **{("label" if name == "digit" else name): value for name, value in types.items()}}
+    features = {"image": Image(), "label": types["digit"], **types}
     for name, (value_column, image_column) in list_interventions(world).items():
         features |= {value_column: types[name], image_column: Image()}
     return Features(features)
@@ -144,9 +146,9 @@ def encode(images: torch.Tensor) -> list[PIL.Image.Image]:
 def make_rows(world: World, num_rows: int, generator: torch.Generator, with_counterfactuals: bool) -> dict[str, list]:
     """Columns by name, of consecutive samples."""
     sample = world.sample(num_rows, generator)
-    columns = {"image": encode(sample.images)}
+    columns = {"image": encode(sample.images), "label": sample.variables["digit"].tolist()}
     for name, value in {**sample.variables, **sample.exogenous_noise}.items():
-        columns["label" if name == "digit" else name] = value.tolist()
+        columns[name] = value.tolist()
     for name, (value_column, image_column) in list_interventions(world).items():
         if with_counterfactuals:
             value = draw_values(world.graph["nodes"][name], sample.variables[name], generator)
@@ -194,3 +196,4 @@ def main(argv=None):
             command=["diffscm", "make-world", *(sys.argv[1:] if argv is None else argv)],
         )
         save_card(card, unfinished)
+        CausalGraph.from_dict(worlds["train"].graph).save_json(unfinished / "graph.json")

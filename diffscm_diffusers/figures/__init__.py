@@ -3,23 +3,27 @@
 """The paper's figures, each drawn by one function. It needs the extra `eval`."""
 
 from .difference import draw_difference
+from .effects import draw_effects
 from .latents import draw_latents
 from .methods import draw_methods
 from .one_noise import draw_one_noise
 from .scale_curve import draw_scale_search
 from .scales import draw_scales
 from .style import STYLE, save_figure
+from .sweep import draw_sweep
 from .targets import draw_targets
 
 
 __all__ = [
     "STYLE",
     "draw_difference",
+    "draw_effects",
     "draw_latents",
     "draw_methods",
     "draw_one_noise",
     "draw_scale_search",
     "draw_scales",
+    "draw_sweep",
     "draw_targets",
     "save_figure",
 ]

@@ -122,7 +122,7 @@ class GuidanceScaleSearch:
         is_pair = is_pair and all(isinstance(scale, (int, float)) for scale in scale_range)
         if not is_pair or not 0 < scale_range[0] < scale_range[1] < float("inf"):
             raise ValueError(f"`scale_range` expects two scales above 0, the lower one first, got {scale_range!r}.")
-        if not isinstance(num_candidates, int) or num_candidates < 1:
+        if type(num_candidates) is not int or num_candidates < 1:
             raise ValueError(f"`num_candidates` expects a whole number of at least 1, got {num_candidates!r}.")
         if not isinstance(target_probability, float) or not 0 < target_probability < 1:
             raise ValueError(f"`target_probability` expects a number in (0, 1), got {target_probability!r}.")

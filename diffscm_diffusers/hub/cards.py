@@ -1,7 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-The cards of what this package makes: a `DiffSCMCounterfactualPipeline` checkpoint, a trained network, a data set of
+The cards of what this package makes: a checkpoint of one class or of a graph, a trained network, a data set of
 counterfactuals, and one of a world.
 """
 
@@ -89,6 +89,73 @@ See the commands under *Training*.{% endif %}
 | diffusion | {{ num_train_timesteps }} timesteps, betas `{{ beta_schedule }}` |
 | inference | `{{ scheduler }}`; by default {{ steps }} steps each way, guidance scale {{ guidance_scale }} |
 {% if training %}
+## Training
+
+{{ training }}
+{% endif %}{% if results %}
+## Results
+
+{{ results }}
+{% endif %}
+## Limits
+
+{{ limits }}
+"""
+
+GRAPH_LIMITS = """
+No ground truth says how an image *would* have looked: a counterfactual is this model's estimate, under the causal
+graph above. An arrow that is missing there, or a common cause of two attributes that is no attribute, makes it wrong
+in ways that no picture shows. Where an intervention leaves the training data, the pipeline warns: its images
+extrapolate.
+"""
+
+GRAPH_TEMPLATE = """---
+{{ card_data }}
+---
+
+# {{ title }}
+
+A diffusion causal model (Diff-SCM, [Sanchez & Tsaftaris, 2022](https://huggingface.co/papers/2202.10166)) of an image
+and its attributes. It estimates counterfactuals: how would this {{ effect }} look, had an attribute been another, with
+all that follows from it?
+
+```mermaid
+{{ mermaid }}
+```
+
+| attribute | values | caused by |
+| --- | --- | --- |
+{% for name, values, parents in attributes %}| `{{ name }}` | {{ values }} | {{ parents }} |
+{% endfor %}
+The {{ effect }} has {{ height }} x {{ width }} pixels with {{ channels }} channel(s).
+{% if picture %}
+![Factuals and counterfactuals]({{ picture }})
+{% endif %}
+```python
+from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
+from PIL import Image
+
+pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained("{{ name }}")
+factual = {{ example }}
+counterfactual = pipe(Image.open("factual.png"), factual, do={{ intervention }}).images[0]
+```
+
+## Intended use
+
+Research on counterfactual images: explanations, audits, augmentation. Its images are no evidence of what would have
+happened to a person or thing, and no basis for decisions about them.
+
+## Data
+{% if dataset %}
+Trained on [`{{ dataset }}`](https://huggingface.co/datasets/{{ dataset }}).{% else %}
+See the commands under *Training*.{% endif %}
+
+## Hyperparameters
+
+| | |
+| --- | --- |
+{% for part, description in parts %}| {{ part }} | {{ description }} |
+{% endfor %}{% if training %}
 ## Training
 
 {{ training }}
@@ -348,6 +415,105 @@ def make_pipeline_card(
     )
 
 
+def make_graph_card(
+    pipeline: DiffusionPipeline,
+    name: str,
+    effect: str = "image",
+    dataset: str | None = None,
+    license: str | None = None,
+    picture: str | None = None,
+    training: str = "",
+    results: str = "",
+    limits: str = "",
+) -> ModelCard:
+    """
+    Makes the card of a pipeline of several causes: its graph, how to load it, hyperparameters, use and limits.
+
+    Args:
+        pipeline ([`DiffSCMGraphCounterfactualPipeline`]): The checkpoint, loaded.
+        name (`str`): What `from_pretrained` takes: a folder, or a name on the Hub.
+        effect (`str`, *optional*, defaults to `"image"`): What the images show.
+        dataset (`str`, *optional*): The training data's name on the Hub.
+        license (`str`, *optional*): The weights' licence, by the Hub's name for it.
+        picture (`str`, *optional*): Path of a picture in the checkpoint.
+        training (`str`, *optional*): Markdown that says how the networks were trained.
+        results (`str`, *optional*): Markdown on what was measured.
+        limits (`str`, *optional*): Markdown on the limits. Default: those of every such model.
+
+    Returns:
+        `huggingface_hub.ModelCard`: the card.
+    """
+    title, graph, scheduler = name.rstrip("/").split("/")[-1], pipeline.scm.graph, pipeline.scheduler
+    attributes, example = [], {}
+    for node_name in graph.attributes:
+        node = graph.nodes[node_name]
+        if node.labels is None:
+            low, high = node.range
+            values = f"{low:g} to {high:g}" + (f" {node.unit}" if node.unit and node.unit != "1" else "")
+            example[node_name] = (low + high) / 2
+        else:
+            shown = [f"`{label}`" for label in node.labels]
+            values = f"one of {', '.join(shown if len(shown) <= 20 else [*shown[:10], '...'])}"
+            values += ", in this order" * (node.kind == "ordinal")
+            example[node_name] = node.labels[0]
+        parents = graph.parents(node_name)
+        attributes.append((node_name, values, ", ".join(f"`{parent}`" for parent in parents)))
+    changed = graph.attributes[0]
+    node = graph.nodes[changed]
+    intervention = {changed: node.range[1] if node.labels is None else node.labels[-1]}
+    networks = {
+        "denoiser": pipeline.unet,
+        "mechanisms of the attributes": pipeline.scm,
+        "anti-causal predictor": pipeline.predictor,
+        "semantic encoder": pipeline.encoder,
+    }
+    parts = [
+        (part, f"`{type(network).__name__}`, {count_parameters(network)} parameters")
+        for part, network in networks.items()
+        if network is not None
+    ]
+    parts += [
+        ("prediction", f"`{scheduler.config.prediction_type}`"),
+        (
+            "diffusion",
+            f"{scheduler.config.num_train_timesteps} timesteps, betas `{scheduler.config.beta_schedule}`",
+        ),
+        (
+            "inference",
+            f"`{type(scheduler).__name__}`; by default {pipeline.config.default_num_inference_steps} steps each way, "
+            f"guidance scale {pipeline.config.default_guidance_scale}",
+        ),
+    ]
+    channels, height, width = pipeline.image_shape
+    return ModelCard.from_template(
+        ModelCardData(
+            library_name="diffusers",
+            license=license,
+            datasets=[dataset] if dataset else None,
+            tags=TAGS,
+            pipeline_tag="image-to-image",
+            model_name=title,
+        ),
+        template_str=GRAPH_TEMPLATE,
+        title=title,
+        name=name,
+        effect=effect,
+        mermaid=graph.mermaid().strip(),
+        attributes=attributes,
+        example=json.dumps(example),
+        intervention=json.dumps(intervention),
+        dataset=dataset,
+        picture=picture,
+        parts=parts,
+        training=training.strip(),
+        results=results.strip(),
+        limits=(limits or GRAPH_LIMITS).strip(),
+        channels=channels,
+        height=height,
+        width=width,
+    )
+
+
 def make_component_card(
     name: str,
     description: str,
@@ -484,11 +650,11 @@ def make_world_card(
     Returns:
         `huggingface_hub.DatasetCard`: the card.
     """
-    columns = {"image": "the factual"}
+    columns = {"image": "the factual", "label": "the digit, as class"}
     for kind, nodes in (("variable", graph["nodes"]), ("exogenous noise", graph["exogenous_noise"])):
         for node_name, node in nodes.items():
             unit = f", in {node['unit']}" if node.get("unit", "1") != "1" else ""
-            columns["label" if node_name == "digit" else node_name] = f"{kind}: {node_name.replace('_', ' ')}{unit}"
+            columns[node_name] = f"{kind}: {node_name.replace('_', ' ')}{unit}"
     for node_name, (value_column, image_column) in interventions.items():
         columns[value_column] = f"test only: value of `do({node_name})`"
         columns[image_column] = f"test only: the true counterfactual under `do({node_name})`"

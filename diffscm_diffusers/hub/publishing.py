@@ -18,7 +18,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 import diffscm_diffusers
 from diffscm_diffusers import pipelines
 from diffscm_diffusers.files import LOCK_NAME, UNFINISHED_PREFIX
-from diffscm_diffusers.hub.cards import make_pipeline_card
+from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card
 
 
 VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -240,9 +240,8 @@ def publish_checkpoint(
             api.create_branch(repository.repo_id, branch=revision, exist_ok=True)
 
         # The lines of the card that load the checkpoint name its folder: here they are to name the repository.
-        card = (
-            paths["README.md"].read_text() if "README.md" in paths else str(make_pipeline_card(pipeline, folder.name))
-        )
+        make_card = make_graph_card if "scm" in pipeline.components else make_pipeline_card
+        card = paths["README.md"].read_text() if "README.md" in paths else str(make_card(pipeline, folder.name))
         paths["README.md"] = Path(staging, "README.md")
         paths["README.md"].write_text(
             re.sub(r'(?<=Pipeline\.from_pretrained\()"[^"]*"', f'"{repository.repo_id}"', card)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffusers import ModelMixin, SchedulerMixin
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.files import written_whole
 
 from .run_record import find_differences
@@ -113,6 +114,7 @@ def record_training(
     noise_scheduler: SchedulerMixin | None = None,
     prediction_type: str | None = None,
     class_names: list[str] | None = None,
+    graph: CausalGraph | None = None,
     value_range: tuple[float, float] = (-1, 1),
 ):
     """
@@ -124,6 +126,9 @@ def record_training(
         noise_scheduler (`SchedulerMixin`, *optional*): Its noise schedule, of betas. Default: it sees clean images.
         prediction_type (`str`, *optional*): What a denoiser predicts, as in Diffusers' schedulers.
         class_names (`list[str]`, *optional*): Names of the classes that it is told or predicts, in their order.
+        graph ([`CausalGraph`], *optional*):
+            Its image's parents are what the network is told or predicts. Their order, names, ranges and labels say
+            what the entries of a condition mean.
         value_range (`tuple[float, float]`, *optional*, defaults to `(-1, 1)`): Lowest and highest value of the images.
     """
     trained_with = {"value_range": list(value_range)}
@@ -141,6 +146,10 @@ def record_training(
             trained_with["noise_schedule"]["prediction_type"] = prediction_type
     if class_names is not None:
         trained_with["class_names"] = list(class_names)
+    if graph is not None:
+        nodes = graph.to_dict()["nodes"]
+        # A list, as the keys of a saved configuration are sorted.
+        trained_with["causes"] = [[name, nodes[name]] for name in graph.image_parents]
     model.register_to_config(_trained_with=trained_with)
 
 

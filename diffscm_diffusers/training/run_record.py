@@ -49,7 +49,15 @@ MAY_CHANGE = {
 }
 # Flags whose meaning is compared instead: the images, and the network's configuration.
 SOURCES = {
-    "data": ("dataset_name", "dataset_config_name", "train_data_dir", "train_split", "image_column", "label_column"),
+    "data": (
+        "dataset_name",
+        "dataset_config_name",
+        "train_data_dir",
+        "train_split",
+        "image_column",
+        "label_column",
+        "graph",
+    ),
     "network": ("model_config_name_or_path", "resolution"),
 }
 # Schedules of the learning rate that do not depend on when the run ends.

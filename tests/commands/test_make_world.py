@@ -12,8 +12,9 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import diffscm, make_world
-from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 from tests.helpers import to_argv
 
@@ -97,6 +98,17 @@ def test_typefaces_come_back_with_their_variables_noise_and_truth(tmp_path):
             assert (target != factual.variables["digit"]).all()
             truth = world.counterfactual(factual, do={"digit": target})
             assert (pixels(rows["counterfactual"]) == expected_pixels(truth.images)).all()
+
+
+def test_graph_lies_beside_the_data_and_names_their_columns(tmp_path):
+    make(tmp_path / "world", color=True, confounding=0.5)
+    graph = CausalGraph.from_json(tmp_path / "world" / "graph.json")
+    assert graph == CausalGraph.from_dict(TypefaceWorld(color=True, confounding=0.5).graph)
+    splits = load_image_dataset(str(tmp_path / "world"), split="train", graph=graph, cache_dir=str(tmp_path / "read"))
+    assert splits["train"]["digit"][:] == splits["train"]["label"][:]
+    batch = ImageCollator(28, 3, "image", graph=graph)(list(splits["test"]))
+    assert batch["condition"].shape == (4, 11)
+    assert batch["attributes"]["hue"].tolist() == splits["test"]["hue"][:]
 
 
 def test_training_images_are_confounded_and_test_images_are_not(tmp_path):

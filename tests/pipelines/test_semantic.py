@@ -7,6 +7,7 @@ under the class. The counterfactual is then the factual, moved by the difference
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
@@ -151,6 +152,33 @@ class TestDraws:
         torch.testing.assert_close(first.images, again.images, atol=1e-5, rtol=0)
         assert (first.images - other.images).abs().max() > 1e-4
         assert (first.images[0] - first.images[1]).abs().max() > 1e-4
+
+    def test_null_intervention_keeps_what_the_lowest_level_takes_away(self):
+        # With a denoiser that sees no noise the moves are exact, and the last one would leave the drawn noise.
+        class BlindUNet(UNet2DModel):
+            def forward(self, sample, timestep, return_dict=True):
+                return UNet2DOutput(sample=torch.zeros_like(sample[:, :1]))
+
+        pipe, factual = get_semantic_pipe(unet_class=BlindUNet), get_dummy_image(2)
+        output = pipe(factual, 1, 1, 5, num_draws=2, output_type="pt")
+        torch.testing.assert_close(output.images, factual.expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
+        assert output.remainder.shape == (2, 2, 1, 8, 8) and output.remainder.std() > 0.005
+
+    def test_mean_and_standard_deviation(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image(2)
+        tensors, arrays, pictures = (
+            pipe(factual, 0, 1, 2, 3, torch.Generator().manual_seed(0), output_type=kind)
+            for kind in ("pt", "np", "pil")
+        )
+        mean, std = tensors.mean_and_std()
+        torch.testing.assert_close(mean, tensors.images.sum(0) / 3)
+        torch.testing.assert_close(std, ((tensors.images - mean).square().sum(0) / 2).sqrt())
+        for output, tolerance in ((arrays, 1e-6), (pictures, 0.004)):
+            for got, expected in zip(output.mean_and_std(), (mean, std), strict=True):
+                np.testing.assert_allclose(got, expected.movedim(1, -1).numpy(), atol=tolerance)
+        for draws in (None, 1):
+            with pytest.raises(ValueError, match="need `num_draws` of at least 2"):
+                pipe(factual, 0, 1, 2, draws).mean_and_std()
 
     def test_without_draws_there_is_no_chance(self):
         pipe, factual = get_semantic_pipe(), get_dummy_image(2)

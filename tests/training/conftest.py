@@ -91,6 +91,7 @@ def model_configs(tmp_path_factory):
         "unet": unet,
         "unet_dropout": {**unet, "dropout": 0.2},
         "classifier_dropout": {**shared, "_class_name": "AntiCausalClassifier2DModel", "dropout": 0.2},
+        "predictor": {**shared, "_class_name": "CausalPredictor2DModel", "condition_widths": [["class", 2]]},
         "encoder": {
             "_class_name": "SemanticEncoder2DModel",
             "sample_size": 8,

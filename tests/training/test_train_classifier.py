@@ -7,7 +7,8 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from diffscm_diffusers import AntiCausalClassifier2DModel
+from diffscm_diffusers import AntiCausalClassifier2DModel, CausalPredictor2DModel
+from diffscm_diffusers.causal_graphs import CausalGraph
 from tests.helpers import load_script, to_argv
 
 
@@ -82,3 +83,69 @@ def test_unknown_validation_split_is_refused(flags, model_configs):
     flags |= {"model_config_name_or_path": model_configs["classifier_dropout"], "validation_split": "other"}
     with pytest.raises(ValueError, match=r"`--validation_split` expects one of .* \['test', 'train'\], got 'other'"):
         load_script("train_classifier").main(to_argv(flags))
+
+
+@pytest.fixture
+def graph_run_flags(flags, graph_flags, model_configs):
+    """Flags of a run of a joint predictor of a shade and a level."""
+    for name in ("train_data_dir", "validation_grid_size", "validation_inference_steps"):
+        del flags[name]
+    flags |= {"model_config_name_or_path": model_configs["predictor"], "num_noise_levels": 2}
+    return flags | graph_flags
+
+
+@pytest.mark.parametrize("chained", [True, False])
+def test_loss_is_the_negative_joint_log_probability_of_all_causes(graph_run_flags, monkeypatch, chained):
+    log_probs = []
+    forward = CausalPredictor2DModel.forward
+
+    def record_call(self, *args):
+        log_probs.append(forward(self, *args))
+        return log_probs[-1]
+
+    monkeypatch.setattr(CausalPredictor2DModel, "forward", record_call)
+    flags = {**graph_run_flags, "report_to": "tensorboard", "logging_steps": 1}
+    load_script("train_classifier").main(to_argv(flags | ({} if chained else {"not_chained": True})))
+    events = EventAccumulator(str(flags["output_dir"] / "logs" / "diffscm-diffusers"))
+    events.Reload()
+    losses = [event.value for event in events.Scalars("loss")]
+    assert losses == pytest.approx([-log_prob.sum(dim=1).mean().item() for log_prob in log_probs], rel=1e-4)
+    measured = {f"{name}/t={t}" for name in ("accuracy of shade", "error of level") for t in (250, 750)}
+    assert measured <= set(events.Tags()["scalars"])
+    predictor = CausalPredictor2DModel.from_pretrained(flags["output_dir"])
+    assert predictor.condition_widths == {"level": 1, "shade": 2}
+    assert predictor.config.chained == chained
+
+
+def test_errors_by_noise_level_of_a_known_predictor(graph_flags):
+    """A predictor that is right below timestep 500; above it reads levels 2 too high, and every shade as light."""
+    graph = CausalGraph.from_json(graph_flags["graph"])
+    attributes = {"level": torch.tensor([1.0, 2.0, 3.0, 4.0]), "shade": torch.tensor([1, 0, 0, 0])}
+    wrong = {"level": attributes["level"] + 2, "shade": torch.ones(4, dtype=torch.int64)}
+    predictor = SimpleNamespace(
+        device=torch.device("cpu"),
+        predict=lambda _, timesteps: graph.condition(attributes if timesteps[0] < 500 else wrong),
+    )
+    batches = [{"pixel_values": torch.zeros(4, 1, 8, 8), "attributes": attributes}] * 2
+    errors = load_script("train_classifier").errors_by_noise_level(predictor, graph, batches, DDPMScheduler(), 2, 0)
+    assert errors == pytest.approx(
+        {
+            "error of level/t=250": 0.0,
+            "accuracy of shade/t=250": 1.0,
+            "error of level/t=750": 2.0,
+            "accuracy of shade/t=750": 0.25,
+        },
+        abs=1e-5,
+    )
+
+
+def test_flags_of_a_joint_predictor_that_do_not_fit_are_refused(graph_run_flags):
+    main = load_script("train_classifier").main
+    with pytest.raises(ValueError, match="`--not_chained` expects a `--graph`, got none"):
+        main(
+            to_argv(
+                {name: value for name, value in graph_run_flags.items() if name != "graph"} | {"not_chained": True}
+            )
+        )
+    with pytest.raises(ValueError, match="`--from_unet` expects no `--graph`, got 'unet'"):
+        main(to_argv({**graph_run_flags, "from_unet": "unet"}))

@@ -1,0 +1,349 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The tab of a checkpoint with a causal graph: had its thickness been another, with all that follows?"""
+
+import functools
+import html
+from io import BytesIO
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from matplotlib.figure import Figure
+from PIL import Image
+
+from .code_box import Call
+from .controls import (
+    MAX_DRAWS,
+    MAX_STEPS,
+    QUEUE,
+    add_cancel,
+    check_number,
+    outputs_of,
+    picture_input,
+    read_picture_js,
+    run_for_visitor,
+)
+from .drawing import Cell, Row, message, to_data_url, to_html
+from .examples import Examples, to_picture
+from .picture import Factual, read_picture
+from .progress import Steps, Visitors, with_steps
+from .results import counterfactual_rows
+
+
+FOLLOW, SET, HOLD = MODES = ("follow its causes", "set it: do(...)", "hold its value")
+NUM_SWEEP = 7
+
+
+class GraphTab:
+    """
+    A tab for a pipeline with a causal graph.
+
+    Args:
+        pipe ([`DiffSCMGraphCounterfactualPipeline`]): Loaded from `checkpoint`.
+        checkpoint (`str`): Where from, for the Python that visitors copy.
+        examples ([`Examples`]): Factual images to pick, from a world with the graph's attributes.
+        name (`str`): For the elements' ids, and the events' names in the API.
+    """
+
+    def __init__(self, pipe: DiffusionPipeline, checkpoint: str, examples: Examples, name: str):
+        self.pipe, self.checkpoint, self.examples, self.name = pipe, checkpoint, examples, name
+        self.graph = pipe.scm.graph
+        self.attributes = list(self.graph.attributes)
+        self.steps = min(15, pipe.config.default_num_inference_steps)
+        # Up to three marks each, the visitor's own: few enough to keep all drawings.
+        self.draw_graph = functools.lru_cache(256)(self._draw_graph)
+
+    def build(self, visitors: Visitors):
+        """Places the tab's components."""
+        name, size = self.name, self.pipe.image_shape[-1]
+        picture = gr.Textbox(visible=False)
+        with gr.Row(equal_height=False):
+            with gr.Column(min_width=300):
+                gr.HTML(picture_input(name, self.examples, size))
+                fit = gr.Checkbox(
+                    True,
+                    label="Bring drawings and files to the form of the training images",
+                    info="As in MNIST: grey, bright on dark, the digit centred by mass. Their attributes are read by "
+                    "the predictor; those of examples are known.",
+                )
+                drawing = gr.HTML(self.draw_graph((), ()), elem_id=f"{name}-graph")
+                first = next((n for n in self.attributes if self.graph.nodes[n].kind == "continuous"), None)
+                modes, values = [], []
+                for attribute in self.attributes:
+                    with gr.Group():
+                        modes.append(
+                            gr.Radio(list(MODES), value=SET if attribute == first else FOLLOW, label=attribute)
+                        )
+                        values.append(self.control(attribute))
+                drawing.value = self.draw_graph(*self.marks([mode.value for mode in modes]))
+                for mode in modes:
+                    mode.change(
+                        self.redraw, modes, drawing, queue=False, show_progress="hidden", api_visibility="private"
+                    )
+                num_draws = gr.Slider(
+                    1,
+                    MAX_DRAWS,
+                    1,
+                    step=1,
+                    label="Draws",
+                    info="More than 1: several counterfactuals, their mean and their spread.",
+                )
+                with gr.Accordion("Settings", open=False):
+                    steps = gr.Slider(
+                        2,
+                        MAX_STEPS,
+                        self.steps,
+                        step=1,
+                        label="Steps",
+                        info="Steps in each direction: more are more exact, and take longer.",
+                    )
+                    guidance_scale = gr.Slider(
+                        0,
+                        5,
+                        1,
+                        step=0.25,
+                        label="Guidance scale",
+                        info="How strongly the causes act on the image; 1 is the mechanism itself.",
+                    )
+                    seed = gr.Number(0, label="Seed", info="The same seed gives the same draws.", precision=0)
+                with gr.Row():
+                    run = gr.Button("Show counterfactual", variant="primary", elem_id=f"{name}-run")
+                    cancel = gr.Button("Cancel", elem_id=f"{name}-cancel")
+                with gr.Row():
+                    node = gr.Dropdown(self.attributes, value=first or self.attributes[0], label="Attribute to sweep")
+                    sweep = gr.Button("Sweep it", elem_id=f"{name}-sweep")
+            with gr.Column(scale=2, min_width=300):
+                outputs = outputs_of(name, "The same in Python")
+
+        def show(picture, fit, num_draws, steps, guidance_scale, seed, *controls):
+            *controls, request, progress = controls
+            yield from run_for_visitor(
+                lambda report: self.run(report, picture, fit, num_draws, steps, guidance_scale, seed, controls),
+                visitors,
+                request,
+                progress,
+            )
+
+        def show_sweep(picture, fit, node, steps, guidance_scale, seed, *controls):
+            *controls, request, progress = controls
+            yield from run_for_visitor(
+                lambda report: self.run_sweep(report, picture, fit, node, steps, guidance_scale, seed, controls),
+                visitors,
+                request,
+                progress,
+            )
+
+        events = []
+        for button, function, setting, api_name in (
+            (run, show, num_draws, name),
+            (sweep, show_sweep, node, f"{name}_sweep"),
+        ):
+            events.append(
+                button.click(
+                    function,
+                    [picture, fit, setting, steps, guidance_scale, seed, *modes, *values],
+                    outputs.as_list(),
+                    js=read_picture_js(name),
+                    api_name=api_name,
+                    show_progress_on=outputs.results,
+                    **QUEUE,
+                )
+            )
+        add_cancel(cancel, events, visitors, outputs.status, name)
+
+    def control(self, attribute: str) -> gr.components.Component:
+        """The control of an attribute's value: a slider in its unit, or a choice."""
+        node = self.graph.nodes[attribute]
+        if node.kind != "continuous":
+            return gr.Dropdown(list(node.labels), value=node.labels[0], label=f"{attribute}, if it is set")
+        low, high = node.range
+        unit = f" in {node.unit}" if node.unit and node.unit != "1" else ""
+        return gr.Slider(
+            low, high, (low + high) / 2, step=(high - low) / 100, label=f"{attribute}{unit}, if it is set"
+        )
+
+    def marks(self, modes: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the attributes that are set, and of those that are held."""
+        if any(mode not in MODES for mode in modes):
+            raise ValueError(f"The attributes' modes expect each one of {MODES}, got {str(modes)[:100]}.")
+        pairs = list(zip(self.attributes, modes, strict=True))
+        return tuple(n for n, mode in pairs if mode == SET), tuple(n for n, mode in pairs if mode == HOLD)
+
+    def redraw(self, *modes: str) -> str:
+        return self.draw_graph(*self.marks(modes))
+
+    def _draw_graph(self, do: tuple[str, ...], hold: tuple[str, ...]) -> str:
+        """The graph under an intervention, as a part of the page."""
+        figure = Figure(figsize=(5, 3), layout="tight")
+        self.graph.plot(do=do, hold=hold, ax=figure.subplots())
+        file = BytesIO()
+        figure.savefig(file, dpi=110)
+        edges = ", ".join(f"{parent} to {child}" for parent, child in self.graph.edges if child not in (*do, *hold))
+        marks = "; ".join(
+            f"{what}: {', '.join(names)}, whose incoming edges are cut"
+            for what, names in (("set", do), ("held", hold))
+            if names
+        )
+        text = html.escape(f"Causal graph, with edges from {edges}. {marks}")
+        return f'<div class="diffscm-graph"><img src="{to_data_url(Image.open(file))}" alt="{text}"></div>'
+
+    def intervention(self, controls: list) -> tuple[dict[str, Any], list[str]]:
+        """Checks the attributes' controls. Returns `do` and `hold` as a call takes them."""
+        half = len(self.attributes)
+        do, hold = self.marks(controls[:half])
+        values = dict(zip(self.attributes, controls[half:], strict=True))
+        return {name: self.value(name, values[name]) for name in do}, list(hold)
+
+    def value(self, attribute: str, value: Any) -> Any:
+        """Checks the value of an attribute."""
+        node = self.graph.nodes[attribute]
+        if node.kind == "continuous":
+            return check_number(f"do[{attribute!r}]", value, *node.range)
+        if value not in node.labels:
+            raise ValueError(f"`do[{attribute!r}]` expects one of {', '.join(node.labels)}, got {str(value)[:40]!r}.")
+        return value
+
+    def settings(self, factual: Factual, steps: Any, guidance_scale: Any, seed: Any) -> tuple[dict[str, Any], int]:
+        """Checks settings. Returns arguments that all calls take, and the seed."""
+        arguments = {}
+        if factual.example is not None:
+            known = self.examples.attributes(factual.example)
+            arguments["attributes"] = {name: known[name] for name in self.attributes if name in known}
+        arguments["num_inference_steps"] = check_number("steps", steps, 2, MAX_STEPS, whole=True)
+        arguments["guidance_scale"] = check_number("guidance_scale", guidance_scale, 0, 5)
+        return arguments, check_number("seed", seed, 0, 2**32 - 1, whole=True)
+
+    def run(
+        self,
+        report: Steps,
+        picture: Any,
+        fit: Any,
+        num_draws: Any,
+        steps: Any,
+        guidance_scale: Any,
+        seed: Any,
+        controls: list,
+    ) -> tuple[str, str, str]:
+        """Status, results and code of one intervention."""
+        factual = read_picture(picture, self.pipe.image_shape, bool(fit), self.examples)
+        do, hold = self.intervention(controls)
+        arguments, seed = self.settings(factual, steps, guidance_scale, seed)
+        arguments |= {"do": do, "hold": hold}
+        num_draws = check_number("num_draws", num_draws, 1, MAX_DRAWS, whole=True)
+        if num_draws > 1:
+            arguments["num_draws"] = num_draws
+        call = Call(self.checkpoint, factual.image, arguments, seed)
+        output = call.run(with_steps(self.pipe, report))
+        draws = output.images if num_draws > 1 else [output.images]
+
+        truth = self.truth(factual, do, hold)
+        name = ", ".join(f"do({key} = {self.text(key, value)})" for key, value in do.items()) or "nothing set"
+        rows = counterfactual_rows(
+            factual.image,
+            draws,
+            [name],
+            lambda images: [""] * len(images),
+            None if truth is None else [to_picture(truth.images[0])],
+        )
+        table = self.table(output, truth, draws[0][0])
+        status = self.status(factual, output)
+        return status, to_html(rows, "counterfactual.png") + table, call.code(self.pipe)
+
+    def run_sweep(
+        self,
+        report: Steps,
+        picture: Any,
+        fit: Any,
+        node: Any,
+        steps: Any,
+        guidance_scale: Any,
+        seed: Any,
+        controls: list,
+    ) -> tuple[str, str, str]:
+        """Status, results and code of one attribute's sweep through its range, as a strip."""
+        factual = read_picture(picture, self.pipe.image_shape, bool(fit), self.examples)
+        if node not in self.attributes:
+            raise ValueError(f"`node` expects one of {', '.join(self.attributes)}, got {str(node)[:40]!r}.")
+        do, hold = self.intervention(controls)
+        do.pop(node, None)
+        hold = [name for name in hold if name != node]
+        description = self.graph.nodes[node]
+        if description.kind == "continuous":
+            values = [round(value, 4) for value in np.linspace(*description.range, NUM_SWEEP + 2)[1:-1].tolist()]
+        else:
+            values = list(description.labels)
+        arguments, seed = self.settings(factual, steps, guidance_scale, seed)
+        arguments = {"node": node, "values": values, "do": do, "hold": hold, **arguments}
+        call = Call(self.checkpoint, factual.image, arguments, seed, method="sweep")
+        output = call.run(with_steps(self.pipe, report))
+
+        names = [f"{node} {self.text(node, value)}" for value in values]
+        cells = [Cell(*parts) for parts in zip(output.images[0], names, strict=True)]
+        outside = output.outside_support.flatten().tolist()
+        for cell, is_outside in zip(cells, outside, strict=True):
+            cell.detail = "outside the support" if is_outside else ""
+        rows = [Row("Factual", [Cell(factual.image, "factual")]), Row(f"Sweep of {node}", cells)]
+        truths = [self.truth(factual, {**do, node: value}, hold) for value in values]
+        if None not in truths:
+            rows.append(
+                Row(
+                    "Truth: the world's own counterfactuals",
+                    [Cell(to_picture(truth.images[0]), name) for truth, name in zip(truths, names, strict=True)],
+                )
+            )
+        return self.status(factual, output), to_html(rows, "sweep.png"), call.code(self.pipe)
+
+    def truth(self, factual: Factual, do: dict[str, Any], hold: list[str]):
+        """The true counterfactual of an example. What is held is set to the value that it has."""
+        if factual.example is None or self.examples.world is None:
+            return None
+        known = self.examples.attributes(factual.example)
+        wanted = {**do, **{name: known[name] for name in hold}}
+        for name, value in wanted.items():
+            if isinstance(value, str):
+                wanted[name] = list(self.graph.nodes[name].labels).index(value)
+        return self.examples.truth(factual.example, wanted)
+
+    def text(self, attribute: str, value: Any) -> str:
+        """A value, or a label's index, as visitors read it."""
+        node = self.graph.nodes[attribute]
+        if node.kind == "continuous":
+            return f"{float(value):.3g}"
+        return value if isinstance(value, str) else str(node.labels[int(value)])
+
+    def table(self, output, truth, counterfactual: Image.Image) -> str:
+        """The attributes before and after, what the predictor reads in the counterfactual, and the truth."""
+        columns = {"factual": output.attributes, "counterfactual": output.counterfactual_attributes}
+        if self.pipe.predictor is not None:
+            with torch.no_grad():
+                condition = self.pipe.predictor.predict(self.pipe.prepare_image(counterfactual), 0)
+            columns["read in the counterfactual"] = self.graph.values(condition)
+        if truth is not None:
+            columns["truth"] = truth.variables
+        head = "".join(f'<th scope="col">{column}</th>' for column in ("attribute", *columns))
+        body = ""
+        for name in self.attributes:
+            unit = self.graph.nodes[name].unit if self.graph.nodes[name].kind == "continuous" else None
+            cells = [
+                f"<td>{html.escape(self.text(name, values[name].flatten()[0].item())) if name in values else ''}</td>"
+                for values in columns.values()
+            ]
+            title = html.escape(f"{name}, {unit}" if unit else name)
+            body += f'<tr><th scope="row">{title}</th>{"".join(cells)}</tr>'
+        return f'<div class="diffscm-results"><table><tr>{head}</tr>{body}</table></div>'
+
+    def status(self, factual: Factual, output) -> str:
+        """What was done, what was read, and a warning where the intervention leaves the support."""
+        notes = ["Done.", *factual.notes]
+        if output.read_attributes:
+            notes.append(f"Read off the image by the predictor: {', '.join(output.read_attributes)}.")
+        text = message(" ".join(notes))
+        if output.outside_support.any():
+            text += (
+                '<div class="diffscm-warning" role="alert">Outside the support: attributes as these are rarer '
+                "together than all but 1 % of the training data. The image is an extrapolation.</div>"
+            )
+        return text

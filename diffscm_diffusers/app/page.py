@@ -1,0 +1,160 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The page: a tab for each checkpoint, its style, and the server's limits."""
+
+from pathlib import Path
+
+import gradio as gr
+from diffusers import DiffusionPipeline
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
+
+import diffscm_diffusers
+
+from .class_tab import ClassTab
+from .controls import QUEUE
+from .examples import class_examples, graph_examples
+from .picture import MAX_BYTES
+from .progress import Visitors
+
+
+FOLDER = Path(__file__).parent
+# In a checkout; the names are those of the tabs.
+SHIPPED = {
+    "Handwritten digits": "checkpoints/diffscm-mnist",
+    "Printed digits": "checkpoints/diffscm-typeface",
+    "Causal graph": "checkpoints/diffscm-morphomnist-graph",
+}
+MAX_WAITING = 64
+ABOUT = """# What if this image had had another cause?
+
+Pick or draw a **factual** image and an **intervention**. The model infers the image's exogenous noise (*abduction*),
+sets the cause (*action*), and computes the image that the same noise causes then (*prediction*): the
+**counterfactual**."""
+
+
+def shipped_checkpoints() -> dict[str, str]:
+    """
+    Name of the tab and folder of each checkpoint that is there.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    found = {title: folder for title, folder in SHIPPED.items() if Path(folder).is_dir()}
+    if not found:
+        raise FileNotFoundError(
+            "`checkpoints/` expects the shipped checkpoints in the working directory, which has none. Give another "
+            "one by `--pretrained_model_name_or_path`."
+        )
+    return found
+
+
+class Limits:
+    """Refuses files, which no part of the page sends and Gradio would keep, and requests that are too large."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return await self.app(scope, receive, send)
+        if scope["path"].rstrip("/").endswith("/upload"):
+            return await PlainTextResponse("No files are taken here.", 403)(scope, receive, send)
+        received = 0
+
+        class TooLarge(Exception):
+            pass
+
+        async def limited():
+            nonlocal received
+            event = await receive()
+            received += len(event.get("body", b""))
+            if received > 2 * MAX_BYTES:
+                raise TooLarge
+            return event
+
+        try:
+            await self.app(scope, limited, send)
+        except TooLarge:
+            await PlainTextResponse("The request is too large.", 413)(scope, receive, send)
+
+
+def load(checkpoint: str) -> DiffusionPipeline:
+    """Loads a checkpoint of any of this package's pipelines, from a folder or the Hub, without running its code."""
+    config = DiffusionPipeline.load_config(checkpoint)
+    name = config["_class_name"]
+    name = name[1] if isinstance(name, list) else name
+    if not (name.startswith("DiffSCM") and name.endswith("Pipeline") and name in diffscm_diffusers.__all__):
+        raise ValueError(f"`checkpoint` expects a counterfactual pipeline of this package, got {name!r}.")
+    pipe = getattr(diffscm_diffusers, name).from_pretrained(checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def build(checkpoints: dict[str, str]) -> gr.Blocks:
+    """
+    Builds the page.
+
+    Args:
+        checkpoints (`dict[str, str]`): Name of each tab, and what its pipeline is loaded from.
+
+    Returns:
+        `gr.Blocks`: to be given to [`launch`].
+    """
+    visitors = Visitors()
+    # Nothing here uses Gradio's cache of files; should a plug-in, it is emptied every minute.
+    with gr.Blocks(title="Counterfactual images", analytics_enabled=False, delete_cache=(60, 60)) as page:
+        gr.Markdown(ABOUT)
+        with gr.Tabs():
+            for number, (title, checkpoint) in enumerate(checkpoints.items()):
+                pipe, name = load(checkpoint), f"tab{number}"
+                with gr.Tab(title, id=name):
+                    if "scm" in pipe.components:
+                        from .graph_tab import GraphTab
+
+                        examples = graph_examples(pipe.image_shape, list(pipe.scm.graph.attributes))
+                        GraphTab(pipe, checkpoint, examples, name).build(visitors)
+                    else:
+                        labels = [str(label) for label in pipe.classifier.id2label.values()]
+                        examples = class_examples(pipe.image_shape, labels, printed="encoder" in pipe.components)
+                        ClassTab(pipe, checkpoint, examples, name).build(visitors)
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=QUEUE["concurrency_limit"])
+    return page
+
+
+def launch(page: gr.Blocks, **kwargs):
+    """
+    Starts the server.
+
+    Args:
+        page (`gr.Blocks`): From [`build`].
+        kwargs: Further arguments of Gradio's `launch`.
+    """
+    fonts = ["system-ui", "sans-serif"]  # those of the visitor's system: nothing is downloaded
+    theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
+    # Gradio's greys and its orange are too faint to read well: these have a contrast of at least 4.5.
+    theme.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_label_text_color_dark="*neutral_200",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        color_accent="*primary_700",
+    )
+    return page.launch(
+        theme=theme,
+        css=(FOLDER / "page.css").read_text(),
+        head=f"<script>{(FOLDER / 'page.js').read_text()}</script>",
+        ssr_mode=False,
+        footer_links=["api"],
+        app_kwargs={"middleware": [Middleware(Limits)]},
+        max_file_size=1,
+        **kwargs,
+    )

@@ -1,0 +1,65 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Progress of a pipeline's steps, and cancelling between two of them."""
+
+import copy
+from collections.abc import Callable
+
+from diffusers import DiffusionPipeline
+
+
+class Cancelled(Exception):
+    """The visitor has cancelled."""
+
+
+class Steps:
+    """Takes the place of a pipeline's progress bar: reports each step, and stops the call when it is cancelled."""
+
+    def __init__(self, report: Callable[[tuple[int, int], str], None], is_cancelled: Callable[[], bool]):
+        self.report, self.is_cancelled = report, is_cancelled
+        self.done, self.total, self.description = 0, 0, ""
+
+    def __call__(self, total: int) -> "Steps":
+        self.done, self.total = 0, total
+        return self
+
+    def __enter__(self) -> "Steps":
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def set_description(self, description: str):
+        self.description = description
+
+    def update(self):
+        if self.is_cancelled():
+            raise Cancelled
+        self.done += 1
+        self.report((self.done, self.total), f"{self.description}, step")
+
+
+def with_steps(pipe: DiffusionPipeline, steps: Steps) -> DiffusionPipeline:
+    """The same networks in a pipeline object of their own, whose progress goes to `steps`: calls don't meet."""
+    pipe = copy.copy(pipe)
+    pipe.progress_bar = steps
+    return pipe
+
+
+class Visitors:
+    """Which visitors have a call running, and which of them have cancelled it."""
+
+    def __init__(self):
+        self.running, self.cancelled = set(), set()
+
+    def start(self, visitor: str):
+        self.running.add(visitor)
+        self.cancelled.discard(visitor)
+
+    def end(self, visitor: str):
+        self.running.discard(visitor)
+        self.cancelled.discard(visitor)
+
+    def cancel(self, visitor: str):
+        if visitor in self.running:
+            self.cancelled.add(visitor)
