@@ -194,6 +194,7 @@ def kill_at_random(start: Callable, result: Callable, folder: Path, num_kills: i
                 break
             killed.append(moment)
         is_same = status == 0 and result(folder / f"killed-{number}") == expected
+        print(f"{len(killed)} kills, status {status}, same result: {is_same}", flush=True)
         outcomes += [{"seconds": round(moment, 3), "same_result": is_same} for moment in killed]
     return {"seconds_alone": round(duration, 2), "num_files": len(expected), "kills": outcomes}
 
@@ -296,7 +297,9 @@ def train_past_the_limit(bench: Bench, folder: Path) -> Outcome:
     status, output = bench.train(folder / "run", max_train_steps=2, max_file_size=20_000)
     pattern = r"checkpoint-2' cannot be written"
     detected = status == 1 and re.search(pattern, output) is not None
-    return Outcome(detected, hash_files(folder / "run") == before, say(output, pattern))
+    # The images that were drawn to validate may be new.
+    intact = before.items() <= hash_files(folder / "run").items() and not (folder / "run" / "checkpoint-2").exists()
+    return Outcome(detected, intact, say(output, pattern))
 
 
 def train_read_only(bench: Bench, folder: Path) -> Outcome:
@@ -311,12 +314,10 @@ def train_read_only(bench: Bench, folder: Path) -> Outcome:
 
 
 def generate_past_the_limit(bench: Bench, folder: Path) -> Outcome:
-    status, output = bench.generate(folder / "run", max_samples=2)
-    before = hash_files(folder / "run", "*.parquet")
-    status, output = bench.generate(folder / "run", max_samples=2, chunk_size=2, max_file_size=100)
-    after = hash_files(folder / "run", "*.parquet")
-    pattern = "error: .*"
-    return Outcome(status == 2 and re.search(pattern, output) is not None, after == before, say(output, pattern))
+    status, output = bench.generate(folder / "run", max_samples=2, max_file_size=3000)
+    pattern = r"error: .*(train-00000000.parquet|File too large)"
+    detected = status == 2 and re.search(pattern, output) is not None
+    return Outcome(detected, not hash_files(folder / "run", "*.parquet"), say(output, pattern))
 
 
 def damage_pipeline(bench: Bench, folder: Path, file: str, damage: Callable, pattern: str) -> Outcome:
@@ -351,7 +352,7 @@ def damage_shard(bench: Bench, folder: Path, damage: Callable) -> Outcome:
     flags = {name: value for name, value in bench.training.items() if name != "train_data_dir"}
     flags |= {"dataset_name": folder / "data", "output_dir": folder / "run", "cache_dir": folder / "cache"}
     status, output = run("train_diffusion", to_argv({**flags, "max_train_steps": 2}), bench.log)
-    pattern = "ValueError: .*(train-00001-of-00002.parquet|shard|parquet)"
+    pattern = "train-00001-of-00002"
     intact = hash_files(folder / "data") == before and not (folder / "run" / "unet").exists()
     return Outcome(status == 1 and re.search(pattern, output) is not None, intact, say(output, pattern))
 
@@ -390,7 +391,7 @@ DAMAGES = {
     ),
     "model: weights missing": lambda b, f: damage_pipeline(b, f, f"classifier/{WEIGHTS}", Path.unlink, "classifier"),
     "model: configuration of other shapes": lambda b, f: damage_pipeline(
-        b, f, "classifier/config.json", widen, "classifier.*shape|shape.*classifier"
+        b, f, "classifier/config.json", widen, "conv_in.* expected shape"
     ),
     "model: index truncated": lambda b, f: damage_pipeline(b, f, "model_index.json", truncate, "model_index.json"),
     "data: image truncated": lambda b, f: damage_image(b, f, truncate),
