@@ -71,6 +71,8 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
             `torch.bool`: where the counterfactual's attributes are less probable together than all but 1 % of the
             training data, so that the image is an extrapolation.
         read_attributes (`tuple[str, ...]`): The attributes that were not given but read by the predictor.
+        remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
+            The lowest level of the image's noise, with draws: what the last move leaves out of the image, in [-1, 1].
     """
 
     images: list | np.ndarray | torch.Tensor
@@ -81,6 +83,26 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
     attribute_noise: dict[str, torch.Tensor]
     outside_support: torch.Tensor
     read_attributes: tuple[str, ...]
+    remainder: torch.Tensor | None = None
+
+    # Copied from pipelines.pipeline_diffscm_semantic.DiffSCMSemanticPipelineOutput.mean_and_std
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
+        """
+        The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
+        """
+        draws = self.images
+        if isinstance(draws, list) and isinstance(draws[0], list):
+            draws = np.stack([[np.asarray(image) / 255 for image in draw] for draw in draws])
+            draws = draws[..., None] if draws.ndim == 4 else draws
+        if isinstance(draws, list) or draws.ndim != 5 or len(draws) < 2:
+            raise ValueError("The mean and the standard deviation need `num_draws` of at least 2.")
+        if isinstance(draws, np.ndarray):
+            return draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        return draws.mean(dim=0), draws.std(dim=0)
 
 
 @dataclass(frozen=True)
@@ -727,8 +749,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         else:
             images = images.reshape(*axes, *images.shape[1:])
         noise, code, attribute_noise = abduction.exogenous_noise, abduction.code, abduction.attribute_noise
+        remainder = abduction.remainder
         if abduction.num_draws is not None:
-            noise = noise.unflatten(0, (draws, num_factuals))
+            noise, remainder = (part.unflatten(0, (draws, num_factuals)) for part in (noise, remainder))
             code = None if code is None else code.unflatten(0, (draws, num_factuals))
             attribute_noise = {name: x.unflatten(0, (draws, num_factuals)) for name, x in attribute_noise.items()}
         output = DiffSCMGraphPipelineOutput(
@@ -740,6 +763,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             attribute_noise=attribute_noise,
             outside_support=outside_support.reshape(axes),
             read_attributes=abduction.read_attributes,
+            remainder=remainder,
         )
         return output if return_dict else output.to_tuple()
 

@@ -188,10 +188,11 @@ CALLS = {
         CausalGraph,
         {"nodes": NODES, "edges": EDGES},
         {
-            "nodes": [None, {}, {"tint": 3}, {"tint": {"kind": "odd"}}, {**NODES, "tint": {"kind": "continuous"}}],
+            "nodes": [None, {"tint": 3}, {"tint": {"kind": "odd"}}, {**NODES, "tint": {"kind": "continuous"}}],
             "edges": [None, [["tint", "weight"]], [["tint"]], [["tint", "digit"], ["digit", "tint"], *EDGES], 3],
-            "image": [3, "tint"],
+            "image": [3],
         },
+        [("nodes", {"image": "tint"}), ("edges", {"nodes": {}})],
     ),
     "CausalGraph.check_values": Call(
         check_values,
