@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import torch
 from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, SchedulerMixin, UNet2DModel
 from diffusers.image_processor import VaeImageProcessor
@@ -70,6 +71,8 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
             `torch.bool`: where the counterfactual's attributes are less probable together than all but 1 % of the
             training data, so that the image is an extrapolation.
         read_attributes (`tuple[str, ...]`): The attributes that were not given but read by the predictor.
+        remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
+            The lowest level of the image's noise, with draws: what the last move leaves out of the image, in [-1, 1].
     """
 
     images: list | np.ndarray | torch.Tensor
@@ -80,6 +83,26 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
     attribute_noise: dict[str, torch.Tensor]
     outside_support: torch.Tensor
     read_attributes: tuple[str, ...]
+    remainder: torch.Tensor | None = None
+
+    # Copied from pipelines.pipeline_diffscm_semantic.DiffSCMSemanticPipelineOutput.mean_and_std
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
+        """
+        The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
+        """
+        draws = self.images
+        if isinstance(draws, list) and isinstance(draws[0], list):
+            draws = np.stack([[np.asarray(image) / 255 for image in draw] for draw in draws])
+            draws = draws[..., None] if draws.ndim == 4 else draws
+        if isinstance(draws, list) or draws.ndim != 5 or len(draws) < 2:
+            raise ValueError("The mean and the standard deviation need `num_draws` of at least 2.")
+        if isinstance(draws, np.ndarray):
+            return draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        return draws.mean(dim=0), draws.std(dim=0)
 
 
 @dataclass(frozen=True)
@@ -216,6 +239,15 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        for name, part, method, expected in (
+            ("scm", scm, "abduct", "a StructuralCausalModel"),
+            ("predictor", predictor, "log_prob", "a CausalPredictor2DModel"),
+            ("encoder", encoder, "decode", "a SemanticEncoder2DModel"),
+        ):
+            if not hasattr(part, method) and (part is not None or name == "scm"):
+                raise TypeError(f"`{name}` expects {expected}, got {type(part).__name__}.")
         channels, size, widths = unet.config.out_channels, unet.config.sample_size, scm.graph.condition_widths
         in_channels = channels if encoder is None else 2 * channels
         if unet.config.in_channels != in_channels:
@@ -270,7 +302,12 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale
         )
-        self.prepare_guidance(default_guidance_scale)
+        try:
+            self.prepare_guidance(default_guidance_scale)
+            self.prepare_schedulers(None)
+        except (TypeError, ValueError) as error:
+            settings = "`default_guidance_scale` and `default_num_inference_steps`"
+            raise type(error)(f"A call with {settings} cannot be made: {error}") from error
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
     @classmethod
@@ -306,7 +343,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
         if modes:
             raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
-        images = [np.asarray(i) if isinstance(i, PIL.Image.Image) else i for i in images]
+        # Photos say by EXIF how they are to be turned.
+        images = [np.asarray(PIL.ImageOps.exif_transpose(i)) if isinstance(i, PIL.Image.Image) else i for i in images]
         kinds = sorted({type(i).__name__ for i in images})
         if not all(isinstance(i, (np.ndarray, torch.Tensor)) for i in images) or len(kinds) > 1:
             raise TypeError(f"`image` expects PIL images, NumPy arrays or torch tensors, one or a list, got {kinds}.")
@@ -409,6 +447,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         # Several values of one factual: a counterfactual for each.
         num_images = max(1, *lengths) if num_factuals == 1 and lengths else num_factuals
         values = self.scm.graph.check_values(do, num_images, "do")
+        if not isinstance(hold, (str, Iterable)):
+            raise TypeError(f"`hold` expects the name of a node, or several, got {hold!r}.")
         hold = [hold] if isinstance(hold, str) else list(hold)
         self.scm.graph.check_names(hold, "hold")
         both = [name for name in hold if name in do]
@@ -516,6 +556,19 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             shift = shift / alpha_prod**0.5
         return prediction + shift * gradient
 
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.check_finite
+    def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
+        """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
+            models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+            broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: "
+                + (f"the weights of {broken} are not." if broken else "lower `guidance_scale`, or compute in float32.")
+            )
+
     def _abduct(
         self,
         image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
@@ -534,6 +587,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         """Abduction: the attributes' noise, the code, and the moves up under the factual parents."""
         # 1. Check inputs, and read what is missing
         self.check_inputs(num_draws, generator, batch_size, abduction)
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         images = self.prepare_image(image)
         batch_size = batch_size or len(images) * (num_draws or 1)
         attributes, read_attributes = self.prepare_attributes(attributes, images, batch_size)
@@ -577,7 +634,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                     last = scheduler.timesteps[-1].item()
                     prediction = self.predict_noise(sample, last, causes)
                     remainders.append(images[batch] - scheduler.step(prediction, last, sample).prev_sample)
-                prediction = None
+                prediction, finite = None, []
                 for timestep in timesteps:
                     if solver is None:
                         model_input = inverse_scheduler.scale_model_input(sample, timestep)
@@ -589,7 +646,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                         )
                         sample, prediction = solution.prev_sample, solution.model_output
                         residuals.append(solution.residual.max().item())
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("abduction", timesteps, finite)
                 noise.append(inverse_scheduler.finish(sample))
         if residuals and max(residuals) > tolerance:
             warnings.warn(
@@ -642,6 +701,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         predicted = self.scm.predict(noise, {name: values[name] for name in (*do, *hold)})
         # What the intervention does not reach keeps its value, free of rounding.
         values.update({name: predicted[name] for name in self.scm.graph.descendants(do, hold)})
+        broken = [name for name, value in values.items() if not value.isfinite().all()]
+        if broken:
+            raise ValueError(f"`scm` expects to predict finite values, got NaN or infinity of {broken}.")
         condition = self.scm.graph.condition(values)
         outside_support = self.scm.log_prob(values) < self.scm.log_prob_quantile
 
@@ -657,17 +719,17 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 decoded = None
                 if self.encoder is not None:
                     decoded = self.encoder.decode(abduction.code[samples[batch]], condition[batch])
-                causes = Causes(condition[batch], decoded, abduction.guidance)
+                causes, finite = Causes(condition[batch], decoded, abduction.guidance), []
                 for timestep in timesteps:
                     model_input = scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep, causes)
                     sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("prediction", timesteps, finite)
                 image = scheduler.finish(sample).float()
                 if abduction.remainder is not None:
                     image = image + abduction.remainder[samples[batch]]
-                if not image.isfinite().all():
-                    raise ValueError("The prediction is not finite: lower `guidance_scale`, or compute in float32.")
                 images.append(image.clamp(-1, 1))
 
         # 3. Decode
@@ -687,8 +749,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         else:
             images = images.reshape(*axes, *images.shape[1:])
         noise, code, attribute_noise = abduction.exogenous_noise, abduction.code, abduction.attribute_noise
+        remainder = abduction.remainder
         if abduction.num_draws is not None:
-            noise = noise.unflatten(0, (draws, num_factuals))
+            noise, remainder = (part.unflatten(0, (draws, num_factuals)) for part in (noise, remainder))
             code = None if code is None else code.unflatten(0, (draws, num_factuals))
             attribute_noise = {name: x.unflatten(0, (draws, num_factuals)) for name, x in attribute_noise.items()}
         output = DiffSCMGraphPipelineOutput(
@@ -700,6 +763,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             attribute_noise=attribute_noise,
             outside_support=outside_support.reshape(axes),
             read_attributes=abduction.read_attributes,
+            remainder=remainder,
         )
         return output if return_dict else output.to_tuple()
 

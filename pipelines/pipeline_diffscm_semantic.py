@@ -138,6 +138,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     ):
         super().__init__()
 
+        if not isinstance(getattr(unet, "_orig_mod", unet), UNet2DModel):  # which `torch.compile` wraps
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
+        if not hasattr(encoder, "decode") or "condition_dim" not in encoder.config:
+            raise TypeError(f"`encoder` expects a SemanticEncoder2DModel, got {type(encoder).__name__}.")
+        if not hasattr(classifier, "class_indices"):
+            raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
         channels, size = encoder.config.in_channels, encoder.config.sample_size
         if (unet.config.in_channels, unet.config.out_channels) != (2 * channels, channels):
             raise ValueError(
@@ -173,6 +179,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler=inverse_scheduler,
         )
         self.register_to_config(default_num_inference_steps=default_num_inference_steps)
+        try:
+            self.prepare_schedulers(None)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"A call with `default_num_inference_steps` cannot be made: {error}") from error
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
     @classmethod
@@ -297,6 +307,17 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         """The image that each code means under a class, in [-1, 1]."""
         return self.encoder.decode(code, F.one_hot(class_labels, self.encoder.config.condition_dim).float())
 
+    def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
+        """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
+            models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+            broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: " + (f"the weights of {broken} are not." if broken else "compute in float32.")
+            )
+
     def _abduct(
         self,
         images: torch.Tensor,
@@ -329,7 +350,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             progress_bar.set_description("Abduction")
             for start in starts:
                 batch = slice(start, start + batch_size)
-                decoded = self.decode(code[batch], factual_class[batch])
+                decoded, finite = self.decode(code[batch], factual_class[batch]), []
                 if lowest_noise is None:
                     sample, timesteps = inverse_scheduler.start(images[batch])
                 else:
@@ -342,7 +363,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                     model_input = inverse_scheduler.scale_model_input(sample, timestep)
                     prediction = self.predict_noise(model_input, timestep, decoded)
                     sample = inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("abduction", timesteps, finite)
                 exogenous_noise.append(inverse_scheduler.finish(sample))
         return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None
 
@@ -363,15 +386,15 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             for start in starts:
                 batch = slice(start, start + batch_size)
                 sample, timesteps = scheduler.start(exogenous_noise[batch])
-                decoded = self.decode(code[batch], intervention[batch])
+                decoded, finite = self.decode(code[batch], intervention[batch]), []
                 for timestep in timesteps:
                     prediction = self.predict_noise(scheduler.scale_model_input(sample, timestep), timestep, decoded)
                     sample = scheduler.step(prediction, timestep, sample).prev_sample
+                    finite.append(sample.isfinite().all())
                     progress_bar.update()
+                self.check_finite("prediction", timesteps, finite)
                 image = scheduler.finish(sample).float()
                 image = image if remainder is None else image + remainder[batch]
-                if not image.isfinite().all():
-                    raise ValueError("The prediction is not finite: compute in float32.")
                 images.append(image.clamp(-1, 1))
         return torch.cat(images)
 

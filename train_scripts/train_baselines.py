@@ -23,7 +23,9 @@ from torch.utils.data import Dataset, Subset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.classes import check_every_class
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
@@ -61,7 +63,7 @@ def parse_args(argv=None):
         "--num_validation_images",
         type=positive_int,
         default=5000,
-        help="The last images of the split, left for validation: no network is trained on them.",
+        help="Images of the split that are left for validation, of every class: no network is trained on them.",
     )
     for name, file, epochs, note in (
         ("classifier", "van_looveren_klaise_classifier_mnist.json", 3, ""),
@@ -233,13 +235,16 @@ def train_all(args):
         cache_dir=args.cache_dir,
         skip_broken=args.skip_broken,
     )[args.train_split]
-    num_train_images = len(dataset) - args.num_validation_images
-    if num_train_images < 1:
+    if args.num_validation_images >= len(dataset):
         raise ValueError(
             f"`--num_validation_images` expects less than the {len(dataset)} images of the split, got "
             f"{args.num_validation_images}."
         )
     names = dataset.features[args.label_column].names
+    labels = dataset[args.label_column][:]
+    validation_rows = draw_numbers(labels, args.num_validation_images, args.seed, "num_validation_images")
+    train_rows = sorted(set(range(len(dataset))) - set(validation_rows))
+    check_every_class([labels[row] for row in train_rows], names, "train_split", args.train_split)
     classes = {"num_classes": len(names), "id2label": {str(i): name for i, name in enumerate(names)}}
     # Made once to check them before anything is trained, and for their defaults.
     classifier_config = ImageClassifier.from_config(
@@ -256,8 +261,8 @@ def train_all(args):
     size, channels = classifier_config.sample_size, classifier_config.in_channels
     collate = ImageCollator(size, channels, args.image_column, args.label_column)
     images = DecodedImages(dataset, collate, "Reading images")
-    train_data = Subset(images, range(num_train_images))
-    validation_data = images.images(slice(num_train_images, None)), images.classes[num_train_images:]
+    train_data = Subset(images, train_rows)
+    validation_data = images.images(validation_rows), images.classes[validation_rows]
 
     folder = Path(args.output_dir, "van-looveren-klaise")
     train(
@@ -285,10 +290,10 @@ def train_all(args):
     classifier = ImageClassifier.from_pretrained(folder / "classifier")
     autoencoder = ImageAutoencoder.from_pretrained(folder / "autoencoder").to(state.device)
     with torch.no_grad():
-        batches = images.images(slice(num_train_images)).split(1000)
+        batches = images.images(train_rows).split(1000)
         encodings = torch.cat([autoencoder.encode(batch.to(state.device)).cpu() for batch in batches])
     prototypes = ClassPrototypes(len(names), encodings.shape[1:])
-    prototypes.fit(encodings, images.classes[:num_train_images])
+    prototypes.fit(encodings, images.classes[train_rows])
     settings = SETTINGS[args.settings]["van-looveren-klaise"]
     save_whole(VanLooverenKlaisePipeline(classifier, autoencoder, prototypes, **settings), folder)
 

@@ -26,7 +26,9 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
@@ -212,6 +214,8 @@ def main(argv=None):
     dataset = splits[args.train_split]
     if graph is None:
         names = dataset.features[label_column].names
+        if not args.streaming:
+            check_every_class(dataset[label_column][:], names, "train_split", args.train_split)
         classifier = create_classifier(args, names)
     else:
         names = None
@@ -223,8 +227,15 @@ def main(argv=None):
     if args.dry_run:
         print_dry_run(vars(args), accelerator, classifier, dataset, training_args, collate)
         return
-    # Shuffled because image folders are sorted by class.
-    rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
+    rows = draw_rows(
+        splits[args.validation_split],
+        args.num_validation_images,
+        args.seed,
+        "num_validation_images",
+        args.image_column,
+        label_column,
+        args.skip_broken,
+    )
     validation_batches = [
         collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size)
     ]
@@ -232,6 +243,10 @@ def main(argv=None):
     # 2. Training
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(accelerator, classifier, dataset, training_args, collate, flags=vars(args))
+    # A stream's classes are known only as they come.
+    counts_classes = args.streaming and graph is None
+    if counts_classes:
+        seen = torch.zeros(len(names), dtype=torch.int64, device=accelerator.device)
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)
@@ -248,7 +263,14 @@ def main(argv=None):
             trainer.backward(loss)
             trainer.step()
 
+        if counts_classes:
+            seen[batch["labels"]] = 1
         if trainer.should_validate:
+            if counts_classes:
+                counts = accelerator.reduce(seen, "sum").tolist()
+                if accelerator.is_main_process:
+                    where = f"What was read of `train_split` {args.train_split!r} until step {trainer.global_step}"
+                    name_empty_classes(dict(zip(names, counts, strict=True)), where)
             with trainer.averaged_model() as classifier:
                 if accelerator.is_main_process:
                     measure = accuracy_by_noise_level

@@ -23,6 +23,7 @@ from accelerate import PartialState
 from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.data.classes import check_every_class, unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import positive_int
@@ -130,7 +131,7 @@ def measure(models: MetricModels, images: torch.Tensor, labels: torch.Tensor, se
         "autoencoder": {"reconstruction_error": measure_error(models.autoencoder).mean().item()},
         "class_autoencoders": {},
     }
-    for c, name in models.oracle.id2label.items():
+    for c, name in enumerate(unique_names(models.oracle.id2label)):
         error = measure_error(models.class_autoencoders[c])
         results["class_autoencoders"][name] = {
             "reconstruction_error": error[labels == c].mean().item(),
@@ -187,11 +188,11 @@ def train_all(args):
 
     image_shape = untrained.vae.config.sample_size, untrained.vae.config.in_channels
     collate = ImageCollator(*image_shape, args.image_column, args.label_column)
+    for argument in ("train_split", "validation_split"):
+        split = getattr(args, argument)
+        check_every_class(splits[split][args.label_column][:], names, argument, split)
     images = DecodedImages(splits[args.train_split], collate, "Reading training images")
     of_class = [Subset(images, (images.classes == c).nonzero().flatten().tolist()) for c in range(len(names))]
-    absent = [name for name, subset in zip(names, of_class, strict=True) if len(subset) == 0]
-    if absent:
-        raise ValueError(f"`--train_split` expects images of every class, got {args.train_split!r} without {absent}.")
 
     labels = splits[args.validation_split][args.label_column]
     unmeasured = [name for c, name in enumerate(names) if c not in set(labels)]

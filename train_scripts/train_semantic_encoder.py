@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_float, positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
@@ -205,8 +206,14 @@ def main(argv=None):
         return
     adversary = CauseAdversary(encoder.config.code_dim, condition_widths)
     adversary_optimizer = torch.optim.Adam(adversary.parameters(), lr=args.adversary_learning_rate)
-    # Shuffled because image folders are sorted by class.
-    rows = list(splits[args.validation_split].shuffle(seed=args.seed).take(args.num_validation_images))
+    rows = draw_rows(
+        splits[args.validation_split],
+        args.num_validation_images,
+        args.seed,
+        "num_validation_images",
+        args.image_column,
+        skip_broken=args.skip_broken,
+    )
     validation_batches = [
         tuple(batch[name].to(accelerator.device) for name in ("pixel_values", "condition"))
         for batch in (collate(rows[i : i + args.train_batch_size]) for i in range(0, len(rows), args.train_batch_size))

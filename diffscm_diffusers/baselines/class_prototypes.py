@@ -5,6 +5,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 
 from ..metrics.functional.checks import check_classes
+from ..metrics.networks.checks import check_sizes, check_widths
 
 
 class ClassPrototypes(ModelMixin, ConfigMixin):
@@ -20,6 +21,8 @@ class ClassPrototypes(ModelMixin, ConfigMixin):
     @register_to_config
     def __init__(self, num_classes: int, encoding_shape: tuple[int, ...]):
         super().__init__()
+        check_sizes(num_classes=num_classes)
+        check_widths(encoding_shape=encoding_shape)
         self.register_buffer("encodings", torch.zeros(num_classes, *encoding_shape))
 
     def fit(self, encodings: torch.Tensor, labels: torch.Tensor):
@@ -67,4 +70,9 @@ class ClassPrototypes(ModelMixin, ConfigMixin):
         Returns:
             `torch.Tensor` of shape `(batch, *encoding_shape)`: The prototypes of the classes.
         """
+        check_classes(len(labels) if torch.is_tensor(labels) else 0, labels=labels)
+        if not ((labels >= 0) & (labels < len(self.encodings))).all():
+            raise ValueError(
+                f"`labels` expects class indices from 0 to {len(self.encodings) - 1}, got {labels.tolist()}."
+            )
         return self.encodings[labels]

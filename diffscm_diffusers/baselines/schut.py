@@ -44,12 +44,14 @@ class SchutPipeline(BaselinePipeline):
         max_iterations: int = 5000,
     ):
         super().__init__()
+        if not isinstance(classifier, MLPEnsemble):
+            raise TypeError(f"`classifier` expects an MLPEnsemble, got {type(classifier).__name__}.")
         if not isinstance(step_size, (int, float)) or not 0 < step_size <= 1:
             raise ValueError(f"`step_size` expects a number in (0, 1], got {step_size!r}.")
         if not isinstance(confidence, (int, float)) or not 0 < confidence < 1:
             raise ValueError(f"`confidence` expects a number in (0, 1), got {confidence!r}.")
         for name, value in (("max_changes_per_pixel", max_changes_per_pixel), ("max_iterations", max_iterations)):
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` expects an integer of at least 1, got {value!r}.")
         self.register_modules(classifier=classifier.eval())
         self.register_to_config(

@@ -79,6 +79,13 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
         learning_rate: float = 0.01,
     ):
         super().__init__()
+        for name, part, kind in (
+            ("classifier", classifier, ImageClassifier),
+            ("autoencoder", autoencoder, ImageAutoencoder),
+            ("prototypes", prototypes, ClassPrototypes),
+        ):
+            if not isinstance(part, kind):
+                raise TypeError(f"`{name}` expects {kind.__name__}, got {type(part).__name__}.")
         for name, value in (("kappa", kappa), ("beta", beta), ("gamma", gamma), ("theta", theta)):
             if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise ValueError(f"`{name}` expects a finite number of at least 0, got {value!r}.")
@@ -86,7 +93,7 @@ class VanLooverenKlaisePipeline(BaselinePipeline):
             if not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise ValueError(f"`{name}` expects a finite number above 0, got {value!r}.")
         for name, value in (("c_steps", c_steps), ("max_iterations", max_iterations)):
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` expects an integer of at least 1, got {value!r}.")
         for name in ("sample_size", "in_channels"):
             if autoencoder.config[name] != classifier.config[name]:

@@ -110,7 +110,10 @@ def generate(
             start = time.perf_counter()
             with accelerator.autocast():
                 exogenous_noise = pipe.abduct(
-                    factuals.images(index), steps["num_inference_steps"], abduction=steps.get("abduction")
+                    factuals.images(index),
+                    steps["num_inference_steps"],
+                    abduction=steps.get("abduction"),
+                    marginal_abduction=True,
                 )
             abduction_seconds = time.perf_counter() - start
             for scale in scales_by_chunk[chunk]:

@@ -54,6 +54,17 @@ def name_empty_classes(counts: dict[str, int], where: str):
         logger.warning("%s has no image of the classes %s.", where, abbreviate(empty))
 
 
+def check_every_class(labels: list[int], names: list[str], argument: str, split: str):
+    """Raises a `ValueError` that names the classes of which there is no image: a network cannot learn them."""
+    there = set(labels)
+    empty = [name for c, name in enumerate(names) if c not in there]
+    if empty:
+        raise ValueError(
+            f"`{argument}` expects images of every class, got {split!r} without any of {abbreviate(empty)}. Add some, "
+            "or take these names out of the data set."
+        )
+
+
 def abbreviate(names: list[str]) -> str:
     """The first ten names, for messages."""
     return ", ".join(map(repr, names[:10])) + (", ..." if len(names) > 10 else "")

@@ -122,7 +122,7 @@ class GuidanceScaleSearch:
         is_pair = is_pair and all(isinstance(scale, (int, float)) for scale in scale_range)
         if not is_pair or not 0 < scale_range[0] < scale_range[1] < float("inf"):
             raise ValueError(f"`scale_range` expects two scales above 0, the lower one first, got {scale_range!r}.")
-        if not isinstance(num_candidates, int) or num_candidates < 1:
+        if type(num_candidates) is not int or num_candidates < 1:
             raise ValueError(f"`num_candidates` expects a whole number of at least 1, got {num_candidates!r}.")
         if not isinstance(target_probability, float) or not 0 < target_probability < 1:
             raise ValueError(f"`target_probability` expects a number in (0, 1), got {target_probability!r}.")
@@ -189,7 +189,10 @@ class GuidanceScaleSearch:
         for index, *sets in chunks:
             _, wanted[index] = find_floor(*sets)
 
-        exogenous_noise = pipe.abduct(image, num_inference_steps, batch_size=batch_size, abduction=abduction)
+        # Without the class, so that one abduction serves all scales.
+        exogenous_noise = pipe.abduct(
+            image, num_inference_steps, batch_size=batch_size, abduction=abduction, marginal_abduction=True
+        )
         lower, upper = (factual.new_full((num_images,), scale) for scale in self.scale_range)
         chosen = None
         for _ in range(self.num_candidates):

@@ -48,6 +48,10 @@ class Realism(FrechetInceptionDistance):
     """
 
     def __init__(self, feature_extractor: nn.Module, image_shape: tuple[int, int, int], **kwargs: Any):
+        if not isinstance(image_shape, (list, tuple)) or len(image_shape) != 3:
+            raise ValueError(f"`image_shape` expects channels, height and width, got {image_shape!r}.")
+        if any(type(size) is not int or size < 1 for size in image_shape):
+            raise ValueError(f"`image_shape` expects whole numbers of at least 1, got {image_shape!r}.")
         if not isinstance(feature_extractor, nn.Module):
             got = type(feature_extractor).__name__
             raise TypeError(f"`feature_extractor` expects a `torch.nn.Module`, got {got}.")
@@ -71,8 +75,8 @@ class Realism(FrechetInceptionDistance):
             real (`bool`): Whether these are real images (`True`) or counterfactuals (`False`).
 
         Raises:
-            ValueError: If images are not in [0, 1] or not of shape `image_shape`, or if the feature extractor is in
-                training mode.
+            ValueError: If images are not in [0, 1] or not of shape `image_shape`, if the feature extractor is in
+                training mode, or if it returns features that are not finite.
             TypeError: If images are not floats, or `real` is not a `bool`.
         """
         if not isinstance(real, bool):
@@ -83,7 +87,15 @@ class Realism(FrechetInceptionDistance):
                 f"`image` expects images of `image_shape` {self.image_shape}, got shape {tuple(image.shape)}."
             )
         check_evaluation_mode("feature_extractor", self.inception)
+        # The eigenvalues of what is not finite can end the interpreter.
+        states = {name: getattr(self, name).clone() for name in self._defaults}
         super().update(image, real)
+        kind = "real" if real else "fake"
+        sums = getattr(self, f"{kind}_features_sum"), getattr(self, f"{kind}_features_cov_sum")
+        if not all(value.isfinite().all() for value in sums):
+            for name, value in states.items():
+                setattr(self, name, value)
+            raise ValueError("`feature_extractor` expects to return finite features, got NaN or infinity.")
 
     def compute(self) -> torch.Tensor:
         """
@@ -92,6 +104,7 @@ class Realism(FrechetInceptionDistance):
 
         Raises:
             RuntimeError: If there are fewer than two real images or fewer than two counterfactuals.
+            ValueError: If the distance is not finite.
         """
         counts = self.real_features_num_samples.item(), self.fake_features_num_samples.item()
         if min(counts) < 2:
@@ -99,4 +112,9 @@ class Realism(FrechetInceptionDistance):
                 "`Realism` needs at least two real images and two counterfactuals, "
                 f"got {counts[0]} and {counts[1]}: call `update` first."
             )
-        return super().compute()
+        distance = super().compute()
+        if not distance.isfinite():
+            raise ValueError(
+                f"`feature_extractor` expects to return features of finite squares, got a distance of {distance}."
+            )
+        return distance

@@ -58,6 +58,18 @@ class ADMUNet2DModel(UNet2DModel):
         num_attention_heads: int | None = None,
         time_proj_dim: int | None = None,
     ):
+        for name, value in (("num_attention_heads", num_attention_heads), ("time_proj_dim", time_proj_dim)):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        if (
+            not isinstance(block_out_channels, (list, tuple))
+            or len(block_out_channels) != len(down_block_types)
+            or any(type(width) is not int or width < 1 for width in block_out_channels)
+        ):
+            raise ValueError(
+                "`block_out_channels` expects a whole number of at least 1 for each of `down_block_types`, got "
+                f"{block_out_channels!r}."
+            )
         time_proj_dim = time_proj_dim or block_out_channels[0]
         super().__init__(
             sample_size=sample_size,

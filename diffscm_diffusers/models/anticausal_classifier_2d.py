@@ -139,17 +139,59 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         pooling: str = "average",
     ):
         super().__init__()
+        for name, value in (
+            ("sample_size", sample_size),
+            ("in_channels", in_channels),
+            ("num_classes", num_classes),
+            ("layers_per_block", layers_per_block),
+            ("norm_num_groups", norm_num_groups),
+        ):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        for name, value in (
+            ("attention_head_dim", attention_head_dim),
+            ("attn_norm_num_groups", attn_norm_num_groups),
+            ("time_proj_dim", time_proj_dim),
+        ):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        if (
+            not isinstance(block_out_channels, (list, tuple))
+            or not block_out_channels
+            or any(type(width) is not int or width < 1 for width in block_out_channels)
+        ):
+            raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
+        if any(width % norm_num_groups for width in block_out_channels):
+            raise ValueError(
+                f"`block_out_channels` expects multiples of `norm_num_groups`, {norm_num_groups}, got "
+                f"{block_out_channels!r}."
+            )
+        types = ["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D"]
+        if not isinstance(down_block_types, (list, tuple)) or not set(down_block_types) <= set(types):
+            raise ValueError(f"`down_block_types` expects some of {types}, got {down_block_types!r}.")
         if len(down_block_types) != len(block_out_channels):
             raise ValueError(
-                "`down_block_types` and `block_out_channels` take one entry per level, got "
-                f"{len(down_block_types)} and {len(block_out_channels)}."
+                "`block_out_channels` expects one entry for each of `down_block_types`, "
+                f"{len(down_block_types)}, got {len(block_out_channels)}."
             )
-        if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
+        for name, value, choices in (
+            ("downsample_type", downsample_type, ["conv", "resnet"]),
+            ("resnet_time_scale_shift", resnet_time_scale_shift, ["scale_shift", "default"]),
+            ("pooling", pooling, ["average", "attention", "spatial", "spatial_v2"]),
+        ):
+            if value not in choices:
+                raise ValueError(f"`{name}` expects one of {choices}, got {value!r}.")
+        if type(add_attention) is not bool:
+            raise TypeError(f"`add_attention` expects `True` or `False`, got {add_attention!r}.")
+        if not isinstance(norm_eps, (int, float)) or not 0 < norm_eps < float("inf"):
+            raise ValueError(f"`norm_eps` expects a finite number above 0, got {norm_eps!r}.")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` expects a number in [0, 1), got {dropout!r}.")
+        names = [str(index) for index in range(num_classes)]  # JSON makes strings of the keys
+        if id2label is not None and (not isinstance(id2label, dict) or sorted(map(str, id2label)) != sorted(names)):
             raise ValueError(
-                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
+                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got {id2label!r}."
             )
-        if pooling not in ("average", "attention", "spatial", "spatial_v2"):
-            raise ValueError(f"`pooling` expects 'average', 'attention', 'spatial' or 'spatial_v2', got {pooling!r}.")
 
         time_proj_dim = time_proj_dim or block_out_channels[0]
         time_embed_dim = time_proj_dim * 4
@@ -239,6 +281,8 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if the denoiser's encoder has parts that the classifier has not.
         """
+        if not isinstance(unet, UNet2DModel):
+            raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
         config = unet.config
         for name, taken in (
             ("time_embedding_type", "positional"),
@@ -252,7 +296,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             ("num_class_embeds", None),
         ):
             if config[name] != taken:
-                raise ValueError(f"`unet` must have `{name}` {taken!r}, got {config[name]!r}.")
+                raise ValueError(f"`unet` expects `{name}` {taken!r}, got {config[name]!r}.")
         shared = (
             "sample_size",
             "in_channels",
@@ -390,6 +434,8 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
 
     def _check_inputs(self, sample: torch.Tensor, class_labels: torch.Tensor):
         """Checks shapes and types only: to look at values would make the CPU wait for a GPU."""
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`sample` expects a tensor, got {type(sample).__name__}.")
         if sample.ndim != 4 or sample.shape[1] != self.config.in_channels:
             raise ValueError(
                 f"`sample` expects shape (batch, {self.config.in_channels}, height, width), got {tuple(sample.shape)}."

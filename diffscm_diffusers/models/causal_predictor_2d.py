@@ -96,7 +96,57 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         head_features: int = 128,
     ):
         super().__init__()
+        if not isinstance(condition_widths, (dict, list, tuple)):
+            raise TypeError(f"`condition_widths` expects a width for each parent, got {condition_widths!r}.")
         condition_widths = dict(condition_widths)
+        for name, value in (
+            ("sample_size", sample_size),
+            ("in_channels", in_channels),
+            ("layers_per_block", layers_per_block),
+            ("norm_num_groups", norm_num_groups),
+            ("head_features", head_features),
+        ):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        for name, value in (
+            ("attention_head_dim", attention_head_dim),
+            ("attn_norm_num_groups", attn_norm_num_groups),
+        ):
+            if value is not None and (type(value) is not int or value < 1):
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        if (
+            not isinstance(block_out_channels, (list, tuple))
+            or not block_out_channels
+            or any(type(width) is not int or width < 1 for width in block_out_channels)
+        ):
+            raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
+        if any(width % norm_num_groups for width in block_out_channels):
+            raise ValueError(
+                f"`block_out_channels` expects multiples of `norm_num_groups`, {norm_num_groups}, got "
+                f"{block_out_channels!r}."
+            )
+        types = ["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", "SkipDownBlock2D", "AttnSkipDownBlock2D"]
+        if not isinstance(down_block_types, (list, tuple)) or not set(down_block_types) <= set(types):
+            raise ValueError(f"`down_block_types` expects some of {types}, got {down_block_types!r}.")
+        if len(down_block_types) != len(block_out_channels):
+            raise ValueError(
+                "`block_out_channels` expects one entry for each of `down_block_types`, "
+                f"{len(down_block_types)}, got {len(block_out_channels)}."
+            )
+        for name, value, choices in (
+            ("downsample_type", downsample_type, ["conv", "resnet"]),
+            ("resnet_time_scale_shift", resnet_time_scale_shift, ["scale_shift", "default"]),
+        ):
+            if value not in choices:
+                raise ValueError(f"`{name}` expects one of {choices}, got {value!r}.")
+        if type(add_attention) is not bool:
+            raise TypeError(f"`add_attention` expects `True` or `False`, got {add_attention!r}.")
+        if not isinstance(norm_eps, (int, float)) or not 0 < norm_eps < float("inf"):
+            raise ValueError(f"`norm_eps` expects a finite number above 0, got {norm_eps!r}.")
+        if not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` expects a number in [0, 1), got {dropout!r}.")
+        if type(chained) is not bool:
+            raise TypeError(f"`chained` expects `True` or `False`, got {chained!r}.")
         if not condition_widths or any(type(width) is not int or width < 1 for width in condition_widths.values()):
             raise ValueError(
                 "`condition_widths` expects at least one parent, each with a width of at least 1, got "
@@ -315,6 +365,8 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         return parameters[:, 0], F.softplus(parameters[:, 1]) + self.min_std
 
     def _check_sample(self, sample: torch.Tensor) -> None:
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`sample` expects a tensor, got {type(sample).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if sample.ndim != 4 or sample.shape[1:] != shape:
             raise ValueError(
@@ -322,6 +374,8 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
             )
 
     def _check_condition(self, condition: torch.Tensor, batch_size: int) -> None:
+        if not torch.is_tensor(condition):
+            raise TypeError(f"`condition` expects a tensor, got {type(condition).__name__}.")
         shape = (batch_size, sum(width for _, width in self.config.condition_widths))
         if condition.shape != shape:
             raise ValueError(

@@ -78,6 +78,8 @@ class CausalUNet2DModel(UNet2DModel):
         for name, value in (("class_embed_type", class_embed_type), ("num_class_embeds", num_class_embeds)):
             if value is not None:
                 raise ValueError(f"`{name}` expects None, as a class is one of `condition_widths`, got {value!r}.")
+        if not isinstance(condition_widths, (dict, list, tuple)):
+            raise TypeError(f"`condition_widths` expects a width for each parent, got {condition_widths!r}.")
         condition_widths = dict(condition_widths)
         if not condition_widths or any(type(width) is not int or width < 1 for width in condition_widths.values()):
             raise ValueError(
@@ -156,6 +158,13 @@ class CausalUNet2DModel(UNet2DModel):
             ValueError: if `condition` or `keep` has another shape, or `keep` is not boolean.
         """
         widths = [width for _, width in self.config.condition_widths]
+        for name, value in (("sample", sample), ("condition", condition), ("keep", keep)):
+            if not torch.is_tensor(value) and (value is not None or name != "keep"):
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
+        if sample.ndim != 4 or sample.shape[1] != self.config.in_channels:
+            raise ValueError(
+                f"`sample` expects shape (batch, {self.config.in_channels}, height, width), got {tuple(sample.shape)}."
+            )
         if condition.shape != (len(sample), sum(widths)):
             raise ValueError(
                 f"`condition` expects shape {(len(sample), sum(widths))}, of {self.condition_widths}, got "

@@ -113,6 +113,23 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         style_features: int = 64,
     ):
         super().__init__()
+        for name, value in (
+            ("sample_size", sample_size),
+            ("condition_dim", condition_dim),
+            ("in_channels", in_channels),
+            ("code_dim", code_dim),
+            ("hidden_features", hidden_features),
+            ("condition_features", condition_features),
+            ("style_features", style_features),
+        ):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        if (
+            not isinstance(block_out_channels, (list, tuple))
+            or not block_out_channels
+            or any(type(width) is not int or width < 1 for width in block_out_channels)
+        ):
+            raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -175,6 +192,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if `sample` or `condition` has another shape.
         """
+        if not torch.is_tensor(sample):
+            raise TypeError(f"`sample` expects a tensor, got {type(sample).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if sample.ndim != 4 or sample.shape[1:] != shape:
             raise ValueError(
@@ -209,6 +228,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if `code` or `condition` has another shape.
         """
+        if not torch.is_tensor(code):
+            raise TypeError(f"`code` expects a tensor, got {type(code).__name__}.")
         if code.ndim != 2 or code.shape[1] != self.config.code_dim:
             raise ValueError(f"`code` expects shape (batch, {self.config.code_dim}), got {tuple(code.shape)}.")
         self._check_condition(condition, len(code))
@@ -264,6 +285,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         return F.grid_sample(hidden.float(), grid, align_corners=False).to(hidden.dtype)
 
     def _check_condition(self, condition: torch.Tensor, batch_size: int) -> None:
+        if not torch.is_tensor(condition):
+            raise TypeError(f"`condition` expects a tensor, got {type(condition).__name__}.")
         shape = (batch_size, self.config.condition_dim)
         if condition.shape != shape:
             raise ValueError(f"`condition` expects shape {shape}, got {tuple(condition.shape)}.")

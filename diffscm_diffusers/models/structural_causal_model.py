@@ -19,6 +19,12 @@ from ..causal_graphs import CausalGraph, Node, read_table
 # How far the ends of a range lie within the interval that the logit maps to the real line, in parts of the interval.
 MARGIN = 2**-20
 
+# Of the conditional affine map from a standardised value to noise.
+MIN_SLOPE = 1e-4
+
+# Of the networks in the mechanisms, per unit of the learning rate.
+WEIGHT_DECAY = 2.0
+
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device) -> torch.Tensor:
     """Uniform in (0, 1), the same on every device for a generator on the CPU."""
@@ -33,15 +39,18 @@ def _gumbel(shape: tuple[int, ...], generator: torch.Generator | None, device: t
 
 
 class ParametersFromParents(nn.Module):
-    """Parameters of a mechanism, given the node's parents: constant, plus linear, plus a network of two layers."""
+    """
+    Parameters of a mechanism, given the node's parents: constant, plus linear (the first `linear_features` of them
+    only), plus a network.
+    """
 
-    def __init__(self, in_features: int, out_features: int, hidden_features: int):
+    def __init__(self, in_features: int, out_features: int, linear_features: int, hidden_features: int):
         super().__init__()
         self.constant = nn.Parameter(torch.zeros(out_features))
         self.linear = self.network = None
         if in_features > 0:
             # The linear part goes on where there was no data: an intervention may go there.
-            self.linear = nn.Linear(in_features, out_features, bias=False)
+            self.linear = nn.Linear(in_features, linear_features, bias=False)
             self.network = nn.Sequential(
                 nn.Linear(in_features, hidden_features),
                 nn.SiLU(),
@@ -64,7 +73,9 @@ class ParametersFromParents(nn.Module):
         parameters = self.constant.expand(len(parents), -1)
         if self.linear is not None:
             parents = parents.to(self.constant.dtype)
-            parameters = parameters + self.linear(parents) + self.network(parents)
+            linear = self.linear(parents)
+            linear = F.pad(linear, (0, parameters.shape[1] - linear.shape[1]))
+            parameters = parameters + linear + self.network(parents)
         return parameters.double()
 
 
@@ -78,7 +89,7 @@ class ContinuousMechanism(nn.Module):
         super().__init__()
         self.low, self.high = node.range
         self.num_bins = num_bins
-        self.parameters_from_parents = ParametersFromParents(in_features, 2 + 3 * num_bins - 1, hidden_features)
+        self.parameters_from_parents = ParametersFromParents(in_features, 2 + 3 * num_bins - 1, 1, hidden_features)
         # Of the attribute, as a parent, and of its logit.
         self.register_buffer("mean", torch.tensor((self.low + self.high) / 2))
         self.register_buffer("std", torch.tensor((self.high - self.low) / 4))
@@ -93,7 +104,7 @@ class ContinuousMechanism(nn.Module):
         """The attribute as its children's mechanisms take it."""
         return ((value.double() - self.mean) / self.std)[:, None]
 
-    def initialise(self, value: torch.Tensor, name: str) -> None:
+    def standardise(self, value: torch.Tensor, name: str) -> None:
         logit, _ = self._logit(value)
         std, logit_std = value.double().std(correction=0), logit.std(correction=0)
         if not (std > 0 and logit_std > 0):
@@ -102,6 +113,18 @@ class ContinuousMechanism(nn.Module):
         self.std.copy_(std)
         self.logit_mean.copy_(logit.mean())
         self.logit_std.copy_(logit_std)
+
+    def initialise(self, value: torch.Tensor, parents: torch.Tensor) -> None:
+        """Starts at the linear regression, of which the residuals are the noise: the network learns what is left."""
+        hidden = (self._logit(value)[0] - self.logit_mean) / self.logit_std
+        # On the CPU, which alone solves it whatever the rank: a column may be a function of the others.
+        linear = torch.linalg.lstsq(parents.cpu(), hidden[:, None].cpu(), driver="gelsd").solution.to(hidden.device)
+        residual = (hidden - (parents @ linear)[:, 0]).std(correction=0).clamp_min(0.01)
+        # As `MonotonicAffineTransform` bounds it.
+        scale = -residual.log()
+        self.parameters_from_parents.constant[1] = scale / (1 - abs(scale / math.log(MIN_SLOPE)))
+        if len(linear) > 0:
+            self.parameters_from_parents.linear.weight.copy_(-linear.T / residual)
 
     def _logit(self, value: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scale = (1 - 2 * MARGIN) / (self.high - self.low)
@@ -113,7 +136,7 @@ class ContinuousMechanism(nn.Module):
         shift, scale, widths, heights, derivatives = self.parameters_from_parents(parents).split(
             [1, 1, self.num_bins, self.num_bins, self.num_bins - 1], dim=1
         )
-        affine = MonotonicAffineTransform(shift[:, 0], scale[:, 0], slope=1e-4)
+        affine = MonotonicAffineTransform(shift[:, 0], scale[:, 0], slope=MIN_SLOPE)
         return affine, MonotonicRQSTransform(widths, heights, derivatives)
 
     def _noise_and_log_prob(self, value: torch.Tensor, parents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -156,7 +179,8 @@ class DiscreteMechanism(nn.Module):
     def __init__(self, node: Node, in_features: int, hidden_features: int):
         super().__init__()
         self.labels, self.kind = node.labels, node.kind
-        self.parameters_from_parents = ParametersFromParents(in_features, len(self.labels), hidden_features)
+        num_labels = len(self.labels)
+        self.parameters_from_parents = ParametersFromParents(in_features, num_labels, num_labels, hidden_features)
 
     @property
     def num_features(self) -> int:
@@ -167,11 +191,14 @@ class DiscreteMechanism(nn.Module):
             return F.one_hot(value, len(self.labels)).double()
         return (2 * value.double() / (len(self.labels) - 1) - 1)[:, None]
 
-    def initialise(self, value: torch.Tensor, name: str) -> None:
+    def standardise(self, value: torch.Tensor, name: str) -> None:
         counts = torch.bincount(value, minlength=len(self.labels))
         if not counts.all():
             label = self.labels[int(counts.argmin())]
             raise ValueError(f"`table[{name!r}]` expects each label at least once, got no row with {label!r}.")
+
+    def initialise(self, value: torch.Tensor, parents: torch.Tensor) -> None:
+        counts = torch.bincount(value, minlength=len(self.labels))
         self.parameters_from_parents.constant.copy_((counts / len(value)).log())
 
     def log_probs(self, parents: torch.Tensor) -> torch.Tensor:
@@ -411,7 +438,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     def fit(
         self,
         table,
-        num_steps: int = 2000,
+        num_steps: int = 1000,
         batch_size: int = 1024,
         learning_rate: float = 5e-3,
         seed: int = 0,
@@ -419,13 +446,13 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
     ) -> "StructuralCausalModel":
         """
         Fits all mechanisms by maximum likelihood, from scratch, on the model's device. The same seed gives the same
-        mechanisms. Adam, with a learning rate that falls to 0 along a cosine.
+        mechanisms. AdamW, with a learning rate that falls to 0 along a cosine.
 
         Args:
             table (`pandas.DataFrame`, `datasets.Dataset` or `dict[str, torch.Tensor]`):
                 Observations: one row for each sample, one column for each attribute, as
                 [`~causal_graphs.read_table`] takes it. Other columns are not looked at.
-            num_steps (`int`, *optional*, defaults to 2000): Number of steps.
+            num_steps (`int`, *optional*, defaults to 1000): Number of steps.
             batch_size (`int`, *optional*, defaults to 1024): Rows per step, if there are as many.
             learning_rate (`float`, *optional*, defaults to 5e-3): Learning rate of the first step.
             seed (`int`, *optional*, defaults to 0): Seed of the initial parameters and of the rows' order.
@@ -453,10 +480,15 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(seed)
             for name, mechanism in zip(self.graph.attributes, self.mechanisms, strict=True):
+                mechanism.standardise(values[name], name)
                 mechanism.parameters_from_parents.reset_parameters()
-                mechanism.initialise(values[name], name)
+                mechanism.initialise(values[name], self._parents(name, values))
         generator = torch.Generator().manual_seed(seed)
-        optimizer = torch.optim.Adam(self.parameters(), lr=learning_rate)
+        # Decay of the networks alone: they bend a mechanism where the data ask for it, and little elsewhere.
+        bent = [weight for name, weight in self.named_parameters() if ".network." in name]
+        straight = [weight for name, weight in self.named_parameters() if ".network." not in name]
+        groups = [{"params": bent, "weight_decay": WEIGHT_DECAY}, {"params": straight, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW(groups, lr=learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
         order = torch.empty(0, dtype=torch.int64)
         for step in tqdm(range(num_steps), desc="Fitting mechanisms", disable=not progress_bar):

@@ -44,7 +44,7 @@ def test_given_settings_go_before_the_presets_and_these_before_the_defaults(pipe
         ({"abduction": "backwards"}, "`abduction` expects"),
         ({"guidance_interval": [3, 2]}, "`guidance_interval` expects"),
         ({"strength": 1.5}, "`strength` expects"),
-        ({"guidance_interval": [11, 19]}, "holds none of the prediction's timesteps"),
+        ({"guidance_interval": [11, 19]}, "expects some of the prediction's timesteps"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(pipe, settings, message):

@@ -245,7 +245,7 @@ class TestFromUnet:
     )
     def test_refuses_parts_that_the_classifier_has_not(self, config):
         (name,) = config
-        with pytest.raises(ValueError, match=f"`unet` must have `{name}`"):
+        with pytest.raises(ValueError, match=f"`unet` expects `{name}`"):
             AntiCausalClassifier2DModel.from_unet(get_dummy_unet(**config), num_classes=3)
 
 

@@ -16,7 +16,12 @@ from diffscm_diffusers import (
     DiffSCMGraphCounterfactualPipeline,
     SemanticEncoder2DModel,
 )
-from diffscm_diffusers.pipelines import pipeline_diffscm_counterfactual, pipeline_diffscm_graph
+from diffscm_diffusers.pipelines import (
+    DiffSCMGraphPipelineOutput,
+    DiffSCMSemanticPipelineOutput,
+    pipeline_diffscm_counterfactual,
+    pipeline_diffscm_graph,
+)
 
 from .dummies import get_dummy_image, record_evaluations
 from .graph_dummies import (
@@ -163,6 +168,10 @@ class TestOutputs:
         assert output.images.shape == (4, 3, 1, 8, 8) and output.outside_support.shape == (4, 3)
         assert output.exogenous_noise.shape == (4, 1, 1, 8, 8) and output.code.shape == (4, 1, 7)
         assert output.attributes["tint"].shape == (1,) and output.attribute_noise["tint"].shape == (4, 1)
+        assert output.remainder.shape == (4, 1, 1, 8, 8)
+        mean, std = output.mean_and_std()
+        torch.testing.assert_close(mean, output.images.mean(dim=0))
+        torch.testing.assert_close(std, output.images.std(dim=0))
         assert output.counterfactual_attributes["thickness"].tolist() == [[4.0, 5.0, 6.0]] * 4
         images = pipe(get_dummy_image(2), ATTRIBUTES, {"tint": 0.0}, num_inference_steps=2, num_draws=3).images
         assert [len(draw) for draw in images] == [2, 2, 2] and images[0][0].size == (8, 8)
@@ -252,16 +261,23 @@ class TestSweep:
             get_random_graph_pipe().sweep(**{**arguments, **changes})
 
 
-@pytest.mark.parametrize("name", ["from_pretrained", "_dict_from_json_file", "prepare_image", "check_trained_with"])
-def test_copies_are_equal(name):
+@pytest.mark.parametrize(
+    ("name", "copy", "original"),
+    [
+        *(
+            (name, DiffSCMGraphCounterfactualPipeline, DiffSCMCounterfactualPipeline)
+            for name in ("from_pretrained", "_dict_from_json_file", "prepare_image")
+        ),
+        ("check_trained_with", pipeline_diffscm_graph, pipeline_diffscm_counterfactual),
+        ("mean_and_std", DiffSCMGraphPipelineOutput, DiffSCMSemanticPipelineOutput),
+    ],
+)
+def test_copies_are_equal(name, copy, original):
     def body(owner):
         source = inspect.getsource(getattr(owner, name))
         return [line for line in source.splitlines() if "# Copied from" not in line]
 
-    if name == "check_trained_with":
-        assert body(pipeline_diffscm_graph) == body(pipeline_diffscm_counterfactual)
-    else:
-        assert body(DiffSCMGraphCounterfactualPipeline) == body(DiffSCMCounterfactualPipeline)
+    assert body(copy) == body(original)
 
 
 class TestErrors:

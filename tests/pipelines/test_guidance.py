@@ -59,7 +59,7 @@ class TestGuidanceInterval:
         """Else a reconstruction would be taken for a counterfactual."""
         settings = {"guidance_interval": (500, 999), **settings}
         evaluations = record_evaluations(pipe.unet)
-        with pytest.raises(ValueError, match="`guidance_interval` .* holds none of the prediction's timesteps"):
+        with pytest.raises(ValueError, match="`guidance_interval` expects some of the prediction's timesteps"):
             pipe(get_dummy_image(), "one", **GUIDED, **settings)
         assert evaluations == []
         pipe(get_dummy_image(), **{**GUIDED, "guidance_scale": 0}, **settings)

@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from datasets import Image
 from safetensors.torch import load_file
 
 from diffscm_diffusers.baselines import SchutPipeline, VanLooverenKlaisePipeline
+from diffscm_diffusers.data.image_files import decode_image
 from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.metrics.networks import MLPEnsemble
 from diffscm_diffusers.training import trainer
@@ -67,16 +68,17 @@ def load_rows(flags):
     splits = load_image_dataset(
         train_data_dir=flags["train_data_dir"], label_column="label", cache_dir=flags["cache_dir"]
     )
-    rows = splits["train"].cast_column("image", Image())[:]
-    images = torch.stack([torch.from_numpy(np.array(image))[None] / 255 for image in rows["image"]])
+    rows = splits["train"][:]
+    images = torch.stack([torch.from_numpy(np.array(decode_image(i, "L")))[None] / 255 for i in rows["image"]])
     return images, torch.tensor(rows["label"])
 
 
 def test_the_evaluation_finds_the_methods_by_their_names(trained):
     for name in ("van-looveren-klaise", "schut"):
-        method = METHODS[name].create(
-            pairs=None, factuals=None, baselines=str(trained), accelerator=Accelerator(cpu=True)
-        )
+        inputs = {"pairs": None, "factuals": None, "baselines": str(trained), "accelerator": Accelerator(cpu=True)}
+        method = METHODS[name].create(**inputs, class_names=["light", "dark"])
+        with pytest.raises(ValueError, match="`--baselines` '.*' expects the classes .*'dark', 'light', got 'dark'."):
+            METHODS[name].create(**inputs, class_names=["dark"])
         assert method.settings["baselines"] == str(trained)
 
 
@@ -96,12 +98,15 @@ def test_trained_methods_load_and_have_learned(trained, tiny_flags):
 
 
 @torch.no_grad()
-def test_last_images_are_held_out(trained, tiny_flags):
+def test_validation_images_are_of_every_class_and_held_out(trained, tiny_flags):
     images, labels = load_rows(tiny_flags)
+    held_out = draw_numbers(labels.tolist(), 4, 0, "num_validation_images")
+    assert set(labels[held_out].tolist()) == {0, 1}
+    images, labels = (torch.stack([r for i, r in enumerate(t) if i not in held_out]) for t in (images, labels))
     pipe = VanLooverenKlaisePipeline.from_pretrained(trained / "van-looveren-klaise")
-    encodings = pipe.autoencoder.encode(images)[:-4]
+    encodings = pipe.autoencoder.encode(images)
     for c in (0, 1):
-        torch.testing.assert_close(pipe.prototypes.encodings[c], encodings[labels[:-4] == c].mean(dim=0))
+        torch.testing.assert_close(pipe.prototypes.encodings[c], encodings[labels == c].mean(dim=0))
 
 
 def test_interrupted_run_goes_on_to_the_same_weights(trained, tiny_flags, tmp_path, capsys):

@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -149,3 +150,42 @@ def test_flags_of_a_joint_predictor_that_do_not_fit_are_refused(graph_run_flags)
         )
     with pytest.raises(ValueError, match="`--from_unet` expects no `--graph`, got 'unet'"):
         main(to_argv({**graph_run_flags, "from_unet": "unet"}))
+
+
+class TestClasses:
+    """Classes without images are named, and validation sees every class, in every mode of reading."""
+
+    @pytest.fixture
+    def run(self, flags, model_configs, image_folder, tmp_path):
+        for name in ("validation_grid_size", "validation_inference_steps"):
+            del flags[name]
+        folder = shutil.copytree(image_folder, tmp_path / "images")
+        flags |= {"model_config_name_or_path": model_configs["classifier_dropout"], "train_data_dir": folder}
+
+        def run(script, **more):
+            script.main(to_argv({**flags, "report_to": "none", "num_noise_levels": 1, **more}))
+
+        return run, folder
+
+    def test_a_class_without_images_is_named(self, run, caplog):
+        run, folder = run
+        shutil.copytree(folder / "test" / "light", folder / "test" / "lighter")
+        with pytest.raises(
+            ValueError, match="`train_split` .* got 'train' without any of 'lighter'. Add some, or take"
+        ):
+            run(load_script("train_classifier"))
+        run(load_script("train_classifier"), streaming=True)
+        assert "`train_split` 'train' until step 2 has no image of the classes 'lighter'." in caplog.text
+        shutil.rmtree(folder / "test" / "lighter")  # one of the advices
+        run(load_script("train_classifier"), dry_run=True)
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    def test_validation_covers_the_classes(self, run, monkeypatch, streaming):
+        run, _ = run
+        script = load_script("train_classifier")
+        seen = []
+        monkeypatch.setattr(
+            script, "accuracy_by_noise_level", lambda model, batches, **_: seen.extend(batches) or {"accuracy/t=0": 0}
+        )
+        run(script, num_validation_images=2, **({"streaming": True} if streaming else {}))
+        assert sorted(torch.cat([batch["labels"] for batch in seen]).tolist()) == [0, 1]

@@ -5,6 +5,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .checks import check_flags, check_sizes
+
 
 class ImageAutoencoder(ModelMixin, ConfigMixin):
     r"""
@@ -41,11 +43,15 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
         linear_encoding: bool = True,
     ):
         super().__init__()
+        check_sizes(sample_size=sample_size, in_channels=in_channels)
+        check_flags(linear_encoding=linear_encoding)
         for name, layers, resampling in (
             ("encoder_layers", encoder_layers, "pool"),
             ("decoder_layers", decoder_layers, "up"),
         ):
-            unknown = [layer for layer in layers if not isinstance(layer, int) and layer != resampling]
+            if not isinstance(layers, (list, tuple)):
+                raise TypeError(f"`{name}` expects a tuple of layers, got {layers!r}.")
+            unknown = [layer for layer in layers if layer != resampling and (type(layer) is not int or layer < 1)]
             if unknown:
                 raise ValueError(f"`{name}` expects numbers of channels and {resampling!r}, got {unknown}.")
         if not encoder_layers or not isinstance(encoder_layers[-1], int):
@@ -96,6 +102,8 @@ class ImageAutoencoder(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If the images have another shape.
         """
+        if not torch.is_tensor(image):
+            raise TypeError(f"`image` expects a tensor, got {type(image).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim != 4 or image.shape[1:] != shape:
             raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")

@@ -5,6 +5,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .checks import check_dropout, check_flags, check_labels, check_sizes, check_widths
+
 
 class ImageClassifier(ModelMixin, ConfigMixin):
     r"""
@@ -49,9 +51,20 @@ class ImageClassifier(ModelMixin, ConfigMixin):
         batch_norm: bool = True,
     ):
         super().__init__()
+        check_sizes(
+            sample_size=sample_size, in_channels=in_channels, num_classes=num_classes, hidden_features=hidden_features
+        )
+        check_widths(block_out_channels=block_out_channels, block_kernel_sizes=block_kernel_sizes)
+        if not isinstance(block_dropouts, (list, tuple)):
+            raise TypeError(f"`block_dropouts` expects one number per block, got {block_dropouts!r}.")
+        for dropout in block_dropouts:
+            check_dropout(block_dropouts=dropout)
+        check_dropout(hidden_dropout=hidden_dropout)
+        check_flags(batch_norm=batch_norm)
+        check_labels(id2label, num_classes)
         if not len(block_out_channels) == len(block_kernel_sizes) == len(block_dropouts):
             raise ValueError(
-                "`block_out_channels`, `block_kernel_sizes` and `block_dropouts` expect one entry per block, got "
+                "`block_out_channels`, `block_kernel_sizes` and `block_dropouts` expects one entry per block, got "
                 f"{len(block_out_channels)}, {len(block_kernel_sizes)} and {len(block_dropouts)}."
             )
         size = sample_size // 2 ** len(block_out_channels)
@@ -59,10 +72,6 @@ class ImageClassifier(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"`sample_size` expects at least {2 ** len(block_out_channels)} with {len(block_out_channels)} "
                 f"blocks, got {sample_size}."
-            )
-        if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
-            raise ValueError(
-                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
             )
 
         channels = in_channels
@@ -106,6 +115,8 @@ class ImageClassifier(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If the images have another shape.
         """
+        if not torch.is_tensor(image):
+            raise TypeError(f"`image` expects a tensor, got {type(image).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim != 4 or image.shape[1:] != shape:
             raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")

@@ -7,6 +7,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils.torch_utils import randn_tensor
 from torch import nn
 
+from .checks import check_sizes, check_widths
+
 
 class LatentVAE(ModelMixin, ConfigMixin):
     r"""
@@ -40,6 +42,10 @@ class LatentVAE(ModelMixin, ConfigMixin):
         hidden_features: int = 128,
     ):
         super().__init__()
+        check_sizes(
+            sample_size=sample_size, in_channels=in_channels, latent_dim=latent_dim, hidden_features=hidden_features
+        )
+        check_widths(block_out_channels=block_out_channels)
         factor = 2 ** len(block_out_channels)
         if sample_size % factor != 0:
             raise ValueError(
@@ -87,6 +93,8 @@ class LatentVAE(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If the images have another shape or values outside [0, 1].
         """
+        if not torch.is_tensor(image):
+            raise TypeError(f"`image` expects a tensor, got {type(image).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim != 4 or image.shape[1:] != shape:
             raise ValueError(f"`image` expects shape (batch, {', '.join(map(str, shape))}), got {tuple(image.shape)}.")
@@ -106,6 +114,10 @@ class LatentVAE(ModelMixin, ConfigMixin):
         Returns:
             `torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`: Images in [0, 1].
         """
+        if not torch.is_tensor(latent):
+            raise TypeError(f"`latent` expects a tensor, got {type(latent).__name__}.")
+        if latent.ndim != 2 or latent.shape[1] != self.config.latent_dim:
+            raise ValueError(f"`latent` expects shape (batch, {self.config.latent_dim}), got {tuple(latent.shape)}.")
         return self.decoder(latent).float().sigmoid()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,8 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from .checks import check_labels, check_sizes, check_widths
+
 
 class BatchedLinear(nn.Module):
     """
@@ -67,10 +69,9 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
         hidden_features: tuple[int, ...] = (200, 200),
     ):
         super().__init__()
-        if id2label is not None and sorted(map(int, id2label)) != list(range(num_classes)):
-            raise ValueError(
-                f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got the keys {list(id2label)}."
-            )
+        check_sizes(sample_size=sample_size, in_channels=in_channels, num_classes=num_classes, num_members=num_members)
+        check_widths(hidden_features=hidden_features)
+        check_labels(id2label, num_classes)
         layers = []
         in_features = in_channels * sample_size**2
         for out_features in hidden_features:
@@ -103,6 +104,8 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If the images have another shape.
         """
+        if not torch.is_tensor(image):
+            raise TypeError(f"`image` expects a tensor, got {type(image).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
         if image.ndim < 4 or image.shape[-3:] != shape or image.shape[:-4] not in ((), (self.config.num_members,)):
             dimensions = ", ".join(map(str, shape))
