@@ -30,7 +30,7 @@ from diffscm_diffusers import (
     SemanticEncoder2DModel,
     StructuralCausalModel,
 )
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 
@@ -173,6 +173,6 @@ def main(argv=None):
         },
         sys.argv[1:] if argv is None else argv,
     )
-    with written_whole(args.output_dir) as unfinished:
+    with locked(args.output_dir, is_new=True), written_whole(args.output_dir) as unfinished:
         pipeline.save_pretrained(unfinished)
         save_card(make_card(pipeline, args.output_dir, training=training), unfinished)
