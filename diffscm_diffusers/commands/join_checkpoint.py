@@ -31,6 +31,7 @@ from diffscm_diffusers import (
     StructuralCausalModel,
 )
 from diffscm_diffusers.files import locked, written_whole
+from diffscm_diffusers.finite import check_finite
 from diffscm_diffusers.flags import non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 
@@ -173,6 +174,7 @@ def main(argv=None):
         },
         sys.argv[1:] if argv is None else argv,
     )
+    check_finite(pipeline, "denoiser")  # float16 has no numbers above 65504
     with locked(args.output_dir, is_new=True), written_whole(args.output_dir) as unfinished:
         pipeline.save_pretrained(unfinished)
         save_card(make_card(pipeline, args.output_dir, training=training), unfinished)
