@@ -159,8 +159,9 @@ def get_pipes(folder: Path, columns: dict) -> dict[str, DiffSCMGraphCounterfactu
     """The methods, by name."""
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
-        scm = StructuralCausalModel(get_graph(parents))
-        scms[parents] = scm.fit(pd.DataFrame({name: columns[name] for name in parents}), progress_bar=False)
+        table = pd.DataFrame({name: columns[name] for name in parents})
+        with torch.enable_grad():
+            scms[parents] = StructuralCausalModel(get_graph(parents)).fit(table, progress_bar=False)
 
     def load_unet(name):
         return CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
