@@ -64,7 +64,7 @@ def main(argv=None):
 
     image = torch.rand(3, 256, 256, generator=torch.Generator().manual_seed(0))
     start = time.perf_counter()
-    noise = pipe.abduct(image, num_inference_steps=args.num_inference_steps)
+    noise = pipe.abduct(image, num_inference_steps=args.num_inference_steps, marginal_abduction=True)
     abducted = time.perf_counter()
     output = pipe.predict(
         noise,

@@ -64,6 +64,7 @@ def main(argv=None):
                 tolerance=args.tolerance,
                 max_iterations=args.max_iterations,
                 return_dict=True,
+                marginal_abduction=True,
             )
             output = pipe.predict(
                 abducted.exogenous_noise,

@@ -26,6 +26,7 @@ _MODULES = {
     "LatentVAE": ".metrics.networks",
     "MLPEnsemble": ".metrics.networks",
     "SemanticEncoder2DModel": ".models",
+    "StructuralCausalModel": ".models",
     # Diffusers looks a component's base classes up beside it.
     "ModelMixin": "diffusers",
     "SchedulerMixin": "diffusers",

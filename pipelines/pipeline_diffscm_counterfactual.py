@@ -31,17 +31,24 @@ class DiffSCMAbductionOutput(BaseOutput):
             unless abduction is implicit.
         num_evaluations (`torch.Tensor` of shape `(num_factuals,)`):
             How often the denoiser was evaluated for each image, int64.
+        factual_class (`torch.Tensor` of shape `(num_factuals,)`, *optional*):
+            The class under which each image was abducted, given or read by the predictor. `None`: under none.
+        remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
+            The lowest level of the noise, with draws: what the last move leaves out of the image, in [-1, 1].
     """
 
     exogenous_noise: torch.Tensor
     residual: torch.Tensor | None
     num_evaluations: torch.Tensor
+    factual_class: torch.Tensor | None = None
+    remainder: torch.Tensor | None = None
 
 
 @dataclass
 class DiffSCMCounterfactualPipelineOutput(BaseOutput):
     """
-    The output of [`DiffSCMCounterfactualPipeline`].
+    The output of [`DiffSCMCounterfactualPipeline`]. With `num_draws`, images, noise and log-probabilities have a
+    first axis of that size, and PIL images a list for each draw; `abduction` has one draw of all after the other.
 
     Args:
         images (`list[PIL.Image.Image]` or `np.ndarray` or `torch.Tensor`):
@@ -57,6 +64,25 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
     exogenous_noise: torch.Tensor
     log_probs: torch.Tensor | None
     abduction: DiffSCMAbductionOutput | None = None
+
+    # Copied from pipelines.pipeline_diffscm_semantic.DiffSCMSemanticPipelineOutput.mean_and_std
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
+        """
+        The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
+        """
+        draws = self.images
+        if isinstance(draws, list) and isinstance(draws[0], list):
+            draws = np.stack([[np.asarray(image) / 255 for image in draw] for draw in draws])
+            draws = draws[..., None] if draws.ndim == 4 else draws
+        if isinstance(draws, list) or draws.ndim != 5 or len(draws) < 2:
+            raise ValueError("The mean and the standard deviation need `num_draws` of at least 2.")
+        if isinstance(draws, np.ndarray):
+            return draws.mean(axis=0), draws.std(axis=0, ddof=1)
+        return draws.mean(dim=0), draws.std(dim=0)
 
 
 @dataclass
@@ -127,24 +153,28 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     Parameters:
         unet ([`UNet2DModel`]):
-            An unconditional denoiser. A learned variance (twice as many output channels) is not used.
+            An unconditional denoiser, which the predictor guides, or one that knows the classes, for classifier-free
+            guidance: its `num_class_embeds` is `num_classes + 1`, the last for no class. A learned variance (twice as
+            many output channels) is not used.
         classifier ([`AntiCausalClassifier2DModel`]):
-            The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`.
+            The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`. It names the
+            classes, and reads that of factuals which come without.
         scheduler ([`SchedulerMixin`]):
             [`DiffSCMDDIMScheduler`] or [`DiffSCMBELMScheduler`]. Any other scheduler of betas is converted to the
             first, without `clip_sample` and `thresholding`: a map that clips the image cannot be inverted.
         inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`): Makes its moves upwards.
         default_guidance_scale (`float`, *optional*, defaults to 1.0): What calls use that give no `guidance_scale`.
         default_num_inference_steps (`int`, *optional*, defaults to 100): The same for `num_inference_steps`.
+        default_marginal_abduction (`bool`, *optional*, defaults to `False`): The same for `marginal_abduction`.
         presets (`dict[str, dict]`, *optional*):
             Values of `num_inference_steps`, `guidance_scale`, `guidance_interval` and `abduction` that were measured
             together, by name: `pipe(image, intervention, **pipe.presets["fast"])`.
 
     Raises:
-        ValueError: if `unet` and `classifier` expect different images, if `unet` is class-conditional, if `scheduler`
-            has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise or other
-            values (the `_trained_with` of its configuration), or if calls with the defaults or with one of `presets`
-            cannot be made.
+        ValueError: if `unet` and `classifier` expect different images, if `unet` knows another number of classes, if
+            `scheduler` has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise
+            or other values (the `_trained_with` of its configuration), or if calls with the defaults or with one of
+            `presets` cannot be made.
         TypeError: if `unet` or `classifier` is no such model.
     """
 
@@ -161,6 +191,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         default_guidance_scale: float = 1.0,
         default_num_inference_steps: int = 100,
         presets: dict[str, dict] | None = None,
+        default_marginal_abduction: bool = False,
     ):
         super().__init__()
 
@@ -170,11 +201,6 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
         if unet.config.sample_size is None:
             raise ValueError("`unet` expects a `sample_size`, the images' height and width, got None.")
-        if unet.config.num_class_embeds is not None or unet.config.class_embed_type is not None:
-            raise ValueError(
-                "`unet` expects an unconditional denoiser, got one with `num_class_embeds` "
-                f"{unet.config.num_class_embeds} and `class_embed_type` {unet.config.class_embed_type!r}."
-            )
         if unet.config.out_channels not in (unet.config.in_channels, 2 * unet.config.in_channels):
             raise ValueError(
                 "`unet` expects as many output as input channels, or twice as many, got "
@@ -186,6 +212,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     f"`classifier` expects the `{name}` of `unet`, {unet.config[name]}, got "
                     f"{classifier.config.get(name)}."
                 )
+        num_classes, embeds = classifier.config.num_classes, unet.config.num_class_embeds
+        if embeds not in (None, num_classes + 1) or unet.config.class_embed_type is not None:
+            raise ValueError(
+                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_classes + 1}, "
+                f"the classes of `classifier` and none, got one with `num_class_embeds` {embeds} and "
+                f"`class_embed_type` {unet.config.class_embed_type!r}."
+            )
         presets, names = {} if presets is None else presets, set(self._preset_arguments)
         if not isinstance(presets, dict) or not all(isinstance(p, dict) and set(p) <= names for p in presets.values()):
             raise ValueError(
@@ -209,6 +242,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self.register_to_config(
             default_guidance_scale=default_guidance_scale,
             default_num_inference_steps=default_num_inference_steps,
+            default_marginal_abduction=default_marginal_abduction,
             presets=presets,
         )
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
@@ -270,12 +304,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callable | None = None,
+        num_draws: int | None = None,
+        marginal_abduction: bool | None = None,
     ):
         """Checks the arguments of a call that say how it is made."""
         last = self.scheduler.config.num_train_timesteps - 1
         interval = (0, last) if guidance_interval is None else guidance_interval
         is_pair = isinstance(interval, (tuple, list)) and list(map(type, interval)) == [int, int]
-        is_batch_size = batch_size is None or (type(batch_size) is int and batch_size > 0)
+        is_batch_size, is_num_draws = (n is None or (type(n) is int and n > 0) for n in (batch_size, num_draws))
+        is_marginal = marginal_abduction in (None, True, False)
         is_interval = is_pair and 0 <= interval[0] <= interval[1] <= last
         abductions = (None, *getattr(self.inverse_scheduler, "abductions", ()))
         for name, value, is_valid, expected in (
@@ -284,6 +321,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             ("abduction", abduction, abduction in abductions, f"one of {abductions} with this inverse scheduler"),
             ("guidance_interval", guidance_interval, is_interval, f"two timesteps from 0 to {last}, the lower first"),
             ("batch_size", batch_size, is_batch_size, "a whole number of at least 1"),
+            ("num_draws", num_draws, is_num_draws, "a whole number of at least 1"),
+            ("marginal_abduction", marginal_abduction, is_marginal, "True, False or None"),
             ("output_type", output_type, output_type in ("pil", "np", "pt"), "'pil', 'np' or 'pt'"),
         ):
             if not is_valid:
@@ -365,7 +404,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if not scales or not all(type(s) in (int, float) and 0 <= s < float("inf") for s in scales):
             raise ValueError(f"`guidance_scale` expects numbers of at least 0, one or a list, got {scale!r}.")
         if classes is None and argument == "factual_class":
-            return None, num_factuals  # Abduction without guidance is the paper's.
+            return None, num_factuals
         if classes is None and max(scales) > 0:
             raise ValueError("`intervention` expects a class unless `guidance_scale` is 0, got None.")
         indices = [0] if classes is None else self.classifier.class_indices(classes, argument)
@@ -385,6 +424,29 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         target = torch.tensor(indices, device=self._execution_device).expand(num_images)
         scale = scales[0] if len(scales) == 1 else torch.tensor(scales, device=target.device)[:, None, None, None]
         return Guidance(target, scale, guidance_interval or (0, len(self.scheduler.alphas_cumprod))), num_images
+
+    def prepare_abduction(
+        self,
+        images: torch.Tensor,
+        factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None,
+        marginal_abduction: bool | None,
+        guidance_scale: float | list[float] | torch.Tensor | None,
+        guidance_interval: tuple[int, int] | None,
+        batch_size: int | None,
+    ) -> Guidance | None:
+        """Returns what guides abduction: the factual's class, given or read by the predictor; `None`: nothing."""
+        if marginal_abduction is None:
+            marginal_abduction = factual_class is None and self.config.default_marginal_abduction
+        if marginal_abduction and factual_class is not None:
+            raise ValueError(f"`factual_class` expects None with `marginal_abduction`, got {factual_class!r}.")
+        classes = 0 if factual_class is None else factual_class
+        guidance, _ = self.prepare_guidance(
+            None if marginal_abduction else classes, guidance_scale, guidance_interval, len(images), "factual_class"
+        )
+        if guidance is not None and factual_class is None:
+            batches = images.to(self.classifier.dtype).split(batch_size or len(images))
+            guidance.target = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+        return guidance
 
     def prepare_schedulers(
         self,
@@ -422,8 +484,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def predict_noise(self, sample: torch.Tensor, timestep: int, guidance: Guidance | None = None) -> torch.Tensor:
         r"""
-        Evaluates the denoiser and, where `guidance` acts, the anti-causal predictor: `eps - s * sqrt(1 - abar_t) *
-        grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1), expressed in the type that the denoiser predicts, in float32.
+        Evaluates the denoiser under `guidance`, in the type that it predicts, in float32. An unconditional one meets
+        the anti-causal predictor: `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1). One
+        that knows the classes needs none: `eps(x_t) + s * (eps(x_t | y) - eps(x_t))` ([Ho & Salimans,
+        2022](https://huggingface.co/papers/2207.12598)), where scale 1 leaves but one evaluation.
 
         Args:
             sample (`torch.Tensor` of shape `(batch, channels, height, width)`): Noisy images.
@@ -432,13 +496,27 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         """
         # A tensor, as `torch.compile` would compile the networks anew for every number.
         t = torch.tensor(timestep, device=sample.device)
-        # A learned variance is the second half of the channels; the deterministic moves have no use for it.
-        prediction = self.unet(sample.to(self.unet.dtype), t).sample.float()[:, : sample.shape[1]]
-        if guidance is None or not guidance.interval[0] <= timestep <= guidance.interval[1]:
-            return prediction
+        if guidance is not None and not guidance.interval[0] <= timestep <= guidance.interval[1]:
+            guidance = None
+
+        def denoise(sample, *class_labels):
+            # A learned variance is the second half of the channels; the deterministic moves have no use for it.
+            return self.unet(sample.to(self.unet.dtype), t, *class_labels).sample.float()[:, : sample.shape[1]]
+
+        if self.unet.config.num_class_embeds is not None:
+            no_class = torch.full((len(sample),), self.classifier.config.num_classes, device=sample.device)
+            if guidance is None:
+                return denoise(sample, no_class)
+            if not torch.is_tensor(guidance.scale) and guidance.scale == 1:
+                return denoise(sample, guidance.target)
+            both = denoise(torch.cat([sample, sample]), torch.cat([no_class, guidance.target]))
+            unconditional, conditional = both.chunk(2)
+            return unconditional + guidance.scale * (conditional - unconditional)
+
+        prediction = denoise(sample)
         alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
-        if alpha_prod == 0:
-            return prediction  # Pure noise holds no trace of the class: the true gradient is zero.
+        if guidance is None or alpha_prod == 0:  # Pure noise holds no trace of the class: the true gradient is zero.
+            return prediction
         gradient, _ = self.classifier.log_prob_gradient(sample, t, guidance.target)
         shift = -guidance.scale * (1 - alpha_prod) ** 0.5
         if self.scheduler.config.prediction_type == "sample":
@@ -463,22 +541,32 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         self,
         images: torch.Tensor,
         guidance: Guidance | None,
-        scheduler: SchedulerMixin,
+        schedulers: tuple[SchedulerMixin, SchedulerMixin],
         num_moves: int,
         batch_size: int | None,
         solver: dict | None,
+        lowest_noise: torch.Tensor | None = None,
     ) -> DiffSCMAbductionOutput:
         """Alg. 1, abduction: the moves from the images up to their exogenous noise, implicit ones by a `solver`."""
+        prediction_scheduler, scheduler = schedulers
         batch_size = batch_size or len(images)
-        outputs = []
+        outputs, remainders = [], []
         with self.progress_bar(total=-(-len(images) // batch_size) * num_moves) as progress_bar:
             progress_bar.set_description("Abduction")
             for start in range(0, len(images), batch_size):
                 batch = slice(start, start + batch_size)
-                sample, timesteps = scheduler.start(images[batch], num_moves)
                 batch_guidance = None if guidance is None else guidance[batch]
+                if lowest_noise is None:
+                    sample, timesteps = scheduler.start(images[batch], num_moves)
+                else:
+                    sample, timesteps = scheduler.start(images[batch], num_moves, noise=lowest_noise[batch])
+                    # The noise at the lowest level is exogenous as well: what the last move down leaves of the image.
+                    last = prediction_scheduler.timesteps[-1].item()
+                    prediction = self.predict_noise(sample, last, batch_guidance)
+                    moved = prediction_scheduler.step(prediction, last, sample).prev_sample
+                    remainders.append(images[batch] - moved)
                 prediction, residual = None, sample.new_zeros(len(sample))
-                num_evaluations = torch.zeros(len(sample), dtype=torch.int64, device=sample.device)
+                num_evaluations = torch.full((len(sample),), len(remainders[:1]), device=sample.device)
                 finite = []  # looked at when all steps are made, as each look makes the CPU wait for a GPU
                 for timestep in timesteps:
                     if solver is None:
@@ -505,7 +593,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
                 stacklevel=4,  # past the public method and its decorator, to the caller
             )
-        return DiffSCMAbductionOutput(noise, None if solver is None else residual, num_evaluations)
+        return DiffSCMAbductionOutput(
+            exogenous_noise=noise,
+            residual=None if solver is None else residual,
+            num_evaluations=num_evaluations,
+            factual_class=None if guidance is None else guidance.target,
+            remainder=torch.cat(remainders) if remainders else None,
+        )
 
     def _predict(
         self,
@@ -517,6 +611,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         eta: float,
         generator: torch.Generator | None,
         callback_on_step_end: Callable | None,
+        remainder: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Alg. 1, action and prediction: the moves down to images in [-1, 1], and `log p(y | image)` of each."""
         batch_size = batch_size or len(exogenous_noise)
@@ -543,6 +638,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     progress_bar.update()
                 self.check_finite("prediction", timesteps, finite)
                 image = scheduler.finish(sample).float()
+                image = image if remainder is None else image + remainder[batch]
                 images.append(image.clamp(-1, 1))  # the range of images, which is all that `postprocess` will show
                 if guidance is not None:
                     log_probs.append(self.classifier.log_prob(images[-1], 0, batch_guidance.target))
@@ -562,13 +658,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
         guidance_scale: float | list[float] | torch.Tensor | None = None,
         guidance_interval: tuple[int, int] | None = None,
+        marginal_abduction: bool | None = None,
     ) -> torch.Tensor | DiffSCMAbductionOutput:
         r"""
         Abduction, the first step of Alg. 1: infers the exogenous noise that the factual images came from.
 
         Args:
             image, num_inference_steps, strength, batch_size, abduction, factual_class, guidance_scale, \
-            guidance_interval: See [`~DiffSCMCounterfactualPipeline.__call__`].
+            guidance_interval, marginal_abduction: See [`~DiffSCMCounterfactualPipeline.__call__`].
             tolerance (`float`, *optional*, defaults to 1e-6):
                 The residual at which an implicit move has converged ([`DiffSCMDDIMInverseScheduler.solve`]). A warning
                 counts the images that do not get there; they keep the best that was found.
@@ -576,18 +673,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             return_dict (`bool`, *optional*, defaults to `False`):
                 Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
-        self.check_inputs(strength, 0.0, abduction, guidance_interval, batch_size=batch_size)
+        self.check_inputs(
+            strength, 0.0, abduction, guidance_interval, batch_size=batch_size, marginal_abduction=marginal_abduction
+        )
         if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
             raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
         if type(max_iterations) is not int or max_iterations < 1:
             raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         images = self.prepare_image(image)
-        guidance, _ = self.prepare_guidance(
-            factual_class, guidance_scale, guidance_interval, len(images), "factual_class"
+        *schedulers, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction)
+        guidance = self.prepare_abduction(
+            images, factual_class, marginal_abduction, guidance_scale, guidance_interval, batch_size
         )
-        _, scheduler, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction)
         solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None
-        output = self._abduct(images, guidance, scheduler, num_moves, batch_size, solver)
+        output = self._abduct(images, guidance, schedulers, num_moves, batch_size, solver)
         self.maybe_free_model_hooks()
         return output if return_dict else output.exogenous_noise
 
@@ -695,6 +794,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         abduction: str | None = None,
         guidance_interval: tuple[int, int] | None = None,
         factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None = None,
+        num_draws: int | None = None,
+        marginal_abduction: bool | None = None,
     ) -> DiffSCMCounterfactualPipelineOutput | tuple:
         r"""
         Estimates counterfactuals (paper, Alg. 1): abduction of `image`'s exogenous noise, then prediction under
@@ -723,7 +824,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             eta (`float`, *optional*, defaults to 0.0):
                 DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 each
                 step draws fresh noise and forgets part of the exogenous noise.
-            generator (`torch.Generator`, *optional*): Makes the draws of `eta > 0` reproducible.
+            generator (`torch.Generator`, *optional*): Makes `num_draws` and the draws of `eta > 0` reproducible.
             batch_size (`int`, *optional*): The most images the networks see at once. Draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
@@ -741,7 +842,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             factual_class (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
                 The class that caused each factual, one for all or one per image. Abduction then climbs the guided
                 moves that prediction descends: the noise tells less of the class, and `do(class = factual_class)`
-                gives the factual back. Default: abduction without guidance, as in the paper.
+                gives the factual back. Default: the class that the predictor reads; `abduction.factual_class` of the
+                output says which.
+            num_draws (`int`, *optional*):
+                How many counterfactuals to draw of each. A draw starts abduction from the lowest noise level, and what
+                the last move down leaves out of the factual is kept. The spread of several tells what the image leaves
+                open ([`~DiffSCMCounterfactualPipelineOutput.mean_and_std`]). Default: one, from the clean image.
+            marginal_abduction (`bool`, *optional*, defaults to the checkpoint's):
+                Whether abduction climbs without guidance, as in the paper; the noise then keeps a trace of the class.
 
         Raises:
             ValueError: if an argument is out of its range or does not fit the others, if guidance has no step to act
@@ -752,32 +860,51 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMCounterfactualPipelineOutput`] or `tuple`: images, exogenous noise and log-probabilities.
         """
         # 1. Check inputs
-        self.check_inputs(
-            strength, eta, abduction, guidance_interval, generator, batch_size, output_type, callback_on_step_end
-        )
+        how = (generator, batch_size, output_type, callback_on_step_end, num_draws, marginal_abduction)
+        self.check_inputs(strength, eta, abduction, guidance_interval, *how)
 
         # 2. Prepare the factual images, what guides, and the schedulers
         images = self.prepare_image(image)
-        guidance, num_images = self.prepare_guidance(intervention, guidance_scale, guidance_interval, len(images))
-        factual_guidance, _ = self.prepare_guidance(
-            factual_class, guidance_scale, guidance_interval, len(images), "factual_class"
-        )
-        scheduler, inverse_scheduler, num_moves = self.prepare_schedulers(
-            num_inference_steps, strength, abduction, guidance
+        num_factuals, draws = len(images), num_draws or 1
+        guidance, num_images = self.prepare_guidance(intervention, guidance_scale, guidance_interval, num_factuals)
+        *schedulers, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction, guidance)
+        factual_guidance = self.prepare_abduction(
+            images, factual_class, marginal_abduction, guidance_scale, guidance_interval, batch_size
         )
         solver = {"tolerance": 1e-6, "max_iterations": 40} if abduction == "implicit" else None
 
         # 3. Abduction
-        abducted = self._abduct(images, factual_guidance, inverse_scheduler, num_moves, batch_size, solver)
+        rows = torch.arange(num_factuals, device=images.device).repeat(draws)
+        factual_guidance = None if factual_guidance is None else factual_guidance[rows]
+        lowest_noise = None
+        if num_draws is not None:
+            lowest_noise = randn_tensor((len(rows), *self.image_shape), generator, images.device, images.dtype)
+        images = images[rows]
+        abducted = self._abduct(images, factual_guidance, schedulers, num_moves, batch_size, solver, lowest_noise)
 
-        # 4. Action and prediction
-        noise = abducted.exogenous_noise.expand(num_images, *abducted.exogenous_noise.shape[1:])
+        # 4. Action and prediction: every draw of a factual meets every intervention
+        rows = torch.arange(len(rows), device=images.device).view(draws, num_factuals).expand(draws, num_images)
+        rows, targets = rows.flatten(), torch.arange(num_images, device=images.device).repeat(draws)
+        remainder = None if abducted.remainder is None else abducted.remainder[rows]
         images, log_probs = self._predict(
-            noise, guidance, scheduler, num_moves, batch_size, eta, generator, callback_on_step_end
+            abducted.exogenous_noise[rows],
+            None if guidance is None else guidance[targets],
+            schedulers[0],
+            num_moves,
+            batch_size,
+            eta,
+            generator,
+            callback_on_step_end,
+            remainder,
         )
 
         # 5. Decode
         self.maybe_free_model_hooks()
-        images = self.image_processor.postprocess(images, output_type=output_type)
-        output = (images, abducted.exogenous_noise, log_probs)
+        images, noise = self.image_processor.postprocess(images, output_type=output_type), abducted.exogenous_noise
+        if num_draws is not None:
+            stack = {"pil": list, "np": np.stack, "pt": torch.stack}[output_type]
+            images = stack([images[draw * num_images : (draw + 1) * num_images] for draw in range(draws)])
+            noise = noise.unflatten(0, (draws, num_factuals))
+            log_probs = None if log_probs is None else log_probs.unflatten(0, (draws, num_images))
+        output = (images, noise, log_probs)
         return DiffSCMCounterfactualPipelineOutput(*output, abducted) if return_dict else output

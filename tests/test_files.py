@@ -167,3 +167,20 @@ class TestLock:
             with pytest.raises(ValueError, match="disk"), locked(tmp_path / "new", is_new=True), locked(tmp_path):
                 raise ValueError("disk")
         assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    unet = UNet2DModel(
+        8,
+        1,
+        1,
+        block_out_channels=(8,),
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        norm_num_groups=4,
+    )
+    save_whole(unet, tmp_path / "model")
+    unet.conv_in.bias.data[0] = float("nan")
+    with pytest.raises(ValueError, match="`component` expects finite weights, got NaN or infinity in conv_in.bias"):
+        save_whole(unet, tmp_path / "model")
+    assert UNet2DModel.from_pretrained(tmp_path / "model").conv_in.bias.isfinite().all()

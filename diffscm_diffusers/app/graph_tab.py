@@ -118,8 +118,18 @@ class GraphTab:
             with gr.Column(scale=2, min_width=300):
                 outputs = outputs_of(name, "The same in Python")
 
-        def show(picture, fit, num_draws, steps, guidance_scale, seed, *controls):
-            *controls, request, progress = controls
+        # Gradio finds `request` and `progress` by their place, so they stand before the attributes' controls.
+        def show(
+            picture,
+            fit,
+            num_draws,
+            steps,
+            guidance_scale,
+            seed,
+            request: gr.Request,
+            progress=gr.Progress(),  # noqa: B008
+            *controls,
+        ):
             yield from run_for_visitor(
                 lambda report: self.run(report, picture, fit, num_draws, steps, guidance_scale, seed, controls),
                 visitors,
@@ -127,8 +137,17 @@ class GraphTab:
                 progress,
             )
 
-        def show_sweep(picture, fit, node, steps, guidance_scale, seed, *controls):
-            *controls, request, progress = controls
+        def show_sweep(
+            picture,
+            fit,
+            node,
+            steps,
+            guidance_scale,
+            seed,
+            request: gr.Request,
+            progress=gr.Progress(),  # noqa: B008
+            *controls,
+        ):
             yield from run_for_visitor(
                 lambda report: self.run_sweep(report, picture, fit, node, steps, guidance_scale, seed, controls),
                 visitors,

@@ -3,6 +3,7 @@
 """Causal graphs of an image and its attributes, as data."""
 
 from .causal_graph import CausalGraph, Node
+from .table import read_table
 
 
-__all__ = ["CausalGraph", "Node"]
+__all__ = ["CausalGraph", "Node", "read_table"]

@@ -467,7 +467,20 @@ class CausalGraph:
                 values[name] = value.float()
         return values
 
-    def _cuts(self, do: str | Iterable[str], hold: str | Iterable[str]) -> tuple[set[str], set[str]]:
+    def check_do_and_hold(self, do: str | Iterable[str], hold: str | Iterable[str]) -> tuple[set[str], set[str]]:
+        """
+        Reads which attributes are intervened on, and which are held.
+
+        Args:
+            do (`str` or `Iterable[str]`): Names of those that are intervened on; the `dict` of values will do.
+            hold (`str` or `Iterable[str]`): Names of those that are held.
+
+        Returns:
+            `tuple[set[str], set[str]]`: the names.
+
+        Raises:
+            ValueError: if one is not an attribute, or is in both.
+        """
         do, hold = self.check_names(do, "do"), self.check_names(hold, "hold")
         if do & hold:
             raise ValueError(f"`do` and `hold` expect different attributes, got {sorted(do & hold)} in both.")
@@ -491,7 +504,7 @@ class CausalGraph:
         """
         from matplotlib.figure import Figure
 
-        do, hold = self._cuts(do, hold)
+        do, hold = self.check_do_and_hold(do, hold)
         graph = networkx.DiGraph(self.edges)
         graph.add_nodes_from(self.nodes)
         for layer, names in enumerate(networkx.topological_generations(graph)):
@@ -546,7 +559,7 @@ class CausalGraph:
         Raises:
             ValueError: if `do` or `hold` names something that is not an attribute, or both name the same.
         """
-        do, hold = self._cuts(do, hold)
+        do, hold = self.check_do_and_hold(do, hold)
         ids = {name: f"n{index}" for index, name in enumerate([*self.attributes, self.image])}
         lines = ["flowchart LR"]
         for name, key in ids.items():

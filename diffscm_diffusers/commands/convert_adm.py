@@ -29,7 +29,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, ModelMixin
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.conversion.adm_configs import scheduler_config
 from diffscm_diffusers.conversion.adm_networks import convert_classifier, convert_denoiser
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import non_negative_float, positive_int, rate
 from diffscm_diffusers.hub.weights import read_weights
 
@@ -203,7 +203,7 @@ def main(argv=None):
     check_space(checkpoint, Path(args.output_dir).parent, factor=1.5 if args.use_fp16 else 1)
     checkpoint_class = type(checkpoint)
     is_alone = isinstance(checkpoint, UNet2DModel)
-    with written_whole(args.output_dir) as unfinished:
+    with locked(args.output_dir, is_new=True), written_whole(args.output_dir) as unfinished:
         target = unfinished / "unet" if is_alone else unfinished
         if is_alone:
             scheduler.save_pretrained(unfinished / "scheduler")

@@ -27,7 +27,7 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset, rea
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int
 
 
@@ -158,7 +158,7 @@ def main(argv=None):
         "\n".join(f"{value:.3g}" if is_number[name] else value for name, value in result["factual"].items())
         for result in results
     ]
-    with matplotlib.rc_context(STYLE):
+    with locked(args.output_dir), matplotlib.rc_context(STYLE):
         figure = draw_effects(
             images,
             {kind: effect.images.mean(dim=0).cpu() for kind, effect in effects.items()},

@@ -15,6 +15,7 @@ file in `diffscm_diffusers/evaluation/methods`.
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from diffscm_diffusers.evaluation.pipelines import complete_settings, load_pipeline
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import make_table, summarize
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import add_evaluation_arguments, non_negative_float
 from diffscm_diffusers.metrics import MetricModels
 
@@ -131,49 +132,53 @@ def main(argv=None):
     output_dir = Path(args.output_dir)
     folders = {name: output_dir / "counterfactuals" / name for name in methods}
     data |= {"split": args.split, "seed": args.seed, "class_names": class_names}
-    with accelerator.main_process_first():
+    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+        with accelerator.main_process_first():
+            for name, method in methods.items():
+                record_settings(folders[name], {**data, **method.settings})
+
+        # 3. Generate what is missing
         for name, method in methods.items():
-            record_settings(folders[name], {**data, **method.settings})
+            chunks = missing_chunks(folders[name], len(pairs), args.batch_size)
+            accelerator.wait_for_everyone()  # all have looked before the first one writes
+            chunks = chunks[accelerator.process_index :: accelerator.num_processes]
+            for chunk in tqdm(chunks, name, disable=not accelerator.is_main_process):
+                start = time.perf_counter()
+                counterfactual = method.generate(torch.arange(chunk.start, chunk.stop)).cpu()
+                write_chunk(folders[name], chunk, counterfactual, time.perf_counter() - start)
+        accelerator.wait_for_everyone()
 
-    # 3. Generate what is missing
-    for name, method in methods.items():
-        chunks = missing_chunks(folders[name], len(pairs), args.batch_size)
-        accelerator.wait_for_everyone()  # all have looked before the first one writes
-        chunks = chunks[accelerator.process_index :: accelerator.num_processes]
-        for chunk in tqdm(chunks, name, disable=not accelerator.is_main_process):
-            start = time.perf_counter()
-            counterfactual = method.generate(torch.arange(chunk.start, chunk.stop)).cpu()
-            write_chunk(folders[name], chunk, counterfactual, time.perf_counter() - start)
-    accelerator.wait_for_everyone()
-
-    # 4. Score everything
-    samples, summaries = [], {}
-    for name, folder in folders.items():
-        counterfactual, seconds = read_chunks(folder, len(pairs))
-        scores = scorer.score(counterfactual).assign(seconds=seconds.numpy())
-        scores.insert(0, "method", name)
-        samples.append(scores)
-        summaries[name] = {
-            "settings": {**data, **methods[name].settings},
-            "scores": summarize(scores, args.seed),
-            "realism": scorer.realism(counterfactual),
-            "seconds": seconds.mean().item(),
-        }
-    if accelerator.is_main_process:
-        summary = {
-            "num_pairs": len(pairs),
-            "class_names": class_names,
-            "train_split": args.train_split,
-            "metric_models": args.metric_models,
-            "oracle": args.oracle,
-            "methods": summaries,
-        }
-        table = make_table(summaries, {name: METHODS[name].label for name in methods})
-        with written_whole(output_dir / "samples.csv") as path:
-            pd.concat(samples).to_csv(path, index=False, float_format="%.6g")
-        with written_whole(output_dir / "summary.json") as path:
-            path.write_text(json.dumps(summary, indent=2) + "\n")
-        with written_whole(output_dir / "table.md") as path:
-            path.write_text(table)
-        print(table)
-    accelerator.end_training()
+        # 4. Score everything
+        samples, summaries = [], {}
+        for name, folder in folders.items():
+            counterfactual, seconds = read_chunks(folder, len(pairs))
+            scores = scorer.score(counterfactual).assign(seconds=seconds.numpy())
+            scores.insert(0, "method", name)
+            samples.append(scores)
+            summaries[name] = {
+                "settings": {**data, **methods[name].settings},
+                "scores": summarize(scores, args.seed),
+                "realism": scorer.realism(counterfactual),
+                "seconds": seconds.mean().item(),
+            }
+        if accelerator.is_main_process:
+            summary = {
+                "num_pairs": len(pairs),
+                "class_names": class_names,
+                "train_split": args.train_split,
+                "metric_models": args.metric_models,
+                "oracle": args.oracle,
+                "methods": summaries,
+            }
+            table = make_table(summaries, {name: METHODS[name].label for name in methods})
+            # An interruption here leaves some of them or none, never new ones beside old ones.
+            for name in ("table.md", "summary.json", "samples.csv"):
+                (output_dir / name).unlink(missing_ok=True)
+            with written_whole(output_dir / "samples.csv") as path:
+                pd.concat(samples).to_csv(path, index=False, float_format="%.6g")
+            with written_whole(output_dir / "summary.json") as path:
+                path.write_text(json.dumps(summary, indent=2) + "\n")
+            with written_whole(output_dir / "table.md") as path:
+                path.write_text(table)
+            print(table)
+        accelerator.end_training()

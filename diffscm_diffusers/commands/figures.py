@@ -35,6 +35,7 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.flags import add_data_arguments, non_negative_float, non_negative_int, positive_int
 
 
@@ -149,7 +150,7 @@ def main(argv=None):
 
     # 3. Draw
     settings = {"num_inference_steps": args.num_inference_steps, "batch_size": args.batch_size}
-    with matplotlib.rc_context(figures.STYLE):
+    with locked(args.output_dir), matplotlib.rc_context(figures.STYLE):
         for name in tqdm(dict.fromkeys(args.figures), "Figures"):
             if name == "latents":
                 figure = figures.draw_latents(

@@ -13,6 +13,7 @@ not at all. A run that was interrupted goes on when started anew. See docs/gener
 
 import argparse
 import sys
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import record_settings
 from diffscm_diffusers.evaluation.fingerprint import fingerprint
 from diffscm_diffusers.evaluation.pipelines import complete_settings
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.flags import (
     add_data_arguments,
     non_negative_float,
@@ -70,7 +72,8 @@ def parse_args(argv=None):
         "--interventions",
         nargs="+",
         default=["other"],
-        help="`all` classes, all `other` than the factual's, a `random` one of these, or names of classes.",
+        help="`all` classes, all `other` than the factual's, a `random` one of these, or names of classes, as "
+        "`class:NAME` where they are called like these words.",
     )
     model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
     model.add_argument("--guidance_scale", type=non_negative_float, help="Default: the preset's or the checkpoint's.")
@@ -161,78 +164,79 @@ def main(argv=None):
         "batch_size": args.batch_size,
         "chunk_size": args.chunk_size,
     }
-    with accelerator.main_process_first():
-        record_settings(output_dir, settings)
-    if accelerator.is_main_process:
-        chunks.remove_unfinished()
-        if args.push_to_hub:
-            # Before the work, so that a missing login shows early.
-            repository = create_repository(
-                args.hub_dataset_id, output_dir, repo_type="dataset", private=args.hub_private_repo or None
-            )
-    done = chunks.starts()
-    accelerator.wait_for_everyone()  # all have looked before the first one writes
+    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+        with accelerator.main_process_first():
+            record_settings(output_dir, settings)
+        if accelerator.is_main_process:
+            chunks.remove_unfinished()
+            if args.push_to_hub:
+                # Before the work, so that a missing login shows early.
+                repository = create_repository(
+                    args.hub_dataset_id, output_dir, repo_type="dataset", private=args.hub_private_repo or None
+                )
+        done = chunks.starts()
+        accelerator.wait_for_everyone()  # all have looked before the first one writes
 
-    channels, height, _ = pipe.image_shape
-    collate = ImageCollator(height, channels, args.image_column, args.label_column)
-    generator = CounterfactualGenerator(
-        pipe, interventions, collate, classes, args.batch_size, **call, skip_broken=args.skip_broken
-    )
-    features = counterfactual_features(names, pipe.image_shape, has_classes)
-    dataset, num_rows = limit_rows(dataset, args.split, args.max_samples)
-    # The bar counts this process' share, so its estimate of the time left is the whole run's.
-    starts = [start for start in range(0, num_rows or 0, args.chunk_size) if start not in done]
-    starts = starts[accelerator.process_index :: accelerator.num_processes]
-    mine = sum(min(args.chunk_size, num_rows - start) for start in starts)
-    progress_bar = tqdm(
-        total=mine * interventions.per_factual if num_rows else None,
-        desc="Counterfactuals",
-        disable=not accelerator.is_main_process,
-    )
-
-    def report(batches):
-        for batch in batches:
-            yield batch
-            progress_bar.update(len(batch["index"]))
-
-    missing = ((start, rows) for start, rows in split_rows(dataset, args.chunk_size) if start not in done)
-    for number, (start, rows) in enumerate(missing):
-        if number % accelerator.num_processes == accelerator.process_index:
-            chunks.write(start, report(generator.generate(start, rows)), features, lambda: generator.left_out)
-    progress_bar.close()
-    accelerator.wait_for_everyone()
-
-    if accelerator.is_main_process:
-        if not chunks.starts():
-            raise ValueError(f"`--split` expects at least one row, but {args.split!r} has none.")
-        launch = ["diffscm"]
-        if accelerator.num_processes > 1:
-            num_processes = str(accelerator.num_processes)
-            launch = ["accelerate", "launch", "--num_processes", num_processes, "-m", "diffscm_diffusers"]
-        result = chunks.summarize({c: names[c] for c in classes} if has_classes else None)
-        if left_out := chunks.left_out():
-            report_left_out(left_out, f"images of {args.split!r}")
-        card = make_dataset_card(
-            repository if args.push_to_hub else args.output_dir,
-            model=args.pretrained_model_name_or_path,
-            num_classes=len(names),
-            result=result,
-            has_classes=has_classes,
-            settings=settings,
-            command=[*launch, "generate", *(sys.argv[1:] if argv is None else argv)],
-            split=args.split,
-            data_files=f"data/{args.split}-*.parquet",
-            dataset_name=args.dataset_name,
-            train_data_dir=args.train_data_dir,
+        channels, height, _ = pipe.image_shape
+        collate = ImageCollator(height, channels, args.image_column, args.label_column)
+        generator = CounterfactualGenerator(
+            pipe, interventions, collate, classes, args.batch_size, **call, skip_broken=args.skip_broken
         )
-        save_card(card, output_dir)
-        print(result)
-        if args.push_to_hub:
-            upload_folder(
-                output_dir,
-                repository,
-                "Publish the counterfactuals",
-                repo_type="dataset",
-                allow_patterns=["README.md", f"data/{args.split}-*.parquet"],
+        features = counterfactual_features(names, pipe.image_shape, has_classes)
+        dataset, num_rows = limit_rows(dataset, args.split, args.max_samples)
+        # The bar counts this process' share, so its estimate of the time left is the whole run's.
+        starts = [start for start in range(0, num_rows or 0, args.chunk_size) if start not in done]
+        starts = starts[accelerator.process_index :: accelerator.num_processes]
+        mine = sum(min(args.chunk_size, num_rows - start) for start in starts)
+        progress_bar = tqdm(
+            total=mine * interventions.per_factual if num_rows else None,
+            desc="Counterfactuals",
+            disable=not accelerator.is_main_process,
+        )
+
+        def report(batches):
+            for batch in batches:
+                yield batch
+                progress_bar.update(len(batch["index"]))
+
+        missing = ((start, rows) for start, rows in split_rows(dataset, args.chunk_size) if start not in done)
+        for number, (start, rows) in enumerate(missing):
+            if number % accelerator.num_processes == accelerator.process_index:
+                chunks.write(start, report(generator.generate(start, rows)), features, lambda: generator.left_out)
+        progress_bar.close()
+        accelerator.wait_for_everyone()
+
+        if accelerator.is_main_process:
+            if not chunks.starts():
+                raise ValueError(f"`--split` expects at least one row, but {args.split!r} has none.")
+            launch = ["diffscm"]
+            if accelerator.num_processes > 1:
+                num_processes = str(accelerator.num_processes)
+                launch = ["accelerate", "launch", "--num_processes", num_processes, "-m", "diffscm_diffusers"]
+            result = chunks.summarize({c: names[c] for c in classes} if has_classes else None)
+            if left_out := chunks.left_out():
+                report_left_out(left_out, f"images of {args.split!r}")
+            card = make_dataset_card(
+                repository if args.push_to_hub else args.output_dir,
+                model=args.pretrained_model_name_or_path,
+                num_classes=len(names),
+                result=result,
+                has_classes=has_classes,
+                settings=settings,
+                command=[*launch, "generate", *(sys.argv[1:] if argv is None else argv)],
+                split=args.split,
+                data_files=f"data/{args.split}-*.parquet",
+                dataset_name=args.dataset_name,
+                train_data_dir=args.train_data_dir,
             )
-    accelerator.end_training()
+            save_card(card, output_dir)
+            print(result)
+            if args.push_to_hub:
+                upload_folder(
+                    output_dir,
+                    repository,
+                    "Publish the counterfactuals",
+                    repo_type="dataset",
+                    allow_patterns=["README.md", f"data/{args.split}-*.parquet"],
+                )
+        accelerator.end_training()

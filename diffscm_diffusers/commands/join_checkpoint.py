@@ -17,7 +17,8 @@ from diffusers import DDPMPipeline
 from huggingface_hub import ModelCard
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
+from diffscm_diffusers.finite import check_finite
 from diffscm_diffusers.flags import non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_pipeline_card, read_section, save_card
 
@@ -93,7 +94,8 @@ def main(argv=None):
         scheduler=denoiser.scheduler,
         **{name: value for name, value in defaults.items() if value is not None},
     )
+    check_finite(pipeline, "denoiser")  # float16 has no numbers above 65504
     training = describe_training(args.denoiser, args.classifier, sys.argv[1:] if argv is None else argv)
-    with written_whole(args.output_dir) as unfinished:
+    with locked(args.output_dir, is_new=True), written_whole(args.output_dir) as unfinished:
         pipeline.save_pretrained(unfinished)
         save_card(make_pipeline_card(pipeline, args.output_dir, training=training), unfinished)

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import load_image_dataset
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
 from diffscm_diffusers.hub.cards import make_world_card, save_card
@@ -169,6 +169,7 @@ def main(argv=None):
     features = make_features(worlds["train"])
 
     with (
+        locked(folder, is_new=True),
         written_whole(folder) as unfinished,
         tqdm(total=sum(num_rows.values()), desc="Images", unit=" images") as progress_bar,
     ):

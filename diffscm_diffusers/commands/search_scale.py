@@ -16,6 +16,7 @@ run that was interrupted goes on when started anew.
 import argparse
 import json
 import time
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from diffscm_diffusers.evaluation.pipelines import complete_settings, describe_pipeline, load_pipeline
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import add_evaluation_arguments, fraction, non_negative_float
 from diffscm_diffusers.metrics import MetricModels
 
@@ -110,7 +111,10 @@ def generate(
             start = time.perf_counter()
             with accelerator.autocast():
                 exogenous_noise = pipe.abduct(
-                    factuals.images(index), steps["num_inference_steps"], abduction=steps.get("abduction")
+                    factuals.images(index),
+                    steps["num_inference_steps"],
+                    abduction=steps.get("abduction"),
+                    marginal_abduction=True,
                 )
             abduction_seconds = time.perf_counter() - start
             for scale in scales_by_chunk[chunk]:
@@ -203,50 +207,54 @@ def main(argv=None):
         "class_names": class_names,
         **describe_pipeline(pipe, args.pretrained_model_name_or_path, args.mixed_precision, steps),
     }
-    with accelerator.main_process_first():
+    with locked(output_dir) if accelerator.is_main_process else nullcontext():
+        with accelerator.main_process_first():
+            for scale, folder in folders.items():
+                record_settings(folder, {**settings, "guidance_scale": scale})
+        generate(accelerator, pipe, factuals, pairs.intervention, steps, folders, args.batch_size)
+
+        # 3. Score every scale
+        samples, summaries = [], {}
         for scale, folder in folders.items():
-            record_settings(folder, {**settings, "guidance_scale": scale})
-    generate(accelerator, pipe, factuals, pairs.intervention, steps, folders, args.batch_size)
+            counterfactual, seconds = read_chunks(folder, len(pairs))
+            scores = scorer.score(counterfactual).assign(seconds=seconds.numpy())
+            scores.insert(0, "guidance_scale", scale)
+            samples.append(scores)
+            summaries[scale] = summarize(scores, args.seed)
 
-    # 3. Score every scale
-    samples, summaries = [], {}
-    for scale, folder in folders.items():
-        counterfactual, seconds = read_chunks(folder, len(pairs))
-        scores = scorer.score(counterfactual).assign(seconds=seconds.numpy())
-        scores.insert(0, "guidance_scale", scale)
-        samples.append(scores)
-        summaries[scale] = summarize(scores, args.seed)
-
-    # 4. Choose one
-    chosen = choose_scale(summaries, args.min_effectiveness)
-    if accelerator.is_main_process:
-        search = {
-            "chosen": chosen,
-            "rule": RULE,
-            "min_effectiveness": args.min_effectiveness,
-            "num_pairs": len(pairs),
-            "metric_models": args.metric_models,
-            "oracle": args.oracle,
-            "train_split": args.train_split,
-            "settings": settings,
-            "scales": [{"guidance_scale": scale, **summary} for scale, summary in summaries.items()],
-        }
-        with written_whole(output_dir / "search.csv") as path:
-            pd.concat(samples).to_csv(path, index=False, float_format="%.6g")
-        with written_whole(output_dir / "search.json") as path:
-            path.write_text(json.dumps(search, indent=2) + "\n")
-        for scale, summary in summaries.items():
-            means = ", ".join(f"{name} {summary[name]['mean']:.4f}" for name in ("cld", "effectiveness", "l1"))
-            print(f"guidance scale {scale:g}: {means}")
-    if chosen is None:
-        raise ValueError(
-            f"None of the scales reaches `--min_effectiveness` {args.min_effectiveness:g}: try higher ones. "
-            f"{str(output_dir / 'search.json')!r} has what they reach."
-        )
-    if accelerator.is_main_process:
-        print(f"Chosen: {chosen:g}, the {RULE} ({args.min_effectiveness:g}).")
-        if args.update_checkpoint:
-            config = {**json.loads(model_index.read_text()), "default_guidance_scale": chosen}
-            with written_whole(model_index) as path:
-                path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    accelerator.end_training()
+        # 4. Choose one
+        chosen = choose_scale(summaries, args.min_effectiveness)
+        if accelerator.is_main_process:
+            search = {
+                "chosen": chosen,
+                "rule": RULE,
+                "min_effectiveness": args.min_effectiveness,
+                "num_pairs": len(pairs),
+                "metric_models": args.metric_models,
+                "oracle": args.oracle,
+                "train_split": args.train_split,
+                "settings": settings,
+                "scales": [{"guidance_scale": scale, **summary} for scale, summary in summaries.items()],
+            }
+            # An interruption here leaves one of them or none, never a new one beside an old one.
+            for name in ("search.json", "search.csv"):
+                (output_dir / name).unlink(missing_ok=True)
+            with written_whole(output_dir / "search.csv") as path:
+                pd.concat(samples).to_csv(path, index=False, float_format="%.6g")
+            with written_whole(output_dir / "search.json") as path:
+                path.write_text(json.dumps(search, indent=2) + "\n")
+            for scale, summary in summaries.items():
+                means = ", ".join(f"{name} {summary[name]['mean']:.4f}" for name in ("cld", "effectiveness", "l1"))
+                print(f"guidance scale {scale:g}: {means}")
+        if chosen is None:
+            raise ValueError(
+                f"None of the scales reaches `--min_effectiveness` {args.min_effectiveness:g}: try higher ones. "
+                f"{str(output_dir / 'search.json')!r} has what they reach."
+            )
+        if accelerator.is_main_process:
+            print(f"Chosen: {chosen:g}, the {RULE} ({args.min_effectiveness:g}).")
+            if args.update_checkpoint:
+                config = {**json.loads(model_index.read_text()), "default_guidance_scale": chosen}
+                with written_whole(model_index) as path:
+                    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        accelerator.end_training()

@@ -12,6 +12,12 @@ GAP = 0.05  # inches
 LINE = 0.14  # height of a line of text, inches
 
 
+def shorten(label: str) -> str:
+    """A label whose lines have at most 40 characters, whatever a class is called."""
+    lines = [line if len(line) <= 40 else f"{line[:39]}…" for line in label.split("\n")]
+    return "\n".join("".join(c if c.isprintable() else "�" for c in line) for line in lines)
+
+
 def draw_image_grid(
     images: torch.Tensor,
     title: str,
@@ -37,6 +43,7 @@ def draw_image_grid(
         `matplotlib.figure.Figure`
     """
     rows, columns = images.shape[:2]
+    row_labels, column_labels = ([shorten(label) for label in labels] for labels in (row_labels, column_labels))
     pitch = cell + GAP
     width, height = columns * pitch - GAP, rows * pitch - GAP
     figure = Figure(figsize=(width, height))

@@ -7,6 +7,7 @@ from sklearn.manifold import TSNE
 
 from diffscm_diffusers import LatentVAE
 
+from .grid import shorten
 from .style import BLUE, ORANGE
 
 
@@ -40,6 +41,7 @@ def draw_latents(
     Returns:
         `matplotlib.figure.Figure`
     """
+    names = [shorten(name) for name in names]
     images = torch.cat([reference, factual[None], counterfactual[None]])
     mean = torch.cat([vae.encode(batch.to(vae.device))[0].cpu() for batch in images.split(100)])
     perplexity = min(30, (len(mean) - 1) / 3)

@@ -31,7 +31,7 @@ def draw_scales(
     Returns:
         `matplotlib.figure.Figure`
     """
-    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size)
+    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size, marginal_abduction=True)
     columns = [factual]
     for scale in tqdm(scales, "Scales", leave=False):
         output = pipe.predict(

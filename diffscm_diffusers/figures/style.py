@@ -6,6 +6,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from diffscm_diffusers.files import written_whole
+
 
 # Okabe and Ito's colours, which stay apart with any colour vision.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
@@ -28,6 +30,7 @@ STYLE = {
     "image.cmap": "gray",
     "image.interpolation": "nearest",
     "image.composite_image": False,  # pixels of images in a PDF stay what they are
+    "text.parse_math": False,  # a dollar in the name of a class is a dollar
     "savefig.dpi": 200,
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.05,
@@ -37,7 +40,8 @@ STYLE = {
 
 def save_figure(figure: Figure, folder: str | Path, name: str):
     """Writes `<name>.png` and `<name>.pdf`."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    figure.savefig(Path(folder, f"{name}.png"))
-    # Without the time, the same figure is the same file.
-    figure.savefig(Path(folder, f"{name}.pdf"), metadata={"CreationDate": None})
+    with written_whole(Path(folder, f"{name}.png")) as unfinished:
+        figure.savefig(unfinished)
+    with written_whole(Path(folder, f"{name}.pdf")) as unfinished:
+        # Without the time, the same figure is the same file.
+        figure.savefig(unfinished, metadata={"CreationDate": None})

@@ -31,7 +31,7 @@ def draw_targets(
         `matplotlib.figure.Figure`
     """
     settings = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "output_type": "pt"}
-    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size)
+    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size, marginal_abduction=True)
     reconstruction = pipe.predict(exogenous_noise, guidance_scale=0, **settings).images
     counterfactual = pipe.predict(
         exogenous_noise.repeat_interleave(len(classes), dim=0), classes * len(factual), **settings

@@ -57,8 +57,8 @@ class CounterfactualGenerator:
         self.classes = classes
         self.batch_size = batch_size
         steps = {"num_inference_steps": num_inference_steps, "strength": strength}
-        self.abduction = {**steps, "abduction": abduction}
         self.prediction = {**steps, "guidance_scale": guidance_scale, "guidance_interval": guidance_interval}
+        self.abduction = {**self.prediction, "abduction": abduction}
 
     def read_factuals(
         self, start: int, rows: Iterable[dict]

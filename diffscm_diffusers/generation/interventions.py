@@ -2,12 +2,18 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Which classes each factual is to have been caused by instead."""
 
+import logging
+
 import numpy as np
 
 from diffscm_diffusers.data.classes import abbreviate
 
 
+logger = logging.getLogger(__name__)
+
 MODES = ("all", "other", "random")
+# What follows it is always the name of a class, even if that is called like a mode or begins with a dash.
+PREFIX = "class:"
 
 
 class Interventions:
@@ -17,7 +23,8 @@ class Interventions:
     Args:
         interventions (`list[str]`):
             `["all"]` (every class), `["other"]` (every class but the factual's), `["random"]` (one of the others,
-            drawn uniformly), or names of classes, which every factual meets.
+            drawn uniformly), or names of classes, which every factual meets. A class that is called like one of these
+            words, or whose name begins with a dash, is named with the prefix `class:`.
         names (`list[str]`): The checkpoint's class names.
         has_classes (`bool`): Whether the factuals' classes are known.
         seed (`int`): Seed of `"random"`. A draw depends on the seed and the factual's row alone.
@@ -28,9 +35,16 @@ class Interventions:
 
     def __init__(self, interventions: list[str], names: list[str], has_classes: bool, seed: int):
         self.mode = interventions[0] if len(interventions) == 1 and interventions[0] in MODES else None
+        if self.mode in names:
+            logger.warning(
+                "`interventions` %r is the word of the interface, not the class of this name: write %r for the class.",
+                self.mode,
+                PREFIX + self.mode,
+            )
         self.num_classes = len(names)
         self.seed = seed
         if self.mode is None:
+            interventions = [name.removeprefix(PREFIX) for name in interventions]
             unknown = [name for name in interventions if name not in names]
             if unknown:
                 raise ValueError(

@@ -189,7 +189,10 @@ class GuidanceScaleSearch:
         for index, *sets in chunks:
             _, wanted[index] = find_floor(*sets)
 
-        exogenous_noise = pipe.abduct(image, num_inference_steps, batch_size=batch_size, abduction=abduction)
+        # Without the class, so that one abduction serves all scales.
+        exogenous_noise = pipe.abduct(
+            image, num_inference_steps, batch_size=batch_size, abduction=abduction, marginal_abduction=True
+        )
         lower, upper = (factual.new_full((num_images,), scale) for scale in self.scale_range)
         chosen = None
         for _ in range(self.num_candidates):

@@ -58,7 +58,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from PIL import Image
 
 pipe = DiffSCMCounterfactualPipeline.from_pretrained("{{ name }}")
-counterfactual = pipe(Image.open("factual.png"), intervention="{{ label }}").images[0]
+counterfactual = pipe(Image.open("factual.png"), intervention={{ label }}).images[0]
 ```
 
 As published on the Hub it also loads without `diffscm_diffusers`, by the code in its repository:
@@ -396,7 +396,7 @@ def make_pipeline_card(
         training=training.strip(),
         results=results,
         limits=(limits or LIMITS).strip(),
-        label=labels[-1],
+        label=json.dumps(labels[-1], ensure_ascii=False),
         classes=", ".join(f"`{label}`" if label != "..." else label for label in shown),
         num_classes=len(labels),
         channels=channels,

@@ -6,6 +6,7 @@ from .anticausal_classifier_2d import AntiCausalClassifier2DModel, AntiCausalCla
 from .causal_predictor_2d import CausalPredictor2DModel
 from .causal_unet_2d import CausalUNet2DModel
 from .semantic_encoder_2d import SemanticAutoencoder2DOutput, SemanticEncoder2DModel, SemanticEncoder2DOutput
+from .structural_causal_model import StructuralCausalModel
 
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "SemanticAutoencoder2DOutput",
     "SemanticEncoder2DModel",
     "SemanticEncoder2DOutput",
+    "StructuralCausalModel",
 ]

@@ -11,6 +11,8 @@ from accelerate import Accelerator
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import make_image_grid
 
+from diffscm_diffusers.files import written_whole
+
 
 def make_picture(images: torch.Tensor, rows: int) -> PIL.Image.Image:
     """Lays images in [-1, 1] out in rows, from left to right and from top to bottom."""
@@ -20,9 +22,8 @@ def make_picture(images: torch.Tensor, rows: int) -> PIL.Image.Image:
 
 def log_picture(accelerator: Accelerator, picture: PIL.Image.Image, output_dir: str | Path, step: int):
     """Writes a picture to `samples/<step>.png` of the output folder, and hands it to the trackers."""
-    folder = Path(output_dir, "samples")
-    folder.mkdir(parents=True, exist_ok=True)
-    picture.save(folder / f"{step:07d}.png")
+    with written_whole(Path(output_dir, "samples", f"{step:07d}.png")) as unfinished:
+        picture.save(unfinished)
     for tracker in accelerator.trackers:
         if tracker.name == "tensorboard":
             tracker.log_images({"samples": np.asarray(picture.convert("RGB"))[None]}, step, dataformats="NHWC")

@@ -4,6 +4,7 @@
 
 import base64
 import io
+import json
 import os
 import re
 import shutil
@@ -86,3 +87,13 @@ launch(build({checkpoints!r}), server_name="127.0.0.1", server_port={self.port})
 
 def open_data_url(url: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+
+
+def post(url: str, data) -> str:
+    """Calls the API, and returns the stream of its answer."""
+    headers = {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps({"data": data}).encode(), headers)
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        event = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{url}/{event}", timeout=300) as answer:
+        return answer.read().decode()

@@ -2,7 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The page in a real browser, as visitors use it."""
 
-import json
 import urllib.error
 import urllib.request
 
@@ -12,7 +11,8 @@ import torch
 from PIL import Image
 
 from diffscm_diffusers import ImageClassifier
-from tests.app.helpers import CHECKPOINTS, ROOT, Server, find_browser, open_data_url
+from tests.app.graph_checkpoint import save_graph_checkpoint
+from tests.app.helpers import CHECKPOINTS, ROOT, Server, find_browser, open_data_url, post
 
 
 pytest.importorskip("gradio", reason="Gradio is not installed.")
@@ -24,7 +24,9 @@ SECONDS = 90_000  # the longest to wait for anything, in ms: machines that test 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    server = Server(CHECKPOINTS, tmp_path_factory.mktemp("server"))
+    graph = tmp_path_factory.mktemp("graph") / "graph"
+    save_graph_checkpoint(graph)
+    server = Server({**CHECKPOINTS, "Causal graph": str(graph)}, tmp_path_factory.mktemp("server"))
     yield server
     server.stop()
 
@@ -165,6 +167,74 @@ def test_truth_stands_beside_draws_of_a_printed_digit(visit):
     assert not np.array_equal(first, second)
 
 
+def choose_mode(page, attribute, mode):
+    name = page.get_by_text(attribute, exact=True)
+    page.locator("fieldset").filter(has=name).get_by_label(mode).check()
+
+
+def graph_text(page) -> str:
+    return page.locator("#tab2-graph img").get_attribute("alt")
+
+
+def test_graph_is_drawn_with_incoming_edges_cut(visit):
+    choose_tab(visit, 2)
+    assert "thickness to intensity" in graph_text(visit) and "set: thickness" in graph_text(visit)
+    before = visit.locator("#tab2-graph img").get_attribute("src")
+    choose_mode(visit, "intensity", "hold")
+    visit.wait_for_function("!document.querySelector('#tab2-graph img').alt.includes('thickness to intensity')")
+    assert "held: intensity" in graph_text(visit)
+    assert visit.locator("#tab2-graph img").get_attribute("src") != before
+    choose_mode(visit, "intensity", "follow")
+    visit.wait_for_function("document.querySelector('#tab2-graph img').alt.includes('thickness to intensity')")
+
+
+def table(page) -> dict[str, list[str]]:
+    rows = page.locator("#tab2-results table tr").all()
+    return {cells[0]: cells[1:] for cells in ([*row.inner_text().split("\t")] for row in rows)}
+
+
+def test_intervention_on_a_graph_moves_descendants_unless_they_are_held(visit):
+    choose_tab(visit, 2)
+    visit.locator('#tab2-picture input[name$="-example"]').nth(4).check(force=True)
+    visit.get_by_label("number input for thickness").fill("4")
+    assert "Done." in press(visit, 2)
+    shown = table(visit)
+    column = shown["attribute"].index("counterfactual")
+    assert float(shown["thickness, pixels"][column]) == 4
+    assert shown["intensity, grey levels"][column] != shown["intensity, grey levels"][0]
+    assert len(row(visit, 2, "Truth")[0]) == 1 and float(shown["thickness, pixels"][-1]) == 4
+
+    choose_mode(visit, "intensity", "hold")
+    press(visit, 2)
+    assert table(visit)["intensity, grey levels"][column] == shown["intensity, grey levels"][0]
+    choose_mode(visit, "intensity", "follow")
+
+
+def test_intervention_out_of_the_data_is_warned_of(visit):
+    choose_tab(visit, 2)
+    choose_mode(visit, "intensity", "set")
+    visit.get_by_label("number input for thickness").fill("0.6")
+    visit.get_by_label("number input for intensity").fill("254")
+    assert "Outside the support" in press(visit, 2)
+    choose_mode(visit, "intensity", "follow")
+
+
+def test_drawn_digit_has_its_attributes_read_and_swept(visit, monkeypatch):
+    choose_tab(visit, 2)
+    draw_seven(visit, 2)
+    assert "Read off the image by the predictor" in press(visit, 2, "sweep")
+    images, names = row(visit, 2, "Sweep of thickness")
+    assert len(images) == 7 and names[0].startswith("thickness")
+
+    visit.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
+    visit.evaluate("window.copied = ''")
+    visit.locator("#tab2-code button").first.click()
+    visit.wait_for_function("window.copied")
+    namespace = {}
+    exec(visit.evaluate("window.copied"), namespace)
+    assert all(np.array_equal(a, b) for a, b in zip(namespace["images"][0], images, strict=True))
+
+
 def png(image: Image.Image, path):
     image.save(path)
     return path
@@ -202,16 +272,6 @@ def test_bad_input_gets_a_message_and_the_next_visitor_an_answer(visit, server, 
     choose_kind(visit, 0, "example")
     choose_target(visit, 0, "1")
     assert press(visit, 0) == "Done."
-
-
-def post(url: str, data) -> str:
-    """Calls the API, and returns the stream of its answer."""
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(url, json.dumps({"data": data}).encode(), headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        event = json.load(answer)["event_id"]
-    with urllib.request.urlopen(f"{url}/{event}", timeout=60) as answer:
-        return answer.read().decode()
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+from pathlib import Path
 from unittest import mock
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import PIL.Image
@@ -14,6 +16,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.figures.grid import draw_image_grid
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
 from tests.helpers import load_script, to_argv
 
@@ -92,7 +95,7 @@ def run(flags: dict, output_dir, *names: str, **more):
 def test_every_figure_is_written_as_png_and_pdf(flags, evaluation, search, tmp_path):
     run(flags, tmp_path / "figures", evaluation=evaluation, search=search)
     names = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
-    written = {path.name for path in (tmp_path / "figures").iterdir()}
+    written = {path.name for path in (tmp_path / "figures").glob("[!.]*")}
     assert written == {f"{name}.{extension}" for name in names for extension in ("png", "pdf")}
     for name in names:
         pixels = np.asarray(PIL.Image.open(tmp_path / "figures" / f"{name}.png").convert("L"))
@@ -308,3 +311,31 @@ def test_data_that_does_not_fit_is_refused(splits, collate):
     rows = splits["test"].cast_column("label", ClassLabel(names=[*NAMES, "white"]))
     with pytest.raises(ValueError, match="the classes that the checkpoint knows, 'dark', 'grey', 'light', got "):
         read_factuals(rows, collate, NAMES, 0, 10)
+
+
+def test_names_of_classes_are_text_as_it_is(tmp_path):
+    """Neither formulas, nor paths, nor wider than a page."""
+    names = ["$\\frac$", "../../evil", "x" * 5000, "a$b$c", "nul\0"]
+    images = torch.rand(5, 5, 1, 8, 8)
+    with matplotlib.rc_context(figures.STYLE):
+        figure = draw_image_grid(images, "title", names, names)
+        figures.save_figure(figure, tmp_path / "figures", "grid")
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[:5] == ["$\\frac$", "../../evil", "x" * 39 + "…", "a$b$c", "nul�"]
+    assert {path.name for path in tmp_path.rglob("*")} == {"figures", "grid.png", "grid.pdf"}
+
+
+def test_an_interrupted_figure_leaves_nothing_half(tmp_path):
+    """Neither of it nor of an older one."""
+    with matplotlib.rc_context(figures.STYLE):
+        figure = draw_image_grid(torch.rand(1, 1, 1, 8, 8), "title", [""], [""])
+        figures.save_figure(figure, tmp_path, "grid")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+        def interrupt(path, **options):
+            Path(path).write_bytes(b"half")
+            raise KeyboardInterrupt
+
+        with mock.patch.object(figure, "savefig", interrupt), pytest.raises(KeyboardInterrupt):
+            figures.save_figure(figure, tmp_path, "grid")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -10,11 +10,12 @@ import PIL.Image
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Array3D, ClassLabel, Image, Value, load_dataset
+from datasets import Array3D, ClassLabel, Dataset, Features, Image, Value, load_dataset
 from huggingface_hub import DatasetCard
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.commands import generate
+from diffscm_diffusers.files import locked
 from tests.evaluation.conftest import CLASSES
 from tests.helpers import free_port, run_script, start_script, to_argv
 
@@ -313,3 +314,41 @@ def test_without_a_login_nothing_is_computed(flags, tmp_path):
     ):
         run(flags, tmp_path, push_to_hub=True)
     assert not (tmp_path / "data").exists()
+
+
+NAMES = ["../../evil", "a/b\0c", "x" * 5000, "--x", "all", "3"]
+
+
+def test_names_of_classes_are_no_paths_and_no_flags(checkpoint, cache_dir, tmp_path):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    config = {**pipe.classifier.config, "num_classes": len(NAMES), "id2label": dict(enumerate(NAMES[::-1]))}
+    pipe.register_modules(classifier=AntiCausalClassifier2DModel.from_config(config))
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    features = Features({"image": Image(), "label": ClassLabel(names=NAMES)})
+    rows = {"image": [PIL.Image.new("L", (8, 8), 20 * c) for c in range(6)], "label": range(6)}
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "source" / "train-00000-of-00001.parquet")
+    before = set(tmp_path.parent.rglob("*"))
+    generate.main(
+        [
+            *to_argv({"dataset_name": tmp_path / "source", "label_column": "label", "cache_dir": cache_dir}),
+            *to_argv({"pretrained_model_name_or_path": tmp_path / "checkpoint", "output_dir": tmp_path / "out"}),
+            *("--interventions", "class:--x", "class:all", "3", "../../evil"),
+        ]
+    )
+    made = {path for path in set(tmp_path.parent.rglob("*")) - before if not path.is_relative_to(cache_dir)}
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in made} == {
+        *(".", ".lock", "README.md", "settings.json", "data", "data/train-00000000.parquet")
+    }
+    rows = load(tmp_path / "out", tmp_path, split="train")
+    names = rows.features["target"].names
+    assert [names[c] for c in rows["target"][:4]] == ["--x", "all", "3", "../../evil"]
+    assert [names[c] for c in rows["factual_class"][::4]] == NAMES
+    assert DatasetCard.load(tmp_path / "out" / "README.md").data.configs
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, finished, capsys):
+    before = data_files(finished)
+    with locked(finished), pytest.raises(OSError, match="is being written by another run. Wait until it has ended"):
+        run(flags, finished)
+    run(flags, finished)
+    assert data_files(finished) == before

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
 from diffscm_diffusers.commands import join_checkpoint
+from diffscm_diffusers.training.components import record_training
 from tests.helpers import to_argv
 from tests.training.conftest import model_configs  # noqa: F401
 
@@ -135,3 +136,23 @@ def test_failed_write_leaves_nothing_under_the_name(flags, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         join(flags)
     assert list(flags["output_dir"].parent.iterdir()) == []
+
+
+def test_components_trained_on_other_noise_are_refused(flags):
+    classifier = AntiCausalClassifier2DModel.from_pretrained(flags["classifier"])
+    record_training(classifier, DDPMScheduler(beta_schedule="linear"))
+    classifier.save_pretrained(flags["classifier"])
+    with pytest.raises(
+        ValueError, match="`classifier` expects a network trained on .* 'squaredcos_cap_v2', .* 'linear'"
+    ):
+        join(flags)
+    assert not flags["output_dir"].exists()
+
+
+def test_weights_that_float16_cannot_hold_are_refused(flags):
+    denoiser = DDPMPipeline.from_pretrained(flags["denoiser"])
+    denoiser.unet.conv_in.weight.data.view(-1)[0] = 1e5
+    denoiser.unet.save_pretrained(flags["denoiser"] / "unet")
+    with pytest.raises(ValueError, match="`unet` expects finite weights, got NaN or infinity in conv_in.weight"):
+        join({**flags, "dtype": "float16"})
+    assert not flags["output_dir"].exists()

@@ -34,6 +34,29 @@ def test_random_is_uniform_over_the_other_classes_and_a_function_of_seed_and_row
     assert drawn != [targets(["random"], row, seed=1)[0] for row in range(1000)]
 
 
+class TestNamesThatAreWords:
+    """Classes that are called like words of the interface."""
+
+    NAMES = ["all", "--x", "other", "class:all", "3", "factual"]
+
+    def choose(self, *interventions):
+        chosen = Interventions(list(interventions), self.NAMES, has_classes=True, seed=0)
+        return chosen.targets(0, 1)
+
+    def test_prefixed_they_are_classes(self, caplog):
+        for name in self.NAMES:
+            assert self.choose(f"class:{name}") == [self.NAMES.index(name)]
+        assert self.choose("class:other", "3") == [2, 4]  # a name, not an index
+        assert not caplog.text
+
+    def test_alone_they_are_words_with_a_warning(self, caplog):
+        assert self.choose("all") == [0, 1, 2, 3, 4, 5]
+        assert "write 'class:all' for the class" in caplog.text
+        caplog.clear()
+        assert self.choose("random") != []
+        assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("interventions", "factual_class", "message"),
     [

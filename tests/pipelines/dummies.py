@@ -2,6 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Tiny pipelines, with random networks or with the exact ones of a mixture of two Gaussians."""
 
+import copy
+
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from diffusers.models.unets.unet_2d import UNet2DOutput
@@ -39,7 +41,7 @@ def get_dummy_components(channels=1, out_channels=None, **scheduler_config):
 
 
 def get_dummy_pipe(**kwargs):
-    pipe = DiffSCMCounterfactualPipeline(**get_dummy_components(**kwargs))
+    pipe = DiffSCMCounterfactualPipeline(**get_dummy_components(**kwargs), default_marginal_abduction=True)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
@@ -82,6 +84,18 @@ class MixtureUNet(UNet2DModel):
         return UNet2DOutput(sample=prediction.float())
 
 
+class ConditionalMixtureUNet(MixtureUNet):
+    """The same, told the class, or by the index 2 that it is not."""
+
+    def forward(self, sample, timestep, class_labels, return_dict=True):
+        predictions = []
+        for x, label in zip(sample, class_labels.tolist(), strict=True):
+            unet = copy.copy(self)
+            unet.means = self.means if label == 2 else self.means[label : label + 1]
+            predictions.append(MixtureUNet.forward(unet, x[None], timestep).sample)
+        return UNet2DOutput(sample=torch.cat(predictions))
+
+
 class MixtureClassifier(AntiCausalClassifier2DModel):
     """The exact `p(y | x_t)` of `MixtureUNet`'s classes."""
 
@@ -92,8 +106,11 @@ class MixtureClassifier(AntiCausalClassifier2DModel):
         return AntiCausalClassifier2DOutput(logits=-deviations.pow(2).sum(dim=(2, 3, 4)) / (2 * variance))
 
 
-def get_mixture_pipe(prediction_type="epsilon", means=MixtureUNet.means, evaluate_at="destination"):
-    unet = MixtureUNet(
+def get_mixture_pipe(
+    prediction_type="epsilon", means=MixtureUNet.means, evaluate_at="destination", unet_class=MixtureUNet
+):
+    unet = unet_class(
+        num_class_embeds=3 if unet_class is ConditionalMixtureUNet else None,
         sample_size=2,
         in_channels=1,
         out_channels=1,
@@ -116,7 +133,9 @@ def get_mixture_pipe(prediction_type="epsilon", means=MixtureUNet.means, evaluat
     # Trailing, so that the highest level is the same for every number of steps that divides 1000.
     scheduler = DDIMScheduler(clip_sample=False, timestep_spacing="trailing", prediction_type=prediction_type)
     inverse_scheduler = DiffSCMDDIMInverseScheduler.from_config(scheduler.config, evaluate_at=evaluate_at)
-    pipe = DiffSCMCounterfactualPipeline(unet, classifier, scheduler, inverse_scheduler)
+    pipe = DiffSCMCounterfactualPipeline(
+        unet, classifier, scheduler, inverse_scheduler, default_marginal_abduction=True
+    )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

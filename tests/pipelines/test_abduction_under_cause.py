@@ -118,6 +118,69 @@ def test_one_abduction_serves_several_interventions(factual):
     torch.testing.assert_close(images, torch.cat([factual[:1], factual[:1] + get_shift(10)]), atol=1e-4, rtol=0)
 
 
+class TestFactualClassThatIsNotGiven:
+    def test_is_read(self, factual):
+        pipe = get_mixture_pipe()
+        pipe.register_to_config(default_marginal_abduction=False)
+        images = torch.cat([factual, factual + SHIFT])
+        output = pipe(images, 1, 1.0, 10, batch_size=4, output_type="pt")
+        assert output.abduction.factual_class.tolist() == [0, 0, 0, 1, 1, 1]
+        given = predict(pipe, images, 1, [0, 0, 0, 1, 1, 1], batch_size=4)
+        torch.testing.assert_close(output.images, given, atol=0, rtol=0)
+        abducted = pipe.abduct(images, 10, return_dict=True)
+        assert abducted.factual_class.tolist() == [0, 0, 0, 1, 1, 1]
+
+    def test_marginal_abduction_has_none(self, factual):
+        pipe = get_mixture_pipe()
+        by_default = pipe(factual, 1, 1.0, 10, output_type="pt")
+        pipe.register_to_config(default_marginal_abduction=False)
+        by_argument = pipe(factual, 1, 1.0, 10, marginal_abduction=True, output_type="pt")
+        assert by_default.abduction.factual_class is by_argument.abduction.factual_class is None
+        torch.testing.assert_close(by_default.images, by_argument.images, atol=0, rtol=0)
+        under_cause = pipe(factual, 1, 1.0, 10, marginal_abduction=False, output_type="pt")
+        assert (under_cause.images - by_default.images).abs().max() > 0.01
+
+    def test_a_given_one_goes_before_the_default(self, factual):
+        output = get_mixture_pipe()(factual, 1, 1.0, 10, factual_class=0, output_type="pt")
+        assert output.abduction.factual_class.tolist() == [0, 0, 0]
+
+    @pytest.mark.parametrize("settings", [{"marginal_abduction": "no"}, {"marginal_abduction": True}])
+    def test_bad_input(self, factual, settings):
+        with pytest.raises(ValueError, match="`marginal_abduction`"):
+            get_mixture_pipe()(factual, 1, 1.0, 10, factual_class=0, **settings)
+
+
+class TestDraws:
+    def test_null_intervention_loses_nothing(self, factual):
+        output = get_mixture_pipe()(
+            factual, [0, 0, 0], 1.0, 20, factual_class=0, abduction="implicit", num_draws=2, output_type="pt"
+        )
+        torch.testing.assert_close(output.images, factual.expand(2, -1, -1, -1, -1), atol=1e-4, rtol=0)
+        assert output.exogenous_noise.shape == (2, 3, 1, 2, 2) and output.log_probs.shape == (2, 3)
+        assert (output.exogenous_noise[0] - output.exogenous_noise[1]).abs().max() > 1e-3
+        mean, std = output.mean_and_std()
+        torch.testing.assert_close(mean, factual, atol=1e-4, rtol=0)
+        assert std.shape == factual.shape
+
+    def test_counterfactuals_are_the_analytic_ones(self, factual):
+        # Each draw of the noise is moved as the factual is; what the last move leaves out is added to it again.
+        images = predict(get_mixture_pipe(), factual, 1, 0, 20, abduction="implicit", num_draws=3, batch_size=2)
+        torch.testing.assert_close(images, (factual + get_shift(20)).expand(3, -1, -1, -1, -1), atol=1e-3, rtol=0)
+
+    def test_one_factual_under_several_interventions(self, factual):
+        arguments = {"num_draws": 2, "generator": torch.Generator().manual_seed(0)}
+        pipe = get_mixture_pipe()
+        images = predict(pipe, factual[:1], [0, 1], 0, **arguments)
+        assert images.shape == (2, 2, 1, 2, 2)
+        pictures = pipe(factual[:1], [0, 1], 1.0, 4, num_draws=3).images
+        assert [len(draw) for draw in pictures] == [2, 2, 2]
+
+    @pytest.mark.parametrize("num_draws", [0, 1.5, True])
+    def test_bad_input(self, factual, num_draws):
+        with pytest.raises(ValueError, match="`num_draws` expects a whole number of at least 1"):
+            get_mixture_pipe()(factual, 1, 1.0, 10, num_draws=num_draws)
+
+
 @pytest.mark.parametrize(
     ("factual_class", "error", "message"),
     [

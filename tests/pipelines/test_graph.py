@@ -16,6 +16,8 @@ from diffscm_diffusers import (
     DiffSCMGraphCounterfactualPipeline,
     SemanticEncoder2DModel,
 )
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.models import StructuralCausalModel
 from diffscm_diffusers.pipelines import (
     DiffSCMGraphPipelineOutput,
     DiffSCMSemanticPipelineOutput,
@@ -374,3 +376,42 @@ class TestErrors:
         pipe.scheduler = DDPMScheduler()
         with pytest.raises(ValueError, match="`scheduler` expects one whose moves can be inverted"):
             pipe(get_dummy_image(), ATTRIBUTES, **STEPS)
+
+
+class TestSavingAndLoading:
+    def test_round_trip(self, tmp_path):
+        graph = CausalGraph(
+            {
+                "thickness": {"kind": "continuous", "range": [0, 10]},
+                "intensity": {"kind": "continuous", "range": [0, 255], "unit": "grey levels"},
+                "digit": {"kind": "categorical", "labels": ["one", "two", "three"]},
+            },
+            [["thickness", "intensity"], *([name, "image"] for name in ("thickness", "intensity", "digit"))],
+        )
+        generator = torch.Generator().manual_seed(0)
+        thickness = 2 + 6 * torch.rand(200, generator=generator)
+        table = {
+            "thickness": thickness,
+            "intensity": 20 * thickness + 10 * torch.rand(200, generator=generator),
+            "digit": torch.randint(0, 3, (200,), generator=generator),
+        }
+        pipe = DiffSCMGraphCounterfactualPipeline(
+            CausalUNet2DModel(graph.condition_widths, 8, 2, 1, up_block_types=("UpBlock2D",), **SHARED),
+            DDIMScheduler(clip_sample=False),
+            None,
+            StructuralCausalModel(graph).fit(table, num_steps=20, progress_bar=False),
+            CausalPredictor2DModel(graph.condition_widths, 8, 1, **SHARED),
+            SemanticEncoder2DModel(8, 5, code_dim=7, block_out_channels=(4, 4, 4)),
+            default_num_inference_steps=2,
+            default_guidance_scale={"intervened": 2.0},
+        )
+        call = {"image": get_dummy_image(), "attributes": {"thickness": 4.0}, "do": {"thickness": 4.5}}
+        call |= {"num_draws": 2, "output_type": "pt"}
+        pipe.save_pretrained(tmp_path)
+        loaded = DiffSCMGraphCounterfactualPipeline.from_pretrained(tmp_path)
+        for p in (pipe, loaded):
+            p.set_progress_bar_config(disable=True)
+        expected, got = (p(**call, generator=torch.Generator().manual_seed(0)) for p in (pipe, loaded))
+        torch.testing.assert_close(got.images, expected.images, atol=0, rtol=0)
+        assert got.read_attributes == expected.read_attributes and set(got.read_attributes) == {"intensity", "digit"}
+        assert loaded.config.default_guidance_scale == {"intervened": 2.0}

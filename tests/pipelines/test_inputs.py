@@ -20,6 +20,12 @@ class TestImages:
             assert prepared.dtype == torch.float32
             torch.testing.assert_close(prepared, expected.float(), rtol=0, atol=1e-6)
 
+    def test_exif_turns_pictures_upright(self, pipe):
+        picture = PIL.Image.fromarray(self.pixels[0, ..., 0])
+        picture.getexif()[0x0112] = 6  # to be turned clockwise
+        upright = np.rot90(self.pixels[:1, ..., :1], k=-1, axes=(1, 2)).copy()
+        self.assert_all_equal(pipe, upright, [picture, [picture]])
+
     def test_greyscale(self, pipe):
         pixels = self.pixels[..., :1]
         floats, tensor = pixels / 255, torch.from_numpy(pixels).permute(0, 3, 1, 2)

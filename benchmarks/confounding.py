@@ -1,0 +1,318 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Measures how far do(digit) drags the hue where a confounder made digit and hue go together in training.
+
+    python benchmarks/confounding.py --output_dir outputs/confounding
+
+Printed digits in colour: at each strength, networks are trained on confounded images and tested on unconfounded ones,
+whose true counterfactuals keep the hue. The methods are
+
+- the naive predictor: an unconditional denoiser, and a predictor of digit and hue, each without the other;
+- the class-conditional denoiser: told the digit alone;
+- the joint predictor: the same by the chain rule, the hue told the digit;
+- the conditional denoiser: told digit and hue;
+- the two denoisers with a semantic code, whose encoder is told what the denoiser is.
+
+One denoiser, whose parents are dropped at random, serves all methods without a code. Every network lies in a folder of
+its own in `--output_dir`: one that is complete is never trained again, and one that is not goes on from its last
+checkpoint. Writes `confounding.json` and the figure `confounding.png`.
+"""
+
+import argparse
+import copy
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import matplotlib
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from diffusers import DDIMScheduler
+from diffusers.configuration_utils import FrozenDict
+from diffusers.utils.torch_utils import get_device
+from matplotlib.figure import Figure
+from torch import nn
+
+from diffscm_diffusers import (
+    CausalPredictor2DModel,
+    CausalUNet2DModel,
+    DiffSCMGraphCounterfactualPipeline,
+    SemanticEncoder2DModel,
+)
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.commands import make_world
+from diffscm_diffusers.figures import STYLE
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_int, positive_int, rate
+from diffscm_diffusers.models import StructuralCausalModel
+from diffscm_diffusers.worlds import TypefaceWorld
+
+
+ROOT = Path(__file__).resolve().parents[1]
+NODES = {
+    "digit": {"kind": "categorical", "labels": [str(digit) for digit in range(10)]},
+    "hue": {"kind": "continuous", "range": [0.0, 1.0], "unit": "turns"},
+}
+# What each network is trained by, and what it is told: the script, the graph and further flags.
+NETWORKS = {
+    "denoiser": ("train_diffusion", ("digit", "hue"), ["--parent_dropout", "0.3"]),
+    "joint-predictor": ("train_classifier", ("digit", "hue"), []),
+    "naive-predictor": ("train_classifier", ("digit", "hue"), ["--not_chained"]),
+    "encoder": ("train_semantic_encoder", ("digit", "hue"), []),
+    "digit-encoder": ("train_semantic_encoder", ("digit",), []),
+    "denoiser-of-code": ("train_diffusion", ("digit", "hue"), ["--parent_dropout", "0"]),
+    "digit-denoiser-of-code": ("train_diffusion", ("digit",), ["--parent_dropout", "0"]),
+}
+ENCODERS = {"denoiser-of-code": "encoder", "digit-denoiser-of-code": "digit-encoder"}
+SIZES = {
+    "train_diffusion": {"block_out_channels": [48, 96, 160], "layers_per_block": 1},
+    "train_classifier": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": 1},
+    "train_semantic_encoder": {"block_out_channels": [32, 64, 96], "hidden_features": 256, "code_dim": 24},
+}
+QUICK_SIZES = {
+    "train_diffusion": {"block_out_channels": [8, 8, 8], "layers_per_block": 1},
+    "train_classifier": {"block_out_channels": [8, 8, 8, 8], "layers_per_block": 1},
+    "train_semantic_encoder": {"block_out_channels": [4, 4, 4], "hidden_features": 8, "code_dim": 7},
+}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strengths", type=rate, nargs="+", default=[0.0, 0.5, 0.9, 0.95], help="Of the confounder.")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), help="Train these only, and measure nothing.")
+    parser.add_argument("--num_train", type=positive_int, default=20000, help="Training images of each strength.")
+    parser.add_argument("--max_train_steps", type=positive_int, default=6000, help="Steps of each network.")
+    parser.add_argument("--train_batch_size", type=positive_int, default=128)
+    parser.add_argument("--num_samples", type=positive_int, default=500, help="Factuals, each with one intervention.")
+    parser.add_argument("--num_inference_steps", type=positive_int, default=50)
+    parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
+    parser.add_argument("--batch_size", type=positive_int, default=125, help="Images that the networks see at once.")
+    parser.add_argument("--seed", type=non_negative_int, default=0)
+    parser.add_argument("--quick", action="store_true", help="Tiny networks, to see that everything runs.")
+    parser.add_argument("--output_dir", required=True)
+    return parser.parse_args(argv)
+
+
+def get_graph(parents: tuple[str, ...]) -> CausalGraph:
+    return CausalGraph({name: NODES[name] for name in parents}, [[name, "image"] for name in parents])
+
+
+def train(name: str, folder: Path, data: Path, args) -> Path:
+    """Trains one network, unless it is there, and returns its folder."""
+    script, parents, flags = NETWORKS[name]
+    output = folder / name
+    if (output / "README.md").exists():  # the last file that a script writes
+        return output
+    sizes = (QUICK_SIZES if args.quick else SIZES)[script]
+    config = {"sample_size": 28, "in_channels": 3, **sizes}
+    if script == "train_semantic_encoder":
+        config["condition_dim"] = sum(get_graph(parents).condition_widths.values())
+    else:
+        levels = len(sizes["block_out_channels"])
+        config |= {"norm_num_groups": 8, "add_attention": False, "resnet_time_scale_shift": "scale_shift"}
+        config["down_block_types"] = ["DownBlock2D"] * levels
+    if script == "train_diffusion":
+        config |= {"out_channels": 3, "up_block_types": ["UpBlock2D"] * levels}
+    folder.mkdir(parents=True, exist_ok=True)
+    for path, text in (("config", config), ("graph", get_graph(parents).to_dict())):
+        with written_whole(folder / f"{name}-{path}.json") as unfinished:
+            unfinished.write_text(json.dumps(text))
+    flags = [
+        *("--dataset_name", str(data), "--cache_dir", str(folder / "cache"), "--output_dir", str(output)),
+        *("--graph", str(folder / f"{name}-graph.json"), *flags, "--report_to", "none", "--seed", str(args.seed)),
+        *("--model_config_name_or_path", str(folder / f"{name}-config.json"), "--use_ema", "--cache_images"),
+        *("--max_train_steps", str(args.max_train_steps), "--train_batch_size", str(args.train_batch_size)),
+        *("--lr_scheduler", "cosine", "--lr_warmup_steps", str(args.max_train_steps // 20)),
+        *("--checkpointing_steps", "500", "--checkpoints_total_limit", "1", "--validation_steps", "1000000"),
+    ]
+    if name in ENCODERS:
+        flags += ["--encoder", str(folder / ENCODERS[name])]
+    if script != "train_semantic_encoder":  # which has its own
+        flags += ["--learning_rate", "5e-4"]
+    if any(output.glob("checkpoint-*")):
+        flags += ["--resume_from_checkpoint", "latest"]
+    sys.path.insert(0, str(ROOT / "train_scripts"))
+    importlib.import_module(script).main(flags)
+    return output
+
+
+def restrict(unet: CausalUNet2DModel, told: list[bool]) -> CausalUNet2DModel:
+    """A denoiser that is told some parents only, or none, with the weights of one whose parents were dropped."""
+    restricted = copy.copy(unet)
+
+    def forward(sample, timestep, condition=None, keep=None):
+        if condition is None:
+            condition = sample.new_zeros(len(sample), sum(unet.condition_widths.values()))
+        return unet(sample, timestep, condition, torch.tensor(told, device=sample.device).expand(len(sample), -1))
+
+    restricted.forward = forward
+    if not any(told):
+        config = {name: value for name, value in unet.config.items() if name != "condition_widths"}
+        restricted._internal_dict = FrozenDict(config)
+    return restricted
+
+
+def get_pipes(folder: Path, columns: dict) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
+    """The methods, by name."""
+    scms = {}
+    for parents in (("digit", "hue"), ("digit",)):
+        table = pd.DataFrame({name: columns[name] for name in parents})
+        with torch.enable_grad():
+            scms[parents] = StructuralCausalModel(get_graph(parents)).fit(table, progress_bar=False)
+
+    def load_unet(name):
+        return CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
+
+    def make(unet, parents=("digit", "hue"), predictor=None, encoder=None):
+        if predictor is not None:
+            predictor = CausalPredictor2DModel.from_pretrained(folder / predictor)
+        if encoder is not None:
+            encoder = SemanticEncoder2DModel.from_pretrained(folder / encoder)
+        pipe = DiffSCMGraphCounterfactualPipeline(
+            unet, DDIMScheduler(clip_sample=False), None, scms[parents], predictor, encoder
+        )
+        pipe.set_progress_bar_config(disable=True)
+        return pipe.to(get_device())
+
+    denoiser = load_unet("denoiser")
+    return {
+        "naive predictor": make(restrict(denoiser, [False, False]), predictor="naive-predictor"),
+        "class-conditional denoiser": make(restrict(denoiser, [True, False])),
+        "class-conditional denoiser, code": make(
+            load_unet("digit-denoiser-of-code"), ("digit",), encoder="digit-encoder"
+        ),
+        "joint predictor": make(restrict(denoiser, [False, False]), predictor="joint-predictor"),
+        "conditional denoiser": make(denoiser),
+        "conditional denoiser, code": make(load_unet("denoiser-of-code"), encoder="encoder"),
+    }
+
+
+def measure_hue(images: torch.Tensor) -> torch.Tensor:
+    """The hue of the ink in RGB images in [0, 1], in turns."""
+    red, green, blue = images.clamp(0, 1).sum(dim=(2, 3)).unbind(dim=1)
+    return torch.atan2(3**0.5 * (green - blue), 2 * red - green - blue) / (2 * torch.pi) % 1
+
+
+def turns_between(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """How far two hues are apart on the circle, in turns from 0 to 0.5."""
+    return ((second - first + 0.5) % 1 - 0.5).abs()
+
+
+def train_judge(images: torch.Tensor, digits: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
+    """A small classifier of digits that does not see their colour."""
+    torch.manual_seed(seed)
+    judge = nn.Sequential(
+        *(nn.Conv2d(1, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Flatten()),
+        *(nn.Dropout(0.2), nn.Linear(48 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10)),
+    )
+    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
+    for _ in range(num_steps):
+        rows = torch.randint(len(images), (128,))
+        loss = F.cross_entropy(judge(images[rows].amax(dim=1, keepdim=True)), digits[rows])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return judge.eval()
+
+
+def draw(results: dict[str, dict[str, dict]]) -> Figure:
+    """Hue dragged, effectiveness and error of each method, over the strength of the confounder."""
+    panels = (
+        ("hue dragged", "hue changed by do(digit), turns"),
+        ("error to the truth", "error to the truth, L1"),
+        ("effectiveness", "digit seen by the judge"),
+    )
+    strengths = [float(strength) for strength in results]
+    figure = Figure(figsize=(6.5, 2.4), layout="constrained")
+    for axes, (measure, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        for i, method in enumerate(next(iter(results.values()))):
+            values = [methods[method][measure] for methods in results.values()]
+            axes.plot(strengths, values, "o-" if i < 3 else "s--", color=f"C{i}", label=method, markersize=3)
+        axes.set(xlabel="strength of the confounder", ylabel=label)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+@torch.no_grad()
+def main(argv=None):
+    args = parse_args(argv)
+    if args.quick:
+        args.num_train, args.max_train_steps, args.train_batch_size, args.judge_steps = 40, 2, 8, 2
+        args.num_samples, args.num_inference_steps = 4, 2
+    output = Path(args.output_dir)
+
+    # 1. Networks
+    worlds = {}
+    for strength in args.strengths:
+        folder = output / f"strength-{strength:g}"
+        data = folder / "data"
+        if not (data / "README.md").exists():
+            make_world.main(
+                [
+                    *("typeface", "--color", "--confounding", str(strength), "--num_train", str(args.num_train)),
+                    *("--num_test", "40", "--seed", str(args.seed), "--output_dir", str(data)),
+                ]
+            )
+        with torch.enable_grad():
+            for name in args.networks or NETWORKS:
+                train(name, folder, data, args)
+        worlds[strength] = TypefaceWorld(color=True, confounding=strength)
+    if args.networks:
+        return
+
+    # 2. Factuals without confounding, their truth, and a judge
+    world, generator = TypefaceWorld(color=True, confounding=0.0), torch.Generator().manual_seed(args.seed + 1)
+    factual = world.sample(args.num_samples, generator)
+    digit = (factual.variables["digit"] + torch.randint(1, 10, (args.num_samples,), generator=generator)) % 10
+    truth = world.counterfactual(factual, {"digit": digit})
+    real = world.sample(args.num_train, generator)
+    with torch.enable_grad():
+        judge = train_judge(real.images, real.variables["digit"], args.judge_steps, args.seed)
+
+    def measure(images):
+        seen = judge(images.amax(dim=1, keepdim=True)).argmax(dim=1)
+        return {
+            "hue dragged": turns_between(measure_hue(factual.images), measure_hue(images)).mean().item(),
+            "error to the truth": (images - truth.images).abs().mean().item(),
+            "effectiveness": (seen == digit).float().mean().item(),
+        }
+
+    # 3. Methods
+    results = {}
+    for strength, confounded in worlds.items():
+        columns = confounded.sample(args.num_train, torch.Generator().manual_seed(args.seed + 2)).variables
+        columns = {name: value.numpy() for name, value in columns.items()}
+        results[f"{strength:g}"] = {}
+        for name, pipe in get_pipes(output / f"strength-{strength:g}", columns).items():
+            attributes = {node: factual.variables[node] for node in pipe.scm.graph.attributes}
+            images = pipe(
+                factual.images,
+                attributes,
+                {"digit": digit},
+                num_inference_steps=args.num_inference_steps,
+                abduction="source",
+                batch_size=args.batch_size,
+                output_type="pt",
+            ).images.cpu()
+            results[f"{strength:g}"][name] = measure(images)
+            print(f"strength {strength:g}, {name}: {results[f'{strength:g}'][name]}")
+
+    summary = {
+        "settings": {name: value for name, value in vars(args).items() if name not in ("output_dir", "networks")},
+        "truth": measure(truth.images),
+        "factual": measure(factual.images),
+        "methods": results,
+    }
+    with written_whole(output / "confounding.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+    with matplotlib.rc_context(STYLE), written_whole(output / "confounding.png") as unfinished:
+        draw(results).savefig(unfinished, format="png")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Fits the mechanisms of an image's attributes: what becomes of the others when some are intervened on.
+
+    python train_scripts/train_scm.py --graph graph.json --table attributes.csv --output_dir outputs/scm
+
+The output folder is a `StructuralCausalModel`. The columns are called as the graph's attributes. Images are not read.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+from datasets import load_dataset
+
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.hub.cards import make_component_card, save_card
+from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.models import StructuralCausalModel
+
+
+DESCRIPTION = """
+Mechanisms of an image's attributes on a causal graph: a continuous attribute is an exactly invertible flow of its
+exogenous noise, a categorical or ordinal one is drawn by Gumbel-max.
+
+```mermaid
+{graph}```
+
+```python
+from diffscm_diffusers import StructuralCausalModel
+
+scm = StructuralCausalModel.from_pretrained("{name}")
+```
+""".strip()
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--graph", required=True, help="JSON file of a causal graph.")
+    data = parser.add_argument_group("data, one of the two")
+    data.add_argument("--table", help="Table of attributes, a row for each image: a `.csv` or a `.parquet` file.")
+    data.add_argument("--dataset_name", help="Data set: a Hub name or a local folder that `datasets` loads.")
+    data.add_argument("--dataset_config_name", help="Configuration of the data set, where it has several.")
+    data.add_argument("--train_split", default="train", help="Split of the data set to fit to.")
+    data.add_argument("--cache_dir", help="Where data sets and pretrained weights are cached.")
+
+    optimisation = parser.add_argument_group("optimisation")
+    optimisation.add_argument("--max_train_steps", type=positive_int, default=1000, help="Optimizer steps in all.")
+    optimisation.add_argument("--train_batch_size", type=positive_int, default=1024, help="Rows per step.")
+    optimisation.add_argument("--learning_rate", type=positive_float, default=5e-3, help="AdamW's, at the first step.")
+    optimisation.add_argument("--seed", type=non_negative_int, default=0, help="Seed of weights and data order.")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--output_dir", required=True, help="Where the model is written.")
+    output.add_argument(
+        "--push_to_hub", action="store_true", help="Publish the model at the end, after `hf auth login`."
+    )
+    output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+    return parser.parse_args(argv)
+
+
+def read_file(path: str, graph: CausalGraph) -> pd.DataFrame:
+    """Reads a table. In a text file, entries of categorical and ordinal columns are labels, digits too."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {path!r}.")
+    if suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, dtype={name: str for name, node in graph.nodes.items() if node.labels is not None})
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if (args.table is None) == (args.dataset_name is None):
+        got = "neither" if args.table is None else "both"
+        raise ValueError(f"`--table` or `--dataset_name` is expected, one of the two, got {got}.")
+    if args.hub_model_id is not None and not args.push_to_hub:
+        raise ValueError(f"`--hub_model_id` expects `--push_to_hub` beside it, got {args.hub_model_id!r} alone.")
+    graph = CausalGraph.from_json(args.graph)
+    if args.table is not None:
+        table = read_file(args.table, graph)
+    else:
+        table = load_dataset(
+            args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
+        )
+    # Before the fit, so that a missing login shows early.
+    if args.push_to_hub:
+        args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
+
+    scm = StructuralCausalModel(graph)
+    scm.fit(
+        table,
+        num_steps=args.max_train_steps,
+        batch_size=args.train_batch_size,
+        learning_rate=args.learning_rate,
+        seed=args.seed,
+    )
+    save_whole(scm, args.output_dir)
+    name = args.hub_model_id or args.output_dir
+    card = make_component_card(
+        name,
+        DESCRIPTION.format(name=name, graph=graph.mermaid()),
+        script=Path(__file__).name,
+        argv=sys.argv[1:] if argv is None else argv,
+        num_processes=1,
+        num_steps=args.max_train_steps,
+        split=args.train_split,
+        dataset_name=args.dataset_name or Path(args.table).name,
+    )
+    save_card(card, args.output_dir)
+    if args.push_to_hub:
+        upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
+
+
+if __name__ == "__main__":
+    main()
