@@ -54,10 +54,10 @@ another?
 ![Factuals and counterfactuals]({{ picture }})
 {% endif %}
 ```python
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import {{ pipeline }}
 from PIL import Image
 
-pipe = DiffSCMCounterfactualPipeline.from_pretrained("{{ name }}")
+pipe = {{ pipeline }}.from_pretrained("{{ name }}")
 counterfactual = pipe(Image.open("factual.png"), intervention={{ label }}).images[0]
 ```
 
@@ -86,8 +86,9 @@ See the commands under *Training*.{% endif %}
 | --- | --- |
 | denoiser | `{{ unet }}`, {{ unet_parameters }} parameters, predicts `{{ prediction_type }}` |
 | anti-causal predictor | `{{ classifier }}`, {{ classifier_parameters }} parameters, {{ num_classes }} classes |
-| diffusion | {{ num_train_timesteps }} timesteps, betas `{{ beta_schedule }}` |
-| inference | `{{ scheduler }}`; by default {{ steps }} steps each way, guidance scale {{ guidance_scale }} |
+{% if encoder %}| semantic encoder | `{{ encoder }}`, {{ encoder_parameters }} parameters, a code of {{ code_dim }} |
+{% endif %}| diffusion | {{ num_train_timesteps }} timesteps, betas `{{ beta_schedule }}` |
+| inference | `{{ scheduler }}`; by default {{ steps }} steps each way{{ guidance }} |
 {% if training %}
 ## Training
 
@@ -318,7 +319,8 @@ def make_pipeline_card(
     Makes the card of a pipeline: what it models, how to load it, hyperparameters, results, use and limits.
 
     Args:
-        pipeline ([`DiffSCMCounterfactualPipeline`]): The checkpoint, loaded.
+        pipeline ([`DiffSCMCounterfactualPipeline`] or [`DiffSCMSemanticCounterfactualPipeline`]):
+            The checkpoint, loaded.
         name (`str`): What `from_pretrained` takes: a folder, or a name on the Hub.
         cause (`str`, *optional*, defaults to `"class"`): What the classes are.
         effect (`str`, *optional*, defaults to `"image"`): What the images show.
@@ -372,6 +374,7 @@ def make_pipeline_card(
         results = "\n".join(lines)
 
     unet, classifier, scheduler = pipeline.unet, pipeline.classifier, pipeline.scheduler
+    encoder, guidance_scale = pipeline.components.get("encoder"), pipeline.config.get("default_guidance_scale")
     labels = list(classifier.id2label.values())
     shown = labels if len(labels) <= 20 else [*labels[:10], "..."]
     channels, height, width = pipeline.image_shape
@@ -411,7 +414,11 @@ def make_pipeline_card(
         num_train_timesteps=scheduler.config.num_train_timesteps,
         beta_schedule=scheduler.config.beta_schedule,
         steps=pipeline.config.default_num_inference_steps,
-        guidance_scale=f"{pipeline.config.default_guidance_scale:g}",
+        guidance="" if guidance_scale is None else f", guidance scale {guidance_scale:g}",
+        pipeline=type(pipeline).__name__,
+        encoder=None if encoder is None else type(encoder).__name__,
+        encoder_parameters=None if encoder is None else count_parameters(encoder),
+        code_dim=None if encoder is None else encoder.config.code_dim,
     )
 
 

@@ -1,13 +1,22 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import importlib
 import json
+from pathlib import Path
+
+import pytest
 
 
-def test_kills_are_survived_and_damages_named(load_benchmark, tmp_path):
-    damages = ["checkpoint: weights with flipped bytes", "model: weights truncated", "data: image truncated"]
-    status = load_benchmark("faults").main(
-        ["--num_kills", "1", "--damages", *damages, "--output_dir", str(tmp_path / "faults")]
-    )
+@pytest.fixture
+def faults(monkeypatch):
+    # Imported by its name, as the processes that it starts import it, too.
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    return importlib.import_module("faults")
+
+
+def test_kills_are_survived_and_damages_named(faults, tmp_path):
+    damages = ["checkpoint: weights with flipped bytes", "model: weights truncated"]
+    status = faults.main(["--num_kills", "1", "--damages", *damages, "--output_dir", str(tmp_path / "faults")])
     report = json.loads((tmp_path / "faults" / "faults.json").read_text())
     for name in ("training", "generation"):
         assert report[name]["num_files"] > 0
@@ -19,8 +28,7 @@ def test_kills_are_survived_and_damages_named(load_benchmark, tmp_path):
     assert "| damage |" in (tmp_path / "faults" / "faults.md").read_text()
 
 
-def test_what_is_not_detected_is_reported(load_benchmark, tmp_path, monkeypatch):
-    faults = load_benchmark("faults")
+def test_what_is_not_detected_is_reported(faults, tmp_path, monkeypatch):
     monkeypatch.setattr(faults, "DAMAGES", {"nothing": lambda bench, folder: faults.Outcome(False, True, "")})
     monkeypatch.setattr(faults, "kill_at_random", lambda *args: {"num_files": 1, "kills": [{"same_result": True}]})
     assert faults.main(["--output_dir", str(tmp_path)]) == 1

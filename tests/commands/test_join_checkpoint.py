@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import torch
@@ -8,7 +9,17 @@ from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
-from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
+from diffscm_diffusers import (
+    AntiCausalClassifier2DModel,
+    CausalPredictor2DModel,
+    CausalUNet2DModel,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMGraphCounterfactualPipeline,
+    DiffSCMSemanticCounterfactualPipeline,
+    SemanticEncoder2DModel,
+    StructuralCausalModel,
+)
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import join_checkpoint
 from diffscm_diffusers.training.components import record_training
 from tests.helpers import to_argv
@@ -94,7 +105,7 @@ def test_pickles_are_refused(flags, tmp_path, weights):
     ("flag", "folder", "message"),
     [
         ("denoiser", "missing", "`--denoiser` expects .*`DDPMPipeline`.* got '.*missing': "),
-        ("denoiser", "denoiser/unet", "`--denoiser` expects .* got '.*unet': .*model_index.json"),
+        ("denoiser", "denoiser/unet", "`--denoiser` expects .* got '.*unet': .*scheduler_config.json"),
         ("classifier", "missing", "`--classifier` expects .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
         ("classifier", "denoiser", "`--classifier` expects .* got '.*denoiser': .*config.json"),
         # Its weights would be loaded into the layers that both have.
@@ -156,3 +167,77 @@ def test_weights_that_float16_cannot_hold_are_refused(flags):
     with pytest.raises(ValueError, match="`unet` expects finite weights, got NaN or infinity in conv_in.weight"):
         join({**flags, "dtype": "float16"})
     assert not flags["output_dir"].exists()
+
+
+@pytest.fixture
+def encoder(tmp_path):
+    """An encoder of images of two classes."""
+    config = {"code_dim": 7, "block_out_channels": (4, 4, 4), "hidden_features": 8, "sample_size": 8}
+    SemanticEncoder2DModel(condition_dim=2, **config).save_pretrained(tmp_path / "encoder")
+    return tmp_path / "encoder"
+
+
+@pytest.fixture
+def graph_parts(tmp_path, model_configs):  # noqa: F811
+    """Networks of two classes as the only parent of the image."""
+    widths, folder = [["class", 2]], tmp_path / "parts"
+    config = UNet2DModel.load_config(model_configs["unet"])
+    for in_channels in (1, 2):
+        unet = CausalUNet2DModel.from_config(config, condition_widths=widths, in_channels=in_channels, out_channels=1)
+        unet.save_pretrained(folder / f"denoiser-{in_channels}" / "unet")
+        DDPMScheduler(beta_schedule="squaredcos_cap_v2").save_pretrained(folder / f"denoiser-{in_channels}/scheduler")
+    config = CausalPredictor2DModel.load_config(model_configs["predictor"])
+    CausalPredictor2DModel.from_config(config, condition_widths=widths).save_pretrained(folder / "predictor")
+    graph = CausalGraph({"class": {"kind": "categorical", "labels": ["dark", "light"]}}, [["class", "image"]])
+    scm = StructuralCausalModel(graph)
+    scm.fit(pd.DataFrame({"class": ["dark", "light"] * 20}), num_steps=1, progress_bar=False)
+    scm.save_pretrained(folder / "scm")
+    return folder
+
+
+def test_encoder_makes_a_semantic_pipeline(flags, encoder):
+    unet = UNet2DModel.from_config(UNet2DModel.load_config(flags["denoiser"] / "unet"), in_channels=2)
+    # As train_diffusion.py writes a denoiser that is told causes.
+    unet.save_pretrained(flags["denoiser"] / "unet")
+    (flags["denoiser"] / "model_index.json").unlink()
+    join({**flags, "encoder": encoder, "num_inference_steps": 2, "dtype": "float16"})
+    pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(flags["output_dir"])
+    assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(PIL.Image.new("L", (8, 8)), ["dark", "light"], output_type="np").images
+    assert images.shape == (2, 8, 8, 1)
+    card = ModelCard.load(flags["output_dir"] / "README.md").text
+    assert "pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained" in card
+    assert (
+        "| semantic encoder | `SemanticEncoder2DModel`" in card and "guidance scale" not in card.split("## Limits")[0]
+    )
+    with pytest.raises(ValueError, match="`--guidance_scale` expects no `--encoder` beside .* got 2.0"):
+        join({**flags, "encoder": encoder, "output_dir": flags["output_dir"].with_name("other"), "guidance_scale": 2})
+
+
+@pytest.mark.parametrize("with_others", [False, True])
+def test_scm_makes_a_pipeline_of_the_graph(graph_parts, encoder, tmp_path, with_others):
+    flags = {"scm": graph_parts / "scm", "output_dir": tmp_path / "joined", "num_inference_steps": 2}
+    flags |= {"denoiser": graph_parts / f"denoiser-{2 if with_others else 1}"}
+    if with_others:
+        flags |= {"encoder": encoder, "predictor": graph_parts / "predictor", "guidance_scale": 2}
+    join(flags)
+    pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(tmp_path / "joined")
+    assert (pipe.encoder is not None, pipe.predictor is not None) == (with_others, with_others)
+    assert pipe.config.default_guidance_scale == (2 if with_others else 1)
+    pipe.set_progress_bar_config(disable=True)
+    images = pipe(PIL.Image.new("L", (8, 8)), {"class": "dark"}, do={"class": "light"}, output_type="np").images
+    assert images.shape == (1, 8, 8, 1) and np.isfinite(images).all()
+    assert "mermaid" in ModelCard.load(tmp_path / "joined" / "README.md").text
+
+
+def test_networks_that_belong_to_no_pipeline_are_refused(flags, graph_parts):
+    predictor, scm = graph_parts / "predictor", graph_parts / "scm"
+    with pytest.raises(ValueError, match="`--classifier` expects an anti-causal predictor, unless .* got none"):
+        join({name: value for name, value in flags.items() if name != "classifier"})
+    with pytest.raises(ValueError, match="`--predictor` expects an `--scm`, .* got '.*predictor' alone"):
+        join({**flags, "predictor": predictor})
+    with pytest.raises(ValueError, match="`--classifier` expects no `--scm`, .* got '.*classifier'"):
+        join({**flags, "scm": scm})
+    with pytest.raises(ValueError, match="`--encoder` expects .* got '.*classifier': it holds AntiCausalClassifier2D"):
+        join({**flags, "encoder": flags["classifier"]})
