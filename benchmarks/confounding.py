@@ -155,13 +155,14 @@ def restrict(unet: CausalUNet2DModel, told: list[bool]) -> CausalUNet2DModel:
     return restricted
 
 
-def get_pipes(folder: Path, columns: dict) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
+def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
     """The methods, by name."""
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
         table = pd.DataFrame({name: columns[name] for name in parents})
         with torch.enable_grad():
-            scms[parents] = StructuralCausalModel(get_graph(parents)).fit(table, progress_bar=False)
+            scm = StructuralCausalModel(get_graph(parents))
+            scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
 
     def load_unet(name):
         return CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
@@ -287,8 +288,8 @@ def main(argv=None):
     for strength, confounded in worlds.items():
         columns = confounded.sample(args.num_train, torch.Generator().manual_seed(args.seed + 2)).variables
         columns = {name: value.numpy() for name, value in columns.items()}
-        results[f"{strength:g}"] = {}
-        for name, pipe in get_pipes(output / f"strength-{strength:g}", columns).items():
+        results[f"{strength:g}"], folder = {}, output / f"strength-{strength:g}"
+        for name, pipe in get_pipes(folder, columns, 5 if args.quick else 300).items():
             attributes = {node: factual.variables[node] for node in pipe.scm.graph.attributes}
             images = pipe(
                 factual.images,

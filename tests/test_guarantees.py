@@ -24,7 +24,9 @@ def has_test(name: str) -> bool:
         node = next((child for child in node.body if getattr(child, "name", None) == part), None)
         if node is None:
             return False
-    return any(getattr(child, "name", "").startswith("test_") for child in ast.walk(node))
+    # Functions, and the names that tables of tests are assigned to.
+    names = [getattr(child, "name", None) or getattr(child, "id", None) or "" for child in ast.walk(node)]
+    return any(name.startswith("test_") for name in names)
 
 
 @pytest.mark.parametrize("guarantee", GUARANTEES, ids=lambda text: text.split(".")[0][:60])

@@ -156,5 +156,7 @@ def launch(page: gr.Blocks, **kwargs):
         footer_links=["api"],
         app_kwargs={"middleware": [Middleware(Limits)]},
         max_file_size=1,
+        # Gradio keeps its components' state of that many visitors in memory. This page needs none of it.
+        state_session_capacity=MAX_WAITING,
         **kwargs,
     )

@@ -47,7 +47,7 @@ class Coverage(PerSampleMetric):
 
     def __init__(self, level: float = 0.9, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(reduction, **kwargs)
-        if not 0 < level < 1:
+        if not isinstance(level, (int, float)) or not 0 < level < 1:
             raise ValueError(f"`level` expects a number between 0 and 1, got {level!r}.")
         self.level = level
 

@@ -66,7 +66,7 @@ class CounterfactualLatentDivergence(PerSampleMetric):
 
     def __init__(self, chunk_size: int = 16, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(reduction, **kwargs)
-        if not isinstance(chunk_size, int) or chunk_size < 1:
+        if type(chunk_size) is not int or chunk_size < 1:
             raise ValueError(f"`chunk_size` expects an integer above 0, got {chunk_size!r}.")
         self.chunk_size = chunk_size
         # Buffers, not states: they move with the metric to its device, but a reset or a merge does not change them.

@@ -98,8 +98,8 @@ class DistanceCorrelation(Metric):
 
     def __init__(self, num_permutations: int = 200, seed: int = 0, **kwargs: Any):
         super().__init__(**kwargs)
-        if num_permutations < 1:
-            raise ValueError(f"`num_permutations` expects a positive number, got {num_permutations}.")
+        if type(num_permutations) is not int or num_permutations < 1:
+            raise ValueError(f"`num_permutations` expects a positive number, got {num_permutations!r}.")
         self.num_permutations = num_permutations
         self.seed = seed
         self.add_state("noise", default=[], dist_reduce_fx="cat")

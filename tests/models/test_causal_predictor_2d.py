@@ -188,7 +188,7 @@ def test_copy_is_equal():
     [
         ({"condition_widths": {}}, "`condition_widths` expects at least one parent"),
         ({"condition_widths": {"a": 0}}, "`condition_widths` expects .* got {'a': 0}"),
-        ({"block_out_channels": (8,)}, "`down_block_types` and `block_out_channels` take one entry per level"),
+        ({"block_out_channels": (8,)}, "`block_out_channels` expects one entry for each of `down_block_types`"),
     ],
 )
 def test_bad_configurations_are_refused(options, message):

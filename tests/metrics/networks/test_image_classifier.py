@@ -98,11 +98,11 @@ def test_other_shapes_are_refused(shape):
 @pytest.mark.parametrize(
     "config, message",
     [
-        ({"block_dropouts": (0.1, 0.1)}, "expect one entry per block, got 1, 1 and 2"),
+        ({"block_dropouts": (0.1, 0.1)}, "expects one entry per block, got 1, 1 and 2"),
         ({"sample_size": 1}, "`sample_size` expects at least 2 with 1 blocks, got 1"),
         (
             {"id2label": {0: "a", 1: "b"}},
-            r"`id2label` expects a name for each class from 0 to 2, got the keys \[0, 1\]",
+            r"`id2label` expects a name for each class from 0 to 2, got .*0",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_class_names():
     ensemble = MLPEnsemble(2, num_classes=2, id2label={"1": "nine", "0": "four"}, num_members=2)
     assert ensemble.id2label == {0: "four", 1: "nine"}
     assert MLPEnsemble(2, num_classes=2, num_members=2).id2label == {0: "0", 1: "1"}
-    with pytest.raises(ValueError, match=r"from 0 to 1, got the keys \[1, 2\]"):
+    with pytest.raises(ValueError, match=r"from 0 to 1, got .*1.*2"):
         MLPEnsemble(2, num_classes=2, id2label={1: "four", 2: "nine"}, num_members=2)
 
 
