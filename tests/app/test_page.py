@@ -18,7 +18,7 @@ from tests.app.helpers import CHECKPOINTS, ROOT, Server, find_browser, open_data
 pytest.importorskip("gradio", reason="Gradio is not installed.")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
 # One process, so that there is one server and one browser.
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 SECONDS = 90_000  # the longest to wait for anything, in ms: machines that test are busy
 
 

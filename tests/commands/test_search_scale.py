@@ -70,7 +70,8 @@ def test_bf16_is_autocast_around_abduction_and_prediction(flags, fresh_accelerat
     samples = pd.read_csv(tmp_path / "search.csv")
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = pipe(load_factuals(flags), samples["intervention"].tolist(), 3, output_type="pt").images
+        settings = {"output_type": "pt", "marginal_abduction": True}
+        expected = pipe(load_factuals(flags), samples["intervention"].tolist(), 3, **settings).images
     torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / "scale-3")[0], expected)
 
 
@@ -92,7 +93,8 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
     factuals = load_factuals(flags)
     intervention = torch.tensor(samples["intervention"][:12].to_numpy())
     for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
-        expected = pipe(factuals, intervention, guidance_scale=scale, output_type="pt").images
+        settings = {"guidance_scale": scale, "output_type": "pt", "marginal_abduction": True}
+        expected = pipe(factuals, intervention, **settings).images
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
 
 
