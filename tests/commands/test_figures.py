@@ -154,10 +154,11 @@ def test_targets_are_columns_and_the_null_intervention_is_framed(pipe):
     figure = figures.draw_targets(pipe, factual, torch.tensor([2, 0]), [0, 1, 2], num_inference_steps=3, batch_size=4)
     shown = shown_images(figure, 2)
     np.testing.assert_allclose(shown[:, 0], factual[:, 0])
-    expected = pipe(factual, guidance_scale=0, num_inference_steps=3, output_type="pt").images[:, 0]
+    settings = {"num_inference_steps": 3, "output_type": "pt", "marginal_abduction": True}
+    expected = pipe(factual, guidance_scale=0, **settings).images[:, 0]
     np.testing.assert_allclose(shown[:, 1], expected, atol=1e-5)
     for c in range(3):
-        expected = pipe(factual, c, num_inference_steps=3, output_type="pt").images[:, 0]
+        expected = pipe(factual, c, **settings).images[:, 0]
         np.testing.assert_allclose(shown[:, 2 + c], expected, atol=1e-5)
     assert framed_images(figure) == [(0, 4), (1, 2)]
 
@@ -167,8 +168,9 @@ def test_scales_are_columns(pipe):
     intervention = torch.tensor([2, 0])
     shown = shown_images(figures.draw_scales(pipe, factual, intervention, [0.0, 9.0, 2.0], 3), 2)
     np.testing.assert_allclose(shown[:, 0], factual[:, 0])
+    settings = {"num_inference_steps": 3, "output_type": "pt", "marginal_abduction": True}
     for column, scale in ((1, 0.0), (2, 9.0), (3, 2.0)):
-        output = pipe(factual, intervention, guidance_scale=scale, num_inference_steps=3, output_type="pt")
+        output = pipe(factual, intervention, guidance_scale=scale, **settings)
         np.testing.assert_allclose(shown[:, column], output.images[:, 0], atol=1e-5)
 
 

@@ -54,9 +54,9 @@ def test_trained_model_is_published(flags, hub, monkeypatch):
     script = load_script("train_classifier")
 
     class TrainerAfterCreateRepo(script.Trainer):
-        def __init__(self, *args):
+        def __init__(self, *args, **kwargs):
             hub.create_repo.assert_called_once_with("digits", repo_type="model", private=None, exist_ok=True)
-            super().__init__(*args)
+            super().__init__(*args, **kwargs)
 
     # A missing login has to show before the training, not after it.
     monkeypatch.setattr(script, "Trainer", TrainerAfterCreateRepo)
@@ -76,8 +76,9 @@ def test_trained_model_is_published(flags, hub, monkeypatch):
 
 
 def test_repository_is_named_after_the_output_folder(flags, hub):
+    flags = {**flags, "output_dir": str(Path(flags["output_dir"]).with_name("a-classifier"))}
     load_script("train_classifier").main(to_argv({**flags, "push_to_hub": True}))
-    hub.create_repo.assert_called_once_with("a classifier", repo_type="model", private=None, exist_ok=True)
+    hub.create_repo.assert_called_once_with("a-classifier", repo_type="model", private=None, exist_ok=True)
 
 
 def test_missing_validation_split_is_refused(flags):

@@ -55,7 +55,9 @@ class TestContexts:
 
     def test_parts_of_a_ddpm_pipeline(self, pipe, expected):
         ddpm = DDPMPipeline(pipe.unet, DDPMScheduler())
-        joined = DiffSCMCounterfactualPipeline(**ddpm.components, classifier=pipe.classifier)
+        joined = DiffSCMCounterfactualPipeline(
+            **ddpm.components, classifier=pipe.classifier, default_marginal_abduction=True
+        )
         joined.set_progress_bar_config(disable=True)
         assert isinstance(joined.scheduler, DDIMScheduler) and not joined.scheduler.config.clip_sample
         assert isinstance(joined.inverse_scheduler, DiffSCMDDIMInverseScheduler)
