@@ -24,9 +24,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml constraints.txt diffscm_diffusers/v
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-demo: env ## Draw counterfactuals of MNIST's digits, and of printed digits beside the truth.
+demo: env ## Draw counterfactuals of MNIST's digits, and of digits of two worlds beside the truth.
 	$(BIN)/python examples/mnist_counterfactuals.py
 	$(BIN)/python examples/typeface_counterfactuals.py
+	$(BIN)/python examples/thickness_and_intensity.py
 
 app: env ## Open the page to try counterfactuals on, at http://127.0.0.1:7860.
 	$(BIN)/python -m diffscm_diffusers.app
