@@ -70,7 +70,7 @@ class MLPEnsemble(ModelMixin, ConfigMixin):
     ):
         super().__init__()
         check_sizes(sample_size=sample_size, in_channels=in_channels, num_classes=num_classes, num_members=num_members)
-        if len(hidden_features) > 0:  # none leaves a linear layer
+        if hidden_features not in ((), []):  # none leaves a linear layer
             check_widths(hidden_features=hidden_features)
         check_labels(id2label, num_classes)
         layers = []
