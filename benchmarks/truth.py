@@ -37,7 +37,10 @@ def parse_args(argv=None):
     parser.add_argument("--batch_size", type=positive_int, default=250)
     parser.add_argument("--seed", type=non_negative_int, default=0)
     parser.add_argument("--output_dir", required=True, help="Where `truth.json` is written.")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.num_draws < 19:
+        parser.error(f"--num_draws expects at least 19 draws for an interval of 90 %, got {args.num_draws}")
+    return args
 
 
 def train_judge(images: torch.Tensor, classes: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
