@@ -11,17 +11,12 @@ The shipped digits become factuals of a world that knows its true counterfactual
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from PIL import Image
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
+from diffscm_diffusers.figures import draw_truth
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.worlds import MorphoMNISTWorld
 
@@ -52,26 +47,16 @@ def main(argv=None):
     factual = world.sample(args.num_samples, torch.Generator().manual_seed(args.seed))
 
     # 2. Counterfactuals beside the truth
-    columns, titles, errors = [factual.images], ["factual"], []
+    pairs, errors = {}, []
     for do in INTERVENTIONS:
         counterfactual = pipe(factual.images, attributes=factual.variables, do=do, output_type="pt").images
         truth = world.counterfactual(factual, do).images
         ((name, value),) = do.items()
-        columns += [counterfactual, truth, counterfactual - truth]
-        titles += [f"{name} {value:g}", "truth", "difference"]
+        pairs[f"{name} {value:g}"] = (counterfactual, truth)
         errors.append((counterfactual - truth).abs().mean().item())
 
     # 3. The picture
-    figure, axes = plt.subplots(
-        args.num_samples, len(columns), figsize=(0.85 * len(columns), 0.85 * args.num_samples), squeeze=False
-    )
-    for column, title, axes_column in zip(columns, titles, axes.T, strict=True):
-        axes_column[0].set_title(title, fontsize=8)
-        style = {"cmap": "seismic", "vmin": -1} if title == "difference" else {"cmap": "gray", "vmin": 0}
-        for image, axis in zip(column, axes_column, strict=True):
-            axis.imshow(image[0], vmax=1, **style)
-            axis.set_axis_off()
-    figure.tight_layout(pad=0.3)
+    figure = draw_truth(factual.images, pairs)
     args.output.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(args.output) as path:
         figure.savefig(path, dpi=150, format="png")

@@ -10,15 +10,11 @@ one, and their difference (red: too much ink, blue: too little).
 import argparse
 from pathlib import Path
 
-import matplotlib
-
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import torch
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
+from diffscm_diffusers.figures import draw_truth
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.worlds import TypefaceWorld
 
 
@@ -37,27 +33,17 @@ def main():
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(args.checkpoint)
     world = TypefaceWorld()
     factual = world.sample(args.num_samples, torch.Generator().manual_seed(args.seed))
-    columns, titles = [factual.images], ["factual"]
-    errors = []
+    pairs, errors = {}, []
     for digit in args.interventions:
         counterfactual = pipe(factual.images, digit, factual.variables["digit"], output_type="pt").images
         truth = world.counterfactual(factual, {"digit": int(digit)}).images
-        columns += [counterfactual, truth, counterfactual - truth]
-        titles += [f"do({digit})", "truth", "difference"]
+        pairs[f"do({digit})"] = (counterfactual, truth)
         errors.append((counterfactual - truth).abs().mean().item())
 
-    figure, axes = plt.subplots(
-        args.num_samples, len(columns), figsize=(0.75 * len(columns), 0.78 * args.num_samples), squeeze=False
-    )
-    for column, title, axes_column in zip(columns, titles, axes.T, strict=True):
-        axes_column[0].set_title(title, fontsize=9)
-        style = {"cmap": "seismic", "vmin": -1} if title == "difference" else {"cmap": "gray", "vmin": 0}
-        for image, axis in zip(column, axes_column, strict=True):
-            axis.imshow(image[0], vmax=1, **style)
-            axis.set_axis_off()
-    figure.tight_layout(pad=0.3)
+    figure = draw_truth(factual.images, pairs)
     args.output.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(args.output, dpi=150)
+    with written_whole(args.output) as path:
+        figure.savefig(path, dpi=150, format="png")
     print(f"\nWrote {args.output}. Mean error to the truth, pixels in [0, 1]: {sum(errors) / len(errors):.4f}.")
 
 

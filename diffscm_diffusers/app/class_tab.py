@@ -17,10 +17,13 @@ from .controls import (
     QUEUE,
     add_cancel,
     check_number,
+    draws_slider,
     outputs_of,
     picture_input,
     read_picture_js,
     run_for_visitor,
+    seed_number,
+    steps_slider,
 )
 from .drawing import message, to_html
 from .examples import Examples, to_picture
@@ -71,23 +74,11 @@ class ClassTab:
                     else f"{size} x {size} pixels.",
                 )
                 target = gr.Dropdown([ALL, *self.labels], value=ALL, label="Intervention: do(class = ...)")
-                num_draws = gr.Slider(
-                    1,
-                    MAX_DRAWS,
-                    1,
-                    step=1,
-                    label="Draws",
-                    info="1: without chance. More: several counterfactuals of each, their mean and their spread.",
+                num_draws = draws_slider(
+                    "1: without chance. More: several counterfactuals of each, their mean and their spread."
                 )
                 with gr.Accordion("Settings", open=False):
-                    steps = gr.Slider(
-                        2,
-                        MAX_STEPS,
-                        self.steps,
-                        step=1,
-                        label="Steps",
-                        info="Steps in each direction: more are more exact, and take longer.",
-                    )
+                    steps = steps_slider(self.steps)
                     guidance_scale = gr.Slider(
                         0,
                         20,
@@ -106,7 +97,7 @@ class ClassTab:
                         info="The part of the steps that is taken: less keeps more of the factual.",
                         visible=self.is_guided,
                     )
-                    seed = gr.Number(0, label="Seed", info="The same seed gives the same draws.", precision=0)
+                    seed = seed_number()
                 with gr.Row():
                     run = gr.Button("Show counterfactuals", variant="primary", elem_id=f"{name}-run")
                     cancel = gr.Button("Cancel", elem_id=f"{name}-cancel")

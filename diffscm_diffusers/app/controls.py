@@ -38,6 +38,22 @@ class Outputs:
         return [self.status, self.results, self.code]
 
 
+def draws_slider(info: str) -> gr.Slider:
+    """How many counterfactuals to draw; `info` says what that means on the tab."""
+    return gr.Slider(1, MAX_DRAWS, 1, step=1, label="Draws", info=info)
+
+
+def steps_slider(default: int) -> gr.Slider:
+    """How many steps to take each way."""
+    info = "Steps in each direction: more are more exact, and take longer."
+    return gr.Slider(2, MAX_STEPS, default, step=1, label="Steps", info=info)
+
+
+def seed_number() -> gr.Number:
+    """The seed of the draws."""
+    return gr.Number(0, label="Seed", info="The same seed gives the same draws.", precision=0)
+
+
 def picture_input(name: str, examples: Examples, size: int) -> str:
     """
     The part of the page that takes a picture: a drawing, a file, or an example. `page.js` reads it.

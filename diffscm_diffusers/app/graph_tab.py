@@ -21,10 +21,13 @@ from .controls import (
     QUEUE,
     add_cancel,
     check_number,
+    draws_slider,
     outputs_of,
     picture_input,
     read_picture_js,
     run_for_visitor,
+    seed_number,
+    steps_slider,
 )
 from .drawing import Cell, Row, message, to_data_url, to_html
 from .examples import Examples, to_picture
@@ -83,23 +86,9 @@ class GraphTab:
                     mode.change(
                         self.redraw, modes, drawing, queue=False, show_progress="hidden", api_visibility="private"
                     )
-                num_draws = gr.Slider(
-                    1,
-                    MAX_DRAWS,
-                    1,
-                    step=1,
-                    label="Draws",
-                    info="More than 1: several counterfactuals, their mean and their spread.",
-                )
+                num_draws = draws_slider("More than 1: several counterfactuals, their mean and their spread.")
                 with gr.Accordion("Settings", open=False):
-                    steps = gr.Slider(
-                        2,
-                        MAX_STEPS,
-                        self.steps,
-                        step=1,
-                        label="Steps",
-                        info="Steps in each direction: more are more exact, and take longer.",
-                    )
+                    steps = steps_slider(self.steps)
                     guidance_scale = gr.Slider(
                         0,
                         5,
@@ -108,7 +97,7 @@ class GraphTab:
                         label="Guidance scale",
                         info="How strongly the causes act on the image; 1 is the mechanism itself.",
                     )
-                    seed = gr.Number(0, label="Seed", info="The same seed gives the same draws.", precision=0)
+                    seed = seed_number()
                 with gr.Row():
                     run = gr.Button("Show counterfactual", variant="primary", elem_id=f"{name}-run")
                     cancel = gr.Button("Cancel", elem_id=f"{name}-cancel")

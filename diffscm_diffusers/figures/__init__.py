@@ -12,6 +12,7 @@ from .scales import draw_scales
 from .style import STYLE, save_figure
 from .sweep import draw_sweep
 from .targets import draw_targets
+from .truth import draw_truth
 
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "draw_scales",
     "draw_sweep",
     "draw_targets",
+    "draw_truth",
     "save_figure",
 ]

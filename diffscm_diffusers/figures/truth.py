@@ -1,0 +1,37 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import torch
+from matplotlib.figure import Figure
+
+
+CELL = 0.8  # inches
+
+
+def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Figure:
+    """
+    Grey counterfactuals beside the truth, one row per factual: for each intervention the counterfactual, the truth,
+    and their difference, red where the counterfactual is brighter and blue where it is darker.
+
+    Args:
+        factual (`torch.Tensor` of shape `(num_factuals, 1, height, width)`): Factuals in [0, 1].
+        pairs (`dict[str, tuple[torch.Tensor, torch.Tensor]]`):
+            What each intervention is, and the counterfactuals and their truth under it, as `factual`.
+
+    Returns:
+        `matplotlib.figure.Figure`
+    """
+    images = [factual]
+    for counterfactual, truth in pairs.values():
+        images += [counterfactual, truth, counterfactual - truth]
+    titles = ["factual", *(title for label in pairs for title in (label, "truth", "difference"))]
+
+    figure = Figure(figsize=(CELL * len(images), CELL * len(factual)))
+    axes = figure.subplots(len(factual), len(images), squeeze=False)
+    for column, title, axes_column in zip(images, titles, axes.T, strict=True):
+        axes_column[0].set_title(title, fontsize=8)
+        style = {"cmap": "seismic", "vmin": -1} if title == "difference" else {"cmap": "gray", "vmin": 0}
+        for image, axis in zip(column, axes_column, strict=True):
+            axis.imshow(image[0], vmax=1, **style)
+            axis.set_axis_off()
+    figure.tight_layout(pad=0.3)
+    return figure
