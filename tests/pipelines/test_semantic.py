@@ -244,7 +244,7 @@ class TestSavingAndLoading:
         torch.testing.assert_close(loaded(factual, 1, 0, output_type="pt").images, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["from_pretrained", "_dict_from_json_file", "prepare_image"])
+@pytest.mark.parametrize("name", ["from_pretrained", "from_pipe", "_dict_from_json_file", "prepare_image"])
 def test_copies_are_equal(name):
     def body(pipeline_class):
         source = inspect.getsource(getattr(pipeline_class, name))
