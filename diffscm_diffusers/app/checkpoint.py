@@ -61,10 +61,6 @@ class Checkpoint:
         return (channels, *((size, size) if isinstance(size, int) else size))
 
     @property
-    def is_loaded(self) -> bool:
-        return self._pipe is not None
-
-    @property
     def pipe(self):
         """The pipeline, loaded when it is first asked for."""
         with self._lock:

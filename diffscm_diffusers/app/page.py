@@ -30,7 +30,7 @@ SHIPPED = {
 MAX_WAITING = 64
 ABOUT_KIND = {
     "DiffSCMCounterfactualPipeline": "one class causes the image; a predictor of it guides the denoiser.",
-    "DiffSCMSemanticCounterfactualPipeline": "one class causes the image; its noise has a semantic and a spatial part.",
+    "DiffSCMSemanticCounterfactualPipeline": "one class causes the image; its noise has a semantic part too.",
     "DiffSCMGraphCounterfactualPipeline": "several attributes cause the image and each other.",
 }
 ABOUT = """# What if this image had had another cause?

@@ -22,8 +22,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = {
-    "Handwritten digits": str(ROOT / "checkpoints" / "diffscm-mnist"),
-    "Printed digits": str(ROOT / "checkpoints" / "diffscm-typeface"),
+    "Handwritten": str(ROOT / "checkpoints" / "diffscm-mnist"),
+    "Printed": str(ROOT / "checkpoints" / "diffscm-typeface"),
     "Causal graph": str(ROOT / "checkpoints" / "diffscm-morphomnist-graph"),
 }
 

@@ -27,8 +27,8 @@ SECONDS = 90_000  # the longest to wait for anything, in ms: machines that test 
 def server(tmp_path_factory):
     graph = tmp_path_factory.mktemp("graph") / "graph"
     save_graph_checkpoint(graph)
-    # The shipped graph has no predictor, and this one has no good networks.
-    server = Server.of({**CHECKPOINTS, "With a predictor": str(graph)}, tmp_path_factory.mktemp("server"))
+    # The shipped graph has no predictor, and this one no good networks. With it, there are as many tabs as can be.
+    server = Server.of({**CHECKPOINTS, "With a code": str(graph)}, tmp_path_factory.mktemp("server"))
     yield server
     server.stop()
 
