@@ -156,8 +156,12 @@ def serve(checkpoints: dict[str, str], **kwargs):
         footer_links=["api"],
         app_kwargs={"middleware": [Middleware(Limits)]},
         max_file_size=1,
+        # Few calls run at once; each thread keeps memory of its own.
+        max_threads=4,
         # Gradio keeps its components' state of that many visitors in memory. This page needs none of it.
         state_session_capacity=MAX_WAITING,
+        # Gradio would end a server that does not answer itself within three seconds, as on a busy machine.
+        _frontend=False,
         **kwargs,
     )
     for checkpoint in checkpoints.values():
