@@ -51,8 +51,9 @@ class BaselinePipeline(DiffusionPipeline):
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
 
-    # Images are checked and converted in the same way.
+    # Images are checked and converted in the same way, and components handed over.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image
+    from_pipe = classmethod(DiffSCMCounterfactualPipeline.from_pipe.__func__)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
