@@ -76,8 +76,9 @@ def write_weights_checksums(component: ModelMixin | DiffusionPipeline, folder: s
 
 def check_weights(folder: str | Path):
     """
-    Compares the weights of a model with the checksums beside it: in its folder, or in that of its pipeline. Where
-    there are none, nothing is compared, and neither are files that are absent, such as another variant's.
+    Compares the weights of a model with the checksums in its folder, or in those above it, where a pipeline or a
+    collection of models has them. Where there are none, nothing is compared, and neither are files that are absent,
+    such as another variant's.
 
     Args:
         folder (`str` or `Path`): The model's folder. Nothing is done if there is none.
@@ -86,7 +87,7 @@ def check_weights(folder: str | Path):
         ValueError: if a file's bytes are not those that were saved. It is named, with what to do.
     """
     folder = Path(folder).absolute()
-    for root, prefix in ((folder, ""), (folder.parent, f"{folder.name}/")):
+    for root in (folder, *folder.parents[:2]):
         if not (root / CHECKSUMS_NAME).is_file():
             continue
         damage = None
@@ -94,7 +95,7 @@ def check_weights(folder: str | Path):
             checksums = {
                 name: expected
                 for name, expected in read_checksums(root).items()
-                if name.startswith(prefix) and (root / name).is_file()
+                if (root / name).parent == folder and (root / name).is_file()
             }
             damage = find_change(root, checksums)
         except ValueError as error:

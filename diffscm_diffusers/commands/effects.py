@@ -76,6 +76,7 @@ def read_intervention(texts: list[str], graph: CausalGraph) -> dict[str, float |
             do[name] = float(value) if graph.nodes[name].kind == "continuous" else value
         except ValueError as error:
             raise ValueError(f"`--do` expects a number as value of {name!r}, got {value!r}.") from error
+    graph.check_values(do, 1, "do")
     return do
 
 

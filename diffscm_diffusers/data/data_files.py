@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from datasets import load_dataset, load_dataset_builder
-from datasets.exceptions import DatasetGenerationCastError
 
 
 def check_shards(folder: str | Path):
@@ -41,23 +40,25 @@ def check_shards(folder: str | Path):
 
 def explain(error: BaseException) -> str:
     """What an error of `datasets` comes from, on one line: its own text often is that there was an error."""
-    # The one about columns that differ names the file.
-    while error.__cause__ is not None and not isinstance(error, DatasetGenerationCastError):
+    while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def find_broken_file(source: dict) -> str:
     """
-    Says which local file of a data set that could not be loaded is the reason, by reading each alone.
+    Says which local file of a data set that could not be loaded is the reason, by reading each alone. Either it cannot
+    be read, or its columns are not those of the file before it.
 
     Args:
         source (`dict`): Arguments of `datasets.load_dataset`.
 
     Returns:
-        `str`: the file, how many of its rows can be read, and why no more. Empty if every file can be read.
+        `str`: the file, and either how many of its rows can be read, and why no more, or its columns. Empty if none is
+        the reason.
     """
     builder = load_dataset_builder(**source)
+    schema = None
     for file in (str(file) for files in (builder.config.data_files or {}).values() for file in files):
         if not os.path.isfile(file):
             continue
@@ -67,6 +68,9 @@ def find_broken_file(source: dict) -> str:
             alone = load_dataset(builder.info.builder_name, data_files=file, split="train", streaming=True)
             for table in alone.with_format("arrow").iter(batch_size=1):
                 num_rows += len(table)
+                before, schema = schema, {field.name: str(field.type) for field in table.schema}
+                if before not in (None, schema):
+                    return f"the file {file!r} has the columns {schema}, and one before it has {before}"
         except Exception as error:  # of the reader of the file's format
             return f"the file {file!r} cannot be read after {num_rows} rows: {explain(error)}"
     return ""
