@@ -331,6 +331,40 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             write_weights_checksums(self, save_directory)
 
     @classmethod
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pipe
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs) -> DiffusionPipeline:
+        """
+        Makes a pipeline of another one's networks, which both then share, its settings, and copies of its schedulers.
+
+        Args:
+            pipeline ([`DiffusionPipeline`]): Has what `kwargs` leave out. What it has beyond that is not used.
+            kwargs: Components and settings, as this class is made with, in place of those of `pipeline`.
+
+        Raises:
+            ValueError: if a component is missing, or as the class itself.
+            TypeError: if `pipeline` is no pipeline, if `kwargs` has other arguments, or as the class itself.
+        """
+        # Diffusers' own drops networks whose very class is no annotation, and casts those that are shared.
+        if not isinstance(pipeline, DiffusionPipeline):
+            raise TypeError(f"`pipeline` expects a pipeline, got {type(pipeline).__name__}.")
+        components, settings = cls._get_signature_keys(cls)
+        unknown = sorted(set(kwargs) - {*components, *settings})
+        if unknown:
+            raise TypeError(f"`kwargs` expects components and settings, {components + settings}, got {unknown}.")
+        # Diffusers keeps settings that a pipeline in between has no use for under a name with an underscore.
+        given = {name.removeprefix("_"): value for name, value in copy.deepcopy(dict(pipeline.config)).items()}
+        given = {name: given[name] for name in settings if name in given}
+        for name, part in pipeline.components.items():
+            if name in components:
+                given[name] = part if isinstance(part, torch.nn.Module) else copy.deepcopy(part)
+        given.update(kwargs)
+        missing = [name for name in components if name not in {*given, *cls._optional_components}]
+        if missing:
+            got = type(pipeline).__name__
+            raise ValueError(f"`pipeline` expects one with {missing}, or those beside it, got a {got}.")
+        return cls(**{**dict.fromkeys(cls._optional_components), **given})
+
+    @classmethod
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline._dict_from_json_file
     def _dict_from_json_file(cls, json_file: str) -> dict:
         # The index of a published checkpoint names the copies of this project's files that it holds. Those who have

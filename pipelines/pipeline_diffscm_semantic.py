@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import copy
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -206,6 +207,40 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             write_weights_checksums(self, save_directory)
 
     @classmethod
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pipe
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs) -> DiffusionPipeline:
+        """
+        Makes a pipeline of another one's networks, which both then share, its settings, and copies of its schedulers.
+
+        Args:
+            pipeline ([`DiffusionPipeline`]): Has what `kwargs` leave out. What it has beyond that is not used.
+            kwargs: Components and settings, as this class is made with, in place of those of `pipeline`.
+
+        Raises:
+            ValueError: if a component is missing, or as the class itself.
+            TypeError: if `pipeline` is no pipeline, if `kwargs` has other arguments, or as the class itself.
+        """
+        # Diffusers' own drops networks whose very class is no annotation, and casts those that are shared.
+        if not isinstance(pipeline, DiffusionPipeline):
+            raise TypeError(f"`pipeline` expects a pipeline, got {type(pipeline).__name__}.")
+        components, settings = cls._get_signature_keys(cls)
+        unknown = sorted(set(kwargs) - {*components, *settings})
+        if unknown:
+            raise TypeError(f"`kwargs` expects components and settings, {components + settings}, got {unknown}.")
+        # Diffusers keeps settings that a pipeline in between has no use for under a name with an underscore.
+        given = {name.removeprefix("_"): value for name, value in copy.deepcopy(dict(pipeline.config)).items()}
+        given = {name: given[name] for name in settings if name in given}
+        for name, part in pipeline.components.items():
+            if name in components:
+                given[name] = part if isinstance(part, torch.nn.Module) else copy.deepcopy(part)
+        given.update(kwargs)
+        missing = [name for name in components if name not in {*given, *cls._optional_components}]
+        if missing:
+            got = type(pipeline).__name__
+            raise ValueError(f"`pipeline` expects one with {missing}, or those beside it, got a {got}.")
+        return cls(**{**dict.fromkeys(cls._optional_components), **given})
+
+    @classmethod
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline._dict_from_json_file
     def _dict_from_json_file(cls, json_file: str) -> dict:
         # The index of a published checkpoint names the copies of this project's files that it holds. Those who have
@@ -276,12 +311,24 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         num_draws: int | None = None,
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
+        abduction: str | None = None,
+        tolerance: float = 1e-6,
+        max_iterations: int = 40,
         output_type: str = "pil",
     ):
         """Checks the arguments of a call that say how it is made."""
         for name, value in (("num_draws", num_draws), ("batch_size", batch_size)):
             if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
+        abductions = (None, *getattr(self.inverse_scheduler, "abductions", ()))
+        if abduction not in abductions:
+            raise ValueError(
+                f"`abduction` expects one of {abductions} with this inverse scheduler, got {abduction!r}."
+            )
+        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         if output_type not in ("pil", "np", "pt"):
             raise ValueError(f"`output_type` expects 'pil', 'np' or 'pt', got {output_type!r}.")
         if generator is not None and not isinstance(generator, torch.Generator):
@@ -299,7 +346,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             )
         return torch.tensor(indices, device=self._execution_device).expand(max(num_factuals, len(indices)))
 
-    def prepare_schedulers(self, num_inference_steps: int | None) -> tuple[SchedulerMixin, SchedulerMixin]:
+    def prepare_schedulers(
+        self, num_inference_steps: int | None, abduction: str | None = None
+    ) -> tuple[SchedulerMixin, SchedulerMixin]:
         """Returns the call's own copies of the schedulers, with their timesteps."""
         if not getattr(self.scheduler, "is_invertible", False):
             raise ValueError(
@@ -309,10 +358,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         self.scheduler.check_inverse(self.inverse_scheduler)
         if num_inference_steps is None:
             num_inference_steps = self.config.default_num_inference_steps
-        schedulers = copy.deepcopy(self.scheduler), copy.deepcopy(self.inverse_scheduler)
-        for scheduler in schedulers:
-            scheduler.set_timesteps(num_inference_steps)
-        return schedulers
+        scheduler, inverse_scheduler = copy.deepcopy(self.scheduler), copy.deepcopy(self.inverse_scheduler)
+        inverse_scheduler.set_timesteps(
+            num_inference_steps, **({} if abduction is None else {"evaluate_at": abduction})
+        )
+        scheduler.set_timesteps(num_inference_steps)
+        return scheduler, inverse_scheduler
 
     def predict_noise(self, sample: torch.Tensor, timestep: int, decoded: torch.Tensor) -> torch.Tensor:
         """Evaluates the denoiser, given what the code means under the class."""
@@ -344,8 +395,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         num_draws: int | None,
         generator: torch.Generator | None,
         batch_size: int,
+        solver: dict | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Abduction: the code under the factual's class, and the moves up to the spatial noise under both."""
+        """Abduction: the code, and the moves up to the spatial noise under code and class, implicit by a `solver`."""
         if num_draws is not None:
             images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
         condition = F.one_hot(factual_class, self.encoder.config.condition_dim).float()
@@ -361,7 +413,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
 
-        exogenous_noise, remainders = [], []
+        exogenous_noise, remainders, residuals = [], [], []
         starts = range(0, len(images), batch_size)
         with self.progress_bar(total=len(starts) * len(inverse_scheduler.timesteps)) as progress_bar:
             progress_bar.set_description("Abduction")
@@ -376,14 +428,30 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                     last = scheduler.timesteps[-1].item()
                     prediction = self.predict_noise(sample, last, decoded)
                     remainders.append(images[batch] - scheduler.step(prediction, last, sample).prev_sample)
+                prediction, residual = None, sample.new_zeros(len(sample))
                 for timestep in timesteps:
-                    model_input = inverse_scheduler.scale_model_input(sample, timestep)
-                    prediction = self.predict_noise(model_input, timestep, decoded)
-                    sample = inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    if solver is None:
+                        model_input = inverse_scheduler.scale_model_input(sample, timestep)
+                        prediction = self.predict_noise(model_input, timestep, decoded)
+                        sample = inverse_scheduler.step(prediction, timestep, sample).prev_sample
+                    else:  # the last move's prediction is the next one's first guess
+                        solution = inverse_scheduler.solve(
+                            self.predict_noise, timestep, sample, prediction, condition=decoded, **solver
+                        )
+                        sample, prediction = solution.prev_sample, solution.model_output
+                        residual = torch.maximum(residual, solution.residual)
                     finite.append(sample.isfinite().all())
                     progress_bar.update()
                 self.check_finite("abduction", timesteps, finite)
                 exogenous_noise.append(inverse_scheduler.finish(sample))
+                residuals.append(residual)
+        residual = torch.cat(residuals)
+        if solver is not None and (residual > solver["tolerance"]).any():
+            warnings.warn(
+                f"Implicit abduction of {(residual > solver['tolerance']).sum()} of {len(residual)} image(s) missed "
+                f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
+                stacklevel=4,  # past the call and its decorator, to the caller
+            )
         return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None
 
     def _predict(
@@ -427,6 +495,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         batch_size: int | None = None,
         output_type: str = "pil",
         return_dict: bool = True,
+        abduction: str | None = None,
+        tolerance: float = 1e-6,
+        max_iterations: int = 40,
     ) -> DiffSCMSemanticPipelineOutput | tuple:
         r"""
         Estimates counterfactuals: abduction of `image`'s code and noise, then prediction under
@@ -458,6 +529,15 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
                 Whether to return a [`DiffSCMSemanticPipelineOutput`] or a tuple.
+            abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
+                How the moves up are made ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"` are
+                explicit, one evaluation of the denoiser each, and miss the noise by an error that falls with the
+                number of steps; `"implicit"` solves each move, for more evaluations, so that the null intervention
+                gives the factual back at any.
+            tolerance (`float`, *optional*, defaults to 1e-6):
+                The residual at which an implicit move has converged; see [`DiffSCMDDIMInverseScheduler.solve`]. A
+                warning counts the images that do not get there; they keep the best that was found.
+            max_iterations (`int`, *optional*, defaults to 40): The most evaluations for an image's implicit move.
 
         Raises:
             ValueError: if an argument is out of its range or does not fit the others, or if the prediction is not
@@ -468,7 +548,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMSemanticPipelineOutput`] or `tuple`: images, exogenous noise, code, factual classes and remainder.
         """
         # 1. Check inputs
-        self.check_inputs(num_draws, generator, batch_size, output_type)
+        self.check_inputs(num_draws, generator, batch_size, abduction, tolerance, max_iterations, output_type)
 
         # 2. Prepare the factual images, the classes and the schedulers
         images = self.prepare_image(image)
@@ -479,11 +559,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             batches = images.to(self.classifier.dtype).split(batch_size)
             factual_class = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
         factual_class = self.prepare_classes(factual_class, num_factuals, "factual_class")
-        scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps)
+        scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps, abduction)
+        solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None
 
         # 3. Abduction
         noise, code, remainder = self._abduct(
-            images, factual_class, scheduler, inverse_scheduler, num_draws, generator, batch_size
+            images, factual_class, scheduler, inverse_scheduler, num_draws, generator, batch_size, solver
         )
 
         # 4. Action and prediction: every draw of a factual meets every intervention

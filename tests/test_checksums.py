@@ -5,6 +5,7 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from diffusers import DiffusionPipeline, UNet2DModel
@@ -15,6 +16,7 @@ from diffscm_diffusers.files import load_whole, save_whole
 from .pipelines.dummies import get_dummy_components
 
 
+ROOT = Path(__file__).resolve().parents[1]
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 load = DiffSCMCounterfactualPipeline.from_pretrained
 
@@ -153,3 +155,12 @@ def test_diffusers_loads_the_folder_and_a_copy_of_it(checkpoint, tmp_path):
     load(tmp_path / "copy")
     pipeline_file = "pipelines/pipeline_diffscm_counterfactual.py"
     DiffusionPipeline.from_pretrained(checkpoint, custom_pipeline=pipeline_file, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "checkpoints").iterdir()), ids=lambda folder: folder.name)
+def test_shipped_weights_have_checksums_that_fit(folder):
+    """After weights were replaced, `write_checksums` writes the file anew; `save_pretrained` does it by itself."""
+    weights = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
+    entries = checksums.read_checksums(folder)
+    assert entries.keys() == weights
+    assert checksums.find_change(folder, entries) is None

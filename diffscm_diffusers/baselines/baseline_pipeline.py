@@ -63,8 +63,9 @@ class BaselinePipeline(DiffusionPipeline):
         super().save_config(save_directory, push_to_hub, **kwargs)
         write_weights_checksums(self, save_directory)
 
-    # Images are checked and converted in the same way.
+    # Images are checked and converted in the same way, and components handed over.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image
+    from_pipe = classmethod(DiffSCMCounterfactualPipeline.from_pipe.__func__)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

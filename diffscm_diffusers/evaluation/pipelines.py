@@ -100,6 +100,7 @@ def describe_pipeline(
         "weights": fingerprint(pipe),
         "scheduler": type(pipe.scheduler).__name__,
         "mixed_precision": mixed_precision,
+        "marginal_abduction": pipe.config.default_marginal_abduction,
         **steps,
     }
 

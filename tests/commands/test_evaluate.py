@@ -346,7 +346,12 @@ def test_bf16_is_autocast_around_the_call(flags, finished, fresh_accelerator, tm
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
     factual, _ = read_chunks(finished[0] / "counterfactuals" / "factual")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        expected = pipe(factual, samples["intervention"].tolist(), output_type="pt").images
+        expected = pipe(
+            factual,
+            samples["intervention"].tolist(),
+            factual_class=samples["factual_class"].tolist(),
+            output_type="pt",
+        ).images
     torch.testing.assert_close(counterfactual, expected)
     float32, _ = read_chunks(finished[0] / "counterfactuals" / "diff-scm")
     assert 0 < (counterfactual - float32).abs().max() < 0.1

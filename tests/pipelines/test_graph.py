@@ -268,7 +268,7 @@ class TestSweep:
     [
         *(
             (name, DiffSCMGraphCounterfactualPipeline, DiffSCMCounterfactualPipeline)
-            for name in ("from_pretrained", "_dict_from_json_file", "prepare_image")
+            for name in ("from_pretrained", "from_pipe", "_dict_from_json_file", "prepare_image")
         ),
         ("check_trained_with", pipeline_diffscm_graph, pipeline_diffscm_counterfactual),
         ("mean_and_std", DiffSCMGraphPipelineOutput, DiffSCMSemanticPipelineOutput),

@@ -132,6 +132,38 @@ class TestClosedForm:
         torch.testing.assert_close(output.images, decoded.detach(), atol=1e-6, rtol=0)
 
 
+class TestImplicitAbduction:
+    @pytest.mark.parametrize("num_draws", [None, 2])
+    def test_null_intervention_is_exact_at_few_steps(self, num_draws):
+        factual = get_gaussian_factual([0, 1, 2])
+        errors = {}
+        for abduction in ("destination", "implicit"):
+            images = get_gaussian_pipe()(
+                *(factual, [0, 1, 2], [0, 1, 2], 5, num_draws),
+                generator=torch.Generator().manual_seed(0),
+                batch_size=2,
+                abduction=abduction,
+                output_type="pt",
+            ).images
+            errors[abduction] = (images - factual).abs().max().item()
+        assert errors["implicit"] < 1e-5 < 0.01 < errors["destination"]
+
+    def test_moves_that_are_not_solved_are_counted(self):
+        pipe, factual = get_gaussian_pipe(), get_gaussian_factual([0, 1])
+        with pytest.warns(UserWarning, match="Implicit abduction of 2 of 2 image.* 'max_iterations': 1") as caught:
+            pipe(factual, 1, [0, 1], 5, abduction="implicit", max_iterations=1)
+        assert caught[0].filename == __file__
+
+    def test_default_is_that_of_the_scheduler(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image()
+        default, source, destination = (
+            pipe(factual, 1, 0, 4, abduction=abduction, output_type="pt").images
+            for abduction in (None, "source", "destination")
+        )
+        torch.testing.assert_close(default, destination, atol=0, rtol=0)
+        assert (source - destination).abs().max() > 1e-5
+
+
 class TestDraws:
     def test_shapes(self):
         pipe = get_semantic_pipe()
@@ -212,7 +244,7 @@ class TestSavingAndLoading:
         torch.testing.assert_close(loaded(factual, 1, 0, output_type="pt").images, expected, atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["from_pretrained", "_dict_from_json_file", "prepare_image"])
+@pytest.mark.parametrize("name", ["from_pretrained", "from_pipe", "_dict_from_json_file", "prepare_image"])
 def test_copies_are_equal(name):
     def body(pipeline_class):
         source = inspect.getsource(getattr(pipeline_class, name))
@@ -232,6 +264,9 @@ class TestErrors:
             ({"num_draws": 0}, ValueError, "`num_draws` expects a whole number of at least 1, got 0"),
             ({"num_draws": 1.5}, ValueError, "`num_draws` expects a whole number"),
             ({"batch_size": 0}, ValueError, "`batch_size` expects a whole number"),
+            ({"abduction": "exact"}, ValueError, "`abduction` expects one of .*'implicit'.* got 'exact'"),
+            ({"tolerance": 0}, ValueError, "`tolerance` expects a finite number above 0, got 0"),
+            ({"max_iterations": 0}, ValueError, "`max_iterations` expects a whole number of at least 1, got 0"),
             ({"output_type": "jpg"}, ValueError, "`output_type` expects 'pil', 'np' or 'pt', got 'jpg'"),
             ({"generator": 3}, TypeError, "`generator` expects a `torch.Generator`, got int"),
             ({"num_inference_steps": 0}, ValueError, "`num_inference_steps`"),

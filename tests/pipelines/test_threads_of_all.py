@@ -13,7 +13,7 @@ import torch
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.guidance import posterior_mean
 
-from ..baselines.helpers import get_schut_pipe
+from ..baselines.helpers import get_schut_pipe, get_van_looveren_klaise_pipe
 from .dummies import GUIDED, get_dummy_image, get_dummy_pipe
 from .graph_dummies import get_random_graph_pipe
 from .test_semantic import get_semantic_pipe
@@ -86,6 +86,10 @@ OBJECTS = {
     "predictor": (lambda: get_dummy_pipe().classifier, call_predictor),
     "posterior_mean": (get_dummy_pipe, call_posterior_mean),
     "schut": (functools.partial(get_schut_pipe, max_iterations=3), call_baseline),
+    "van_looveren_klaise": (
+        functools.partial(get_van_looveren_klaise_pipe, c_steps=1, max_iterations=2),
+        call_baseline,
+    ),
 }
 
 
