@@ -60,9 +60,6 @@ def check_output(training_args: TrainingArguments):
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"`output_dir` expects a folder to write to, got {str(folder)!r}: cannot write {existing}.")
-    logs = Path(folder, training_args.logging_dir)
-    if not Path(os.path.normpath(logs)).is_relative_to(os.path.normpath(folder)):
-        raise ValueError(f"`logging_dir` expects a folder inside of `output_dir`, got {training_args.logging_dir!r}.")
     installed = sorted(tracker.value for tracker in get_available_trackers())
     if training_args.report_to not in ("none", "all", *installed):
         raise ValueError(
