@@ -31,7 +31,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.files import load_whole, save_whole
 from diffscm_diffusers.flags import positive_int, rate
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
@@ -123,7 +123,7 @@ def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
     class_name = SemanticEncoder2DModel.load_config(args.encoder, cache_dir=args.cache_dir).get("_class_name")
     if class_name != "SemanticEncoder2DModel":
         raise ValueError(f"`--encoder` expects a `SemanticEncoder2DModel`, got {args.encoder!r}, a {class_name}.")
-    encoder = SemanticEncoder2DModel.from_pretrained(args.encoder, cache_dir=args.cache_dir, use_safetensors=True)
+    encoder = load_whole(SemanticEncoder2DModel, args.encoder, cache_dir=args.cache_dir)
     if encoder.config.condition_dim != condition_dim:
         raise ValueError(
             f"`--encoder` expects one of {condition_dim} entries of causes, as the data have, got "
