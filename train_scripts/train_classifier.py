@@ -26,6 +26,7 @@ from diffusers import DDPMPipeline, DDPMScheduler
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.checksums import check_pipeline
 from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_rows
@@ -106,6 +107,7 @@ def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
             "`--model_config_name_or_path` too."
         )
     denoiser = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True)
+    check_pipeline(denoiser, {})
     unet = denoiser.unet
     for name in ("num_train_timesteps", "beta_schedule"):
         if getattr(args, name) != denoiser.scheduler.config[name]:

@@ -16,7 +16,7 @@ import pandas as pd
 from datasets import load_dataset
 
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.files import save_whole
+from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import (
     ArgumentParser,
     bad_input_in_one_line,
@@ -99,29 +99,30 @@ def main(argv=None):
     if args.push_to_hub:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
-    scm = StructuralCausalModel(graph)
-    scm.fit(
-        table,
-        num_steps=args.max_train_steps,
-        batch_size=args.train_batch_size,
-        learning_rate=args.learning_rate,
-        seed=args.seed,
-    )
-    save_whole(scm, args.output_dir)
-    name = args.hub_model_id or args.output_dir
-    card = make_component_card(
-        name,
-        DESCRIPTION.format(name=name, graph=graph.mermaid()),
-        script=Path(__file__).name,
-        argv=sys.argv[1:] if argv is None else argv,
-        num_processes=1,
-        num_steps=args.max_train_steps,
-        split=args.train_split,
-        dataset_name=args.dataset_name or Path(args.table).name,
-    )
-    save_card(card, args.output_dir)
-    if args.push_to_hub:
-        upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
+    with locked(args.output_dir):
+        scm = StructuralCausalModel(graph)
+        scm.fit(
+            table,
+            num_steps=args.max_train_steps,
+            batch_size=args.train_batch_size,
+            learning_rate=args.learning_rate,
+            seed=args.seed,
+        )
+        save_whole(scm, args.output_dir)
+        name = args.hub_model_id or args.output_dir
+        card = make_component_card(
+            name,
+            DESCRIPTION.format(name=name, graph=graph.mermaid()),
+            script=Path(__file__).name,
+            argv=sys.argv[1:] if argv is None else argv,
+            num_processes=1,
+            num_steps=args.max_train_steps,
+            split=args.train_split,
+            dataset_name=args.dataset_name or Path(args.table).name,
+        )
+        save_card(card, args.output_dir)
+        if args.push_to_hub:
+            upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
 
 
 if __name__ == "__main__":

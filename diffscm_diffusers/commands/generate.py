@@ -226,7 +226,7 @@ def main(argv=None):
                 settings=settings,
                 command=[*launch, "generate", *(sys.argv[1:] if argv is None else argv)],
                 split=args.split,
-                data_files=f"data/{args.split}-*.parquet",
+                data_files=[path.relative_to(output_dir).as_posix() for path in chunks.starts().values()],
                 dataset_name=args.dataset_name,
                 train_data_dir=args.train_data_dir,
             )

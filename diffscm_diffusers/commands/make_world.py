@@ -174,12 +174,14 @@ def main(argv=None):
         tqdm(total=sum(num_rows.values()), desc="Images", unit=" images") as progress_bar,
     ):
         (unfinished / "data").mkdir(parents=True)
+        data_files = {split: [] for split in worlds}
         for index, (split, world) in enumerate(worlds.items()):
             # A stream of its own for each split of each seed.
             generator = torch.Generator().manual_seed(2 * args.seed + index)
             for start in range(0, num_rows[split], FILE_SIZE):
                 stop = min(start + FILE_SIZE, num_rows[split])
                 path = unfinished / "data" / f"{split}-{start:08d}.parquet"
+                data_files[split].append(path.relative_to(unfinished).as_posix())
                 with pq.ParquetWriter(path, features.arrow_schema) as writer:
                     for first in range(start, stop, BATCH_SIZE):
                         size = min(BATCH_SIZE, stop - first)
@@ -195,6 +197,7 @@ def main(argv=None):
             # All that the images depend on.
             settings={name: value for name, value in vars(args).items() if name not in ("output_dir", "cache_dir")},
             command=["diffscm", "make-world", *(sys.argv[1:] if argv is None else argv)],
+            data_files=data_files,
         )
         save_card(card, unfinished)
         CausalGraph.from_dict(worlds["train"].graph).save_json(unfinished / "graph.json")

@@ -7,10 +7,10 @@ Searches the guidance scale with the lowest counterfactual latent divergence, CL
         --pretrained_model_name_or_path checkpoints/diffscm-mnist \
         --metric_models outputs/mnist-metrics --output_dir outputs/search
 
-The exogenous noise of each factual is abducted once for all scales. Among the scales whose effectiveness is at least
-`--min_effectiveness`, the chosen one is the smallest whose mean CLD is within a standard error of the lowest: the
-curve is flat at its bottom, and a smaller scale keeps more of the factual. Writes `search.csv` and `search.json`; a
-run that was interrupted goes on when started anew.
+A checkpoint that abducts marginally does so once for all scales, any other once for each, under the factual's class.
+Among the scales whose effectiveness is at least `--min_effectiveness`, the chosen one is the smallest whose mean CLD
+is within a standard error of the lowest: the curve is flat at its bottom, and a smaller scale keeps more of the
+factual. Writes `search.csv` and `search.json`; a run that was interrupted goes on when started anew.
 """
 
 import argparse
@@ -21,7 +21,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
-import torch
 from accelerate import Accelerator, InitProcessGroupKwargs
 from tqdm.auto import tqdm
 
@@ -29,7 +28,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.classes import unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import missing_chunks, read_chunks, record_settings, write_chunk
-from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.evaluation.pairs import Pairs, load_pairs_and_images
 from diffscm_diffusers.evaluation.pipelines import complete_settings, describe_pipeline, load_pipeline
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
@@ -92,13 +91,15 @@ def choose_scale(summaries: dict[float, dict], min_effectiveness: float) -> floa
 def generate(
     accelerator: Accelerator,
     pipe: DiffSCMCounterfactualPipeline,
+    pairs: Pairs,
     factuals: DecodedImages,
-    intervention: torch.Tensor,
     steps: dict,
     folders: dict[float, Path],
     batch_size: int,
 ):
     """Writes the counterfactuals that are not yet in the scales' folders."""
+    steps = dict(steps)
+    abduction, is_marginal = steps.pop("abduction", None), pipe.config.default_marginal_abduction
     scales_by_chunk = {}
     for scale, folder in folders.items():
         for chunk in missing_chunks(folder, len(factuals), batch_size):
@@ -109,26 +110,21 @@ def generate(
     with tqdm(total=num_files, desc="Scales", disable=not accelerator.is_main_process) as progress_bar:
         for chunk in chunks:
             index = slice(chunk.start, chunk.stop)
-            start = time.perf_counter()
-            with accelerator.autocast():
-                exogenous_noise = pipe.abduct(
-                    factuals.images(index),
-                    steps["num_inference_steps"],
-                    abduction=steps.get("abduction"),
-                    marginal_abduction=True,
-                )
-            abduction_seconds = time.perf_counter() - start
+            images, exogenous_noise = factuals.images(index), None
+            factual_class = None if is_marginal else pairs.factual_class[index]
             for scale in scales_by_chunk[chunk]:
-                start = time.perf_counter()
+                guidance = {"guidance_scale": scale, **steps}
                 with accelerator.autocast():
-                    counterfactual = pipe.predict(
-                        exogenous_noise,
-                        intervention[index],
-                        guidance_scale=scale,
-                        num_inference_steps=steps["num_inference_steps"],
-                        guidance_interval=steps.get("guidance_interval"),
-                        output_type="pt",
-                    ).images.cpu()
+                    # Marginal abduction serves all scales; under the factual's class it climbs the moves of each.
+                    if exogenous_noise is None or not is_marginal:
+                        start = time.perf_counter()
+                        exogenous_noise = pipe.abduct(
+                            images, abduction=abduction, factual_class=factual_class, **guidance
+                        )
+                        abduction_seconds = time.perf_counter() - start
+                    start = time.perf_counter()
+                    output = pipe.predict(exogenous_noise, pairs.intervention[index], output_type="pt", **guidance)
+                    counterfactual = output.images.cpu()
                 seconds = abduction_seconds + time.perf_counter() - start
                 write_chunk(folders[scale], chunk, counterfactual, seconds)
                 progress_bar.update()
@@ -212,7 +208,7 @@ def main(argv=None):
         with accelerator.main_process_first():
             for scale, folder in folders.items():
                 record_settings(folder, {**settings, "guidance_scale": scale})
-        generate(accelerator, pipe, factuals, pairs.intervention, steps, folders, args.batch_size)
+        generate(accelerator, pipe, pairs, factuals, steps, folders, args.batch_size)
 
         # 3. Score every scale
         samples, summaries = [], {}

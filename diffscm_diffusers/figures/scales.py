@@ -41,17 +41,13 @@ def draw_scales(
     numbers = scales if isinstance(scales, (list, tuple)) and scales else [None]
     if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in numbers):
         raise ValueError(f"`scales` expects a list of finite numbers of at least 0, got {scales!r}.")
-    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size, marginal_abduction=True)
-    columns = [factual]
+    settings = {"num_inference_steps": num_inference_steps, "batch_size": batch_size}
+    exogenous_noise, columns = None, [factual]
     for scale in tqdm(scales, "Scales", leave=False):
-        output = pipe.predict(
-            exogenous_noise,
-            intervention,
-            guidance_scale=scale,
-            num_inference_steps=num_inference_steps,
-            batch_size=batch_size,
-            output_type="pt",
-        )
+        # Marginal abduction serves all scales; abduction under the factual's class climbs the moves of each.
+        if exogenous_noise is None or not pipe.config.default_marginal_abduction:
+            exogenous_noise = pipe.abduct(factual, guidance_scale=scale, **settings)
+        output = pipe.predict(exogenous_noise, intervention, guidance_scale=scale, output_type="pt", **settings)
         columns.append(output.images.cpu())
 
     names = pipe.classifier.id2label

@@ -39,8 +39,9 @@ def draw_targets(
     if len(factual_class) != len(factual):
         raise ValueError(f"`factual_class` expects one class for each of {len(factual)}, got {len(factual_class)}.")
     settings = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "output_type": "pt"}
-    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size, marginal_abduction=True)
-    reconstruction = pipe.predict(exogenous_noise, guidance_scale=0, **settings).images
+    exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size)
+    # From noise of its own: what is abducted under a class needs that class as well.
+    reconstruction = pipe(factual, guidance_scale=0, **settings).images
     counterfactual = pipe.predict(
         exogenous_noise.repeat_interleave(len(classes), dim=0), classes * len(factual), **settings
     ).images.unflatten(0, (len(factual), len(classes)))

@@ -58,8 +58,10 @@ class GuidanceScaleSearch:
     grows with its scale, and bisection of the scale's logarithm leads to the one wanted. A scale at which the
     anti-causal predictor gives the target a probability below `target_probability` counts as too low.
 
-    The noise is abducted once, so `n` candidates cost `n` predictions and one abduction. Of the candidates that give
-    the target its probability, or of all where none does, the one with the lowest CLD is returned.
+    A checkpoint that abducts marginally does so once, so `n` candidates cost `n` predictions and one abduction; any
+    other abducts anew for each candidate, as it climbs that one's guided moves under the factual's class. Of the
+    candidates that give the target its probability, or of all where none does, the one with the lowest CLD is
+    returned.
 
     Whoever scores the result by CLD takes another encoder than the search's: a search fits its own judge.
 
@@ -190,14 +192,20 @@ class GuidanceScaleSearch:
         for index, *sets in chunks:
             _, wanted[index] = find_floor(*sets)
 
-        # Without the class, so that one abduction serves all scales.
-        exogenous_noise = pipe.abduct(
-            image, num_inference_steps, batch_size=batch_size, abduction=abduction, marginal_abduction=True
-        )
+        # Marginal abduction serves all scales; abduction under the factual's class climbs the moves of each.
+        is_marginal = pipe.config.default_marginal_abduction
+        how = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "abduction": abduction}
+        if is_marginal:
+            exogenous_noise = pipe.abduct(image, **how)
+        else:
+            repeated = pipe.image_processor.denormalize(factual).expand(num_images, *pipe.image_shape)
         lower, upper = (factual.new_full((num_images,), scale) for scale in self.scale_range)
         chosen = None
         for _ in range(self.num_candidates):
             scale = (lower * upper).sqrt()
+            if not is_marginal:
+                under_class = {"factual_class": classes[0], "guidance_scale": scale}
+                exogenous_noise = pipe.abduct(repeated, guidance_interval=guidance_interval, **under_class, **how)
             output = pipe.predict(
                 exogenous_noise,
                 targets,

@@ -18,6 +18,7 @@ from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from diffscm_diffusers.figures.grid import draw_image_grid
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script, to_argv
 
 
@@ -149,12 +150,14 @@ def test_one_noise_is_shared_by_a_row(pipe):
         np.testing.assert_allclose(shown[:, column], expected, atol=1e-5)
 
 
-def test_targets_are_columns_and_the_null_intervention_is_framed(pipe):
+@pytest.mark.parametrize("is_marginal", [True, False])
+def test_targets_are_columns_and_the_null_intervention_is_framed(pipe, is_marginal):
+    pipe.register_to_config(default_marginal_abduction=is_marginal)
     factual = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     figure = figures.draw_targets(pipe, factual, torch.tensor([2, 0]), [0, 1, 2], num_inference_steps=3, batch_size=4)
     shown = shown_images(figure, 2)
     np.testing.assert_allclose(shown[:, 0], factual[:, 0])
-    settings = {"num_inference_steps": 3, "output_type": "pt", "marginal_abduction": True}
+    settings = {"num_inference_steps": 3, "output_type": "pt"}
     expected = pipe(factual, guidance_scale=0, **settings).images[:, 0]
     np.testing.assert_allclose(shown[:, 1], expected, atol=1e-5)
     for c in range(3):
@@ -163,12 +166,14 @@ def test_targets_are_columns_and_the_null_intervention_is_framed(pipe):
     assert framed_images(figure) == [(0, 4), (1, 2)]
 
 
-def test_scales_are_columns(pipe):
+@pytest.mark.parametrize("is_marginal", [True, False])
+def test_scales_are_columns(pipe, is_marginal):
+    pipe.register_to_config(default_marginal_abduction=is_marginal)
     factual = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     intervention = torch.tensor([2, 0])
     shown = shown_images(figures.draw_scales(pipe, factual, intervention, [0.0, 9.0, 2.0], 3), 2)
     np.testing.assert_allclose(shown[:, 0], factual[:, 0])
-    settings = {"num_inference_steps": 3, "output_type": "pt", "marginal_abduction": True}
+    settings = {"num_inference_steps": 3, "output_type": "pt"}
     for column, scale in ((1, 0.0), (2, 9.0), (3, 2.0)):
         output = pipe(factual, intervention, guidance_scale=scale, **settings)
         np.testing.assert_allclose(shown[:, column], output.images[:, 0], atol=1e-5)
@@ -341,3 +346,9 @@ def test_an_interrupted_figure_leaves_nothing_half(tmp_path):
         with mock.patch.object(figure, "savefig", interrupt), pytest.raises(KeyboardInterrupt):
             figures.save_figure(figure, tmp_path, "grid")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        run(flags, tmp_path / "out", "targets")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

@@ -12,6 +12,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script, to_argv
 
 
@@ -70,16 +71,23 @@ def test_bf16_is_autocast_around_abduction_and_prediction(flags, fresh_accelerat
     samples = pd.read_csv(tmp_path / "search.csv")
     pipe = DiffSCMCounterfactualPipeline.from_pretrained(flags["pretrained_model_name_or_path"])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        settings = {"output_type": "pt", "marginal_abduction": True}
+        settings = {"output_type": "pt", "factual_class": samples["factual_class"].tolist()}
         expected = pipe(load_factuals(flags), samples["intervention"].tolist(), 3, **settings).images
     torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / "scale-3")[0], expected)
 
 
-def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, checkpoint, tmp_path):
+@pytest.mark.parametrize("is_marginal", [True, False])
+def test_scales_abduct_as_the_checkpoint_does(flags, checkpoint, tmp_path, is_marginal):
+    folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(folder)
+    pipe.register_to_config(default_marginal_abduction=is_marginal)
+    pipe.save_pretrained(folder)
+    flags["pretrained_model_name_or_path"] = folder
     abduct = DiffSCMCounterfactualPipeline.abduct
     with mock.patch.object(DiffSCMCounterfactualPipeline, "abduct", autospec=True, side_effect=abduct) as counted:
         search = run(flags, tmp_path, [0, 3, 1.5])
-    assert counted.call_count == 3  # chunks of 4 of 12 factuals
+    # Chunks of 4 of 12 factuals; under the factual's class each scale climbs moves of its own.
+    assert counted.call_count == (3 if is_marginal else 3 * 3)
     assert [scale["guidance_scale"] for scale in search["scales"]] == [0, 1.5, 3]
 
     samples = pd.read_csv(tmp_path / "search.csv")
@@ -89,11 +97,11 @@ def test_scales_share_one_abduction_and_are_what_the_pipeline_gives(flags, check
         search["scales"][2]["cld"]["mean"], rel=1e-4
     )
 
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
     factuals = load_factuals(flags)
+    factual_class = None if is_marginal else samples["factual_class"][:12].tolist()
     intervention = torch.tensor(samples["intervention"][:12].to_numpy())
     for scale, folder in ((0, "scale-0"), (1.5, "scale-1.5"), (3, "scale-3")):
-        settings = {"guidance_scale": scale, "output_type": "pt", "marginal_abduction": True}
+        settings = {"guidance_scale": scale, "output_type": "pt", "factual_class": factual_class}
         expected = pipe(factuals, intervention, **settings).images
         torch.testing.assert_close(read_chunks(tmp_path / "counterfactuals" / folder)[0], expected, rtol=0, atol=1e-5)
 
@@ -158,3 +166,9 @@ def test_scales_that_would_share_a_folder_are_refused(flags, tmp_path):
     ):
         run(flags, tmp_path, [1, 1.0000001])
     assert not any(tmp_path.iterdir())
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        run(flags, tmp_path / "out", [1])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

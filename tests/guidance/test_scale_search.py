@@ -132,6 +132,14 @@ class TestWithThePipeline:
         assert len(output.images) == len(output.guidance_scale) == 3
         assert evaluations == [1] * 4 + [3] * 4 * 3
 
+    def test_each_candidate_climbs_its_own_moves_under_the_factual_class(self, pipe):
+        pipe.register_to_config(default_marginal_abduction=False)
+        image, targets = get_dummy_image(), [0, 1, 2]
+        output = self.get_search(pipe)(image, targets, num_inference_steps=4, output_type="pt")
+        for target, scale, expected in zip(targets, output.guidance_scale.tolist(), output.images, strict=True):
+            again = pipe(image, target, scale, num_inference_steps=4, output_type="pt")
+            torch.testing.assert_close(again.images[0], expected, atol=1e-3, rtol=0)  # scales are high
+
     def test_batches_do_not_matter(self, pipe):
         search, image = self.get_search(pipe), get_dummy_image(3)
         together = search(image, 1, num_inference_steps=4, output_type="pt")

@@ -1,11 +1,10 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-from functools import partial
-
 import torch
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, guidance
 from diffscm_diffusers.data.images import DecodedImages
+from diffscm_diffusers.files import load_whole
 
 from ..fingerprint import fingerprint
 from ..pipelines import describe_pipeline
@@ -37,10 +36,18 @@ def create_diff_scm(
     """
     settings = describe_pipeline(pipe, pretrained_model_name_or_path, accelerator.mixed_precision, steps)
     settings["guidance_scale"] = guidance_scale
-    estimate = partial(pipe, guidance_scale=guidance_scale)
+
+    def estimate(images, index, **how):
+        factual_class = None if pipe.config.default_marginal_abduction else pairs.factual_class[index]
+        return pipe(images, pairs.intervention[index], guidance_scale, factual_class=factual_class, **how)
+
     if search_scale is not None:
-        estimate, search_settings = create_search(search_scale, pipe, reference, scorer.models.vae)
+        search, search_settings = create_search(search_scale, pipe, reference, scorer.models.vae)
         settings |= {"guidance_scale": search_settings, "train_split": train_split}
+
+        def estimate(images, index, **how):
+            return search(images, pairs.intervention[index], **how)
+
     averaging = None
     if posterior_mean is not None:
         timestep, num_draws = posterior_mean
@@ -50,15 +57,15 @@ def create_diff_scm(
         guidance.posterior_mean(pipe, factuals.images(slice(1)), pairs.intervention[:1], **averaging)
 
     def generate(index):
-        images, intervention = factuals.images(index), pairs.intervention[index]
+        images = factuals.images(index)
         with accelerator.autocast():
-            images = estimate(images, intervention, **steps, output_type="pt").images
+            images = estimate(images, index, **steps, output_type="pt").images
             if averaging is None:
                 return images
             # The same draws for every chunk, so that none depends on which were generated before.
             generator = torch.Generator().manual_seed(seed)
             return guidance.posterior_mean(
-                pipe, images, intervention, **averaging, generator=generator, output_type="pt"
+                pipe, images, pairs.intervention[index], **averaging, generator=generator, output_type="pt"
             )
 
     return Method(generate, settings)
@@ -113,7 +120,7 @@ def load_vae(folder: str) -> LatentVAE:
         if class_name != "LatentVAE":
             # Loaded all the same, it would have random weights.
             raise ValueError(f"it holds {class_name}.")
-        return LatentVAE.from_pretrained(folder, use_safetensors=True)
+        return load_whole(LatentVAE, folder)
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(
             "`--search_scale` expects the word pixels alone, or folders that hold a VAE, such as outputs/metrics/vae, "
