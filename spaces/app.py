@@ -8,11 +8,8 @@ the Hub. Without it, the checkpoints in `checkpoints/` are shown.
 import json
 import os
 
-from diffscm_diffusers.app.page import build, launch, shipped_checkpoints
+from diffscm_diffusers.app.page import serve, shipped_checkpoints
 
-
-checkpoints = json.loads(os.environ.get("CHECKPOINTS", "null")) or shipped_checkpoints()
-page = build(checkpoints)
 
 if __name__ == "__main__":
-    launch(page)
+    serve(json.loads(os.environ.get("CHECKPOINTS", "null")) or shipped_checkpoints())

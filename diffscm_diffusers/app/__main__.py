@@ -31,13 +31,13 @@ def main(argv=None):
     args = parse_args(argv)
     # Before Gradio is imported: it would ask for its newest version.
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    from .page import build, launch, shipped_checkpoints
+    from .page import serve, shipped_checkpoints
 
     if args.pretrained_model_name_or_path is None:
         checkpoints = shipped_checkpoints()
     else:
         checkpoints = {"Counterfactuals": args.pretrained_model_name_or_path}
-    launch(build(checkpoints), server_name=args.server_name, server_port=args.server_port, inbrowser=args.inbrowser)
+    serve(checkpoints, server_name=args.server_name, server_port=args.server_port, inbrowser=args.inbrowser)
 
 
 if __name__ == "__main__":

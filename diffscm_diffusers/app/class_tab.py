@@ -6,9 +6,9 @@ from typing import Any
 
 import gradio as gr
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 
+from .checkpoint import Checkpoint
 from .code_box import Call
 from .controls import (
     MAX_DRAWS,
@@ -40,27 +40,27 @@ class ClassTab:
     A tab for a pipeline of either kind with one class.
 
     Args:
-        pipe ([`DiffSCMCounterfactualPipeline`] or [`DiffSCMSemanticCounterfactualPipeline`]):
-            Loaded from `checkpoint`.
-        checkpoint (`str`): Where from, for the Python that visitors copy.
+        checkpoint ([`Checkpoint`]):
+            Of a [`DiffSCMCounterfactualPipeline`] or a [`DiffSCMSemanticCounterfactualPipeline`].
         examples ([`Examples`]): Factual images to pick.
         name (`str`): For the elements' ids, and the events' names in the API.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, checkpoint: str, examples: Examples, name: str):
-        self.pipe, self.checkpoint, self.examples, self.name = pipe, checkpoint, examples, name
-        self.labels = [str(label) for label in pipe.classifier.id2label.values()]
-        self.is_guided = not hasattr(pipe, "encoder")
+    def __init__(self, checkpoint: Checkpoint, examples: Examples, name: str):
+        self.checkpoint, self.examples, self.name = checkpoint, examples, name
+        self.image_shape, self.labels = checkpoint.image_shape, class_labels(checkpoint)
+        self.is_guided = not checkpoint.has("encoder")
         # What the checkpoint's maker measured as fast, else its defaults.
-        preset = pipe.presets.get("fast", {}) if self.is_guided else {}
-        self.steps = preset.get("num_inference_steps", min(10, pipe.config.default_num_inference_steps))
+        index = checkpoint.index
+        preset = index.get("presets", {}).get("fast", {}) if self.is_guided else {}
+        self.steps = preset.get("num_inference_steps", min(10, index["default_num_inference_steps"]))
         if self.is_guided:
-            self.guidance_scale = preset.get("guidance_scale", pipe.config.default_guidance_scale)
+            self.guidance_scale = preset.get("guidance_scale", index["default_guidance_scale"])
         self.fixed = {key: preset[key] for key in ("abduction", "guidance_interval") if key in preset}
 
     def build(self, visitors: Visitors):
         """Places the tab's components."""
-        name, size = self.name, self.pipe.image_shape[-1]
+        name, size = self.name, self.image_shape[-1]
         picture = gr.Textbox(visible=False)
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
@@ -70,7 +70,7 @@ class ClassTab:
                     label="Bring drawings and files to the form of the training images",
                     info=f"As in MNIST: {size} x {size} pixels, grey, bright on dark, the digit in a box of "
                     f"{round(size * 20 / 28)} x {round(size * 20 / 28)} pixels, centred by mass."
-                    if self.pipe.image_shape[0] == 1
+                    if self.image_shape[0] == 1
                     else f"{size} x {size} pixels.",
                 )
                 target = gr.Dropdown([ALL, *self.labels], value=ALL, label="Intervention: do(class = ...)")
@@ -141,8 +141,8 @@ class ClassTab:
         guidance_scale: Any,
         strength: Any,
         seed: Any,
-    ) -> tuple[Call, list[str], int]:
-        """Checks settings. Returns the call that they mean, the interventions and the number of draws."""
+    ) -> tuple[Call, list[str]]:
+        """Checks settings. Returns the call that they mean, and the interventions."""
         if target != ALL and target not in self.labels:
             raise ValueError(f"`target` expects one of {', '.join([ALL, *self.labels])}, got {str(target)[:40]!r}.")
         targets = self.labels if target == ALL else [target]
@@ -158,19 +158,16 @@ class ClassTab:
             guidance_scale = check_number("guidance_scale", guidance_scale, 0, 20)
             strength = check_number("strength", strength, 0.1, 1)
             arguments |= {"guidance_scale": guidance_scale, "strength": strength, **self.fixed}
-        is_drawn = num_draws > 1
-        if is_drawn and self.is_guided:
-            # Fresh noise in each step of the prediction.
-            arguments |= {"intervention": targets * num_draws, "eta": 1.0}
-        elif is_drawn:
-            arguments["num_draws"] = num_draws
-        seed = check_number("seed", seed, 0, 2**32 - 1, whole=True) if is_drawn else None
-        return Call(self.checkpoint, image, arguments, seed), targets, num_draws
+        seed = check_number("seed", seed, 0, 2**32 - 1, whole=True)
+        if num_draws == 1:
+            return Call(self.checkpoint.name, image, arguments), targets
+        return Call(self.checkpoint.name, image, {**arguments, "num_draws": num_draws}, seed), targets
 
     def read(self, images: list[Image.Image]) -> list[str]:
         """What the predictor reads in each image."""
+        pipe = self.checkpoint.pipe
         with torch.no_grad():
-            probabilities = self.pipe.classifier(self.pipe.prepare_image(images), 0).logits.softmax(dim=1)
+            probabilities = pipe.classifier(pipe.prepare_image(images), 0).logits.softmax(dim=1)
         values, indices = probabilities.max(dim=1)
         return [
             f"predictor reads {self.labels[index]} ({value:.0%})"
@@ -179,21 +176,22 @@ class ClassTab:
 
     def run(self, report: Steps, picture: Any, fit: Any, *settings: Any) -> tuple[str, str, str]:
         """Status, results and code for a visitor's picture and settings."""
-        factual = read_picture(picture, self.pipe.image_shape, bool(fit), self.examples)
-        call, targets, num_draws = self.call(factual.image, *settings)
-        images = call.run(with_steps(self.pipe, report)).images
-        if num_draws == 1:
-            draws = [images]
-        elif self.is_guided:
-            draws = [images[i * len(targets) : (i + 1) * len(targets)] for i in range(num_draws)]
-        else:
-            draws = images
+        factual = read_picture(picture, self.image_shape, bool(fit), self.examples)
+        call, targets = self.call(factual.image, *settings)
+        output = call.run(with_steps(self.checkpoint.pipe, report))
         names = [f"do({target})" for target in targets]
-        rows = counterfactual_rows(factual.image, draws, names, self.read, self.truths(factual.example, targets))
+        rows = counterfactual_rows(factual.image, output, names, self.read, self.truths(factual.example, targets))
         notes = " ".join(["Done.", *factual.notes])
-        return message(notes), to_html(rows, "counterfactuals.png"), call.code(self.pipe)
+        return message(notes), to_html(rows, "counterfactuals.png"), call.code(self.checkpoint.kind)
 
     def truths(self, example: int | None, targets: list[str]) -> list[Image.Image] | None:
         """The true counterfactuals of an example under each intervention, `None` where no one knows them."""
         truths = [self.examples.truth(example, {"digit": self.labels.index(target)}) for target in targets]
         return None if None in truths else [to_picture(truth.images[0]) for truth in truths]
+
+
+def class_labels(checkpoint: Checkpoint) -> list[str]:
+    """Names of a checkpoint's classes; their numbers where it names none."""
+    config = checkpoint.config("classifier")
+    names = config.get("id2label") or {}
+    return [str(names.get(str(index), index)) for index in range(config["num_classes"])]

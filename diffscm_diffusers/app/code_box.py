@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
 from PIL import Image
 
 
@@ -33,19 +32,18 @@ class Call:
     seed: int | None = None
     method: str | None = None
 
-    def run(self, pipe: DiffusionPipeline) -> Any:
-        """Makes the call, and returns the pipeline's output."""
+    def run(self, pipe: Any) -> Any:
+        """Makes the call by a pipeline, and returns its output."""
         draws = {} if self.seed is None else {"generator": torch.Generator().manual_seed(self.seed)}
         function = pipe if self.method is None else getattr(pipe, self.method)
         return function(self.image, **self.arguments, **draws)
 
-    def code(self, pipe: DiffusionPipeline) -> str:
-        """The call as Python, with the factual in it. Its `images` are those of the page."""
+    def code(self, name: str) -> str:
+        """The call by a pipeline of that name as Python, with the factual in it. Its `images` are the page's."""
         file = io.BytesIO()
         self.image.save(file, "PNG")
         lines = textwrap.wrap(base64.b64encode(file.getvalue()).decode(), 100)
         factual = "\n".join(f'    "{line}"' for line in lines)
-        name = type(pipe).__name__
         arguments = [f"    {key}={_indent(value)}," for key, value in self.arguments.items()]
         if self.seed is not None:
             arguments.append(f"    generator=torch.Generator().manual_seed({self.seed}),")

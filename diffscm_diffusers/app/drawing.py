@@ -5,7 +5,6 @@
 import base64
 import html
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,20 +64,10 @@ def difference(after: Image.Image, before: Image.Image) -> Image.Image:
     return Image.fromarray((colours * 255).round().astype(np.uint8))
 
 
-def mean_and_spread(draws: Iterable[Image.Image]) -> tuple[Image.Image, Image.Image, float]:
-    """
-    Mean and spread of several draws.
-
-    Returns:
-        `tuple[PIL.Image.Image, PIL.Image.Image, float]`: the mean; the standard deviation of each pixel, white where
-        it is largest; and that largest one, pixels in [0, 1].
-    """
-    stack = np.stack([pixels(draw) for draw in draws])
-    spread = stack.std(axis=0)
-    largest = float(spread.max())
-    shown = spread / largest if largest > 0 else spread
-    mean, shown = (Image.fromarray((part * 255).round().astype(np.uint8)) for part in (stack.mean(axis=0), shown))
-    return mean, shown, largest
+def to_image(values: np.ndarray) -> Image.Image:
+    """An array `(height, width, channels)` in [0, 1] as a picture."""
+    values = (values * 255).round().astype(np.uint8)
+    return Image.fromarray(values[..., 0] if values.shape[-1] == 1 else values)
 
 
 def to_sheet(rows: list[Row]) -> Image.Image:

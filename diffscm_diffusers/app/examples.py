@@ -2,7 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Factual images to pick, and their true counterfactuals where a world knows them."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld, World, WorldSample
+from diffscm_diffusers.worlds import (
+    MorphoMNISTWorld,
+    TypefaceWorld,
+    World,
+    WorldSample,
+    measure_intensity,
+    measure_thickness,
+)
 
 
 # Beside the package in a checkout; an installed package has none.
@@ -27,12 +35,14 @@ class Examples:
         names (`list[str]`): What each shows.
         world ([`World`], *optional*): Where they come from.
         samples (`list[WorldSample]`): The sample of each image, if they come from a world.
+        measures (`dict[str, Callable]`): Attributes that can be measured in an image of that world, and by what.
     """
 
     images: list[Image.Image]
     names: list[str]
     world: World | None = None
     samples: list[WorldSample] | None = None
+    measures: dict[str, Callable[[torch.Tensor], torch.Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -79,26 +89,30 @@ def read_digits() -> tuple[list[Image.Image], list[str]]:
     return [Image.open(path).copy() for path in paths], [path.stem for path in paths]
 
 
-def class_examples(image_shape: tuple[int, int, int], labels: list[str], printed: bool) -> Examples:
+def class_examples(checkpoint: str, image_shape: tuple[int, int, int], labels: list[str]) -> Examples:
     """
     Examples for a checkpoint with one class.
 
     Args:
+        checkpoint (`str`): Its name. One with "typeface" in it knows printed digits, of [`TypefaceWorld`].
         image_shape (`tuple[int, int, int]`): What its networks take.
         labels (`list[str]`): Its classes.
-        printed (`bool`): Whether it knows printed digits, of [`TypefaceWorld`].
     """
     if image_shape != (1, 28, 28) or not {str(digit) for digit in range(10)} >= set(labels):
         return Examples([], [])
-    if printed:
+    if "typeface" in Path(checkpoint).name:
         return from_world(TypefaceWorld(), 12, seed=2)
     return Examples(*read_digits())
 
 
 def graph_examples(image_shape: tuple[int, int, int], nodes: list[str]) -> Examples:
     """Examples for a checkpoint with a causal graph of thickness and intensity of handwritten digits."""
-    images, names = read_digits()
-    if image_shape != (1, 28, 28) or not images or not {"digit", "thickness", "intensity"} >= set(nodes):
+    if image_shape != (1, 28, 28) or not {"digit", "thickness", "intensity"} >= set(nodes):
         return Examples([], [])
-    pixels = np.stack([np.asarray(image) for image in images])
-    return from_world(MorphoMNISTWorld(pixels, np.array([int(name) for name in names])), 10, seed=3)
+    measures = {"thickness": measure_thickness, "intensity": measure_intensity}
+    measures = {name: measures[name] for name in nodes if name in measures}
+    images, names = read_digits()
+    if not images:
+        return Examples([], [], measures=measures)
+    world = MorphoMNISTWorld(np.stack([np.asarray(image) for image in images]), np.array([int(n) for n in names]))
+    return replace(from_world(world, 10, seed=3), measures=measures)

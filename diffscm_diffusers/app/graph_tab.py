@@ -4,16 +4,18 @@
 
 import functools
 import html
+import math
 from io import BytesIO
 from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
-from matplotlib.figure import Figure
 from PIL import Image
 
+from diffscm_diffusers.causal_graphs import CausalGraph
+
+from .checkpoint import Checkpoint
 from .code_box import Call
 from .controls import (
     MAX_DRAWS,
@@ -29,7 +31,7 @@ from .controls import (
     seed_number,
     steps_slider,
 )
-from .drawing import Cell, Row, message, to_data_url, to_html
+from .drawing import Cell, Row, message, pixels, to_data_url, to_html
 from .examples import Examples, to_picture
 from .picture import Factual, read_picture
 from .progress import Steps, Visitors, with_steps
@@ -45,23 +47,25 @@ class GraphTab:
     A tab for a pipeline with a causal graph.
 
     Args:
-        pipe ([`DiffSCMGraphCounterfactualPipeline`]): Loaded from `checkpoint`.
-        checkpoint (`str`): Where from, for the Python that visitors copy.
+        checkpoint ([`Checkpoint`]): Of a [`DiffSCMGraphCounterfactualPipeline`].
+        graph ([`CausalGraph`]): The checkpoint's.
         examples ([`Examples`]): Factual images to pick, from a world with the graph's attributes.
         name (`str`): For the elements' ids, and the events' names in the API.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, checkpoint: str, examples: Examples, name: str):
-        self.pipe, self.checkpoint, self.examples, self.name = pipe, checkpoint, examples, name
-        self.graph = pipe.scm.graph
-        self.attributes = list(self.graph.attributes)
-        self.steps = min(15, pipe.config.default_num_inference_steps)
+    def __init__(self, checkpoint: Checkpoint, graph: CausalGraph, examples: Examples, name: str):
+        self.checkpoint, self.graph, self.examples, self.name = checkpoint, graph, examples, name
+        self.image_shape, self.attributes = checkpoint.image_shape, list(graph.attributes)
+        self.steps = min(15, checkpoint.index["default_num_inference_steps"])
+        # What visitors have to tell of a picture of their own: neither measured nor read by a predictor.
+        read = graph.image_parents if checkpoint.has("predictor") else ()
+        self.told = [name for name in self.attributes if name not in (*read, *examples.measures)]
         # Up to three marks each, the visitor's own: few enough to keep all drawings.
         self.draw_graph = functools.lru_cache(256)(self._draw_graph)
 
     def build(self, visitors: Visitors):
         """Places the tab's components."""
-        name, size = self.name, self.pipe.image_shape[-1]
+        name, size = self.name, self.image_shape[-1]
         picture = gr.Textbox(visible=False)
         with gr.Row(equal_height=False):
             with gr.Column(min_width=300):
@@ -69,9 +73,13 @@ class GraphTab:
                 fit = gr.Checkbox(
                     True,
                     label="Bring drawings and files to the form of the training images",
-                    info="As in MNIST: grey, bright on dark, the digit centred by mass. Their attributes are read by "
-                    "the predictor; those of examples are known.",
+                    info="As in MNIST: grey, bright on dark, the digit centred by mass.",
                 )
+                told = []
+                if self.told or self.examples.measures:
+                    gr.Markdown(self.how_attributes_are_known())
+                for attribute in self.told:
+                    told.append(self.control(attribute, f"{attribute} of your own picture", None))
                 drawing = gr.HTML(self.draw_graph((), ()), elem_id=f"{name}-graph")
                 first = next((n for n in self.attributes if self.graph.nodes[n].kind == "continuous"), None)
                 modes, values = [], []
@@ -80,7 +88,7 @@ class GraphTab:
                         modes.append(
                             gr.Radio(list(MODES), value=SET if attribute == first else FOLLOW, label=attribute)
                         )
-                        values.append(self.control(attribute))
+                        values.append(self.control(attribute, f"{attribute}, if it is set", self.start(attribute)))
                 drawing.value = self.draw_graph(*self.marks([mode.value for mode in modes]))
                 for mode in modes:
                     mode.change(
@@ -152,7 +160,7 @@ class GraphTab:
             events.append(
                 button.click(
                     function,
-                    [picture, fit, setting, steps, guidance_scale, seed, *modes, *values],
+                    [picture, fit, setting, steps, guidance_scale, seed, *told, *modes, *values],
                     outputs.as_list(),
                     js=read_picture_js(name),
                     api_name=api_name,
@@ -162,16 +170,41 @@ class GraphTab:
             )
         add_cancel(cancel, events, visitors, outputs.status, name)
 
-    def control(self, attribute: str) -> gr.components.Component:
-        """The control of an attribute's value: a slider in its unit, or a choice."""
+    def control(self, attribute: str, label: str, value: Any) -> gr.components.Component:
+        """The control of an attribute's value: a slider or a number in its unit, or a choice."""
         node = self.graph.nodes[attribute]
         if node.kind != "continuous":
-            return gr.Dropdown(list(node.labels), value=node.labels[0], label=f"{attribute}, if it is set")
+            return gr.Dropdown(list(node.labels), value=value, label=label)
         low, high = node.range
-        unit = f" in {node.unit}" if node.unit and node.unit != "1" else ""
-        return gr.Slider(
-            low, high, (low + high) / 2, step=(high - low) / 100, label=f"{attribute}{unit}, if it is set"
-        )
+        unit = f" ({node.unit})" if node.unit and node.unit != "1" else ""
+        if value is None:
+            return gr.Number(None, label=f"{label}{unit}", minimum=low, maximum=high)
+        return gr.Slider(low, high, value, step=step_of(low, high), label=f"{label}{unit}")
+
+    def start(self, attribute: str) -> Any:
+        """The value that an attribute's control starts at: among the larger of the examples', so that it is seen."""
+        node = self.graph.nodes[attribute]
+        if node.kind != "continuous":
+            return node.labels[0]
+        low, high = node.range
+        known = sorted(self.examples.attributes(i).get(attribute) for i in range(len(self.examples)))
+        value = known[len(known) * 8 // 10] if known and None not in known else (low + high) / 2
+        step = step_of(low, high)
+        return round(low + round((value - low) / step) * step, 6)
+
+    def how_attributes_are_known(self) -> str:
+        """Says where the factual attributes come from."""
+        read = [name for name in self.attributes if name not in (*self.told, *self.examples.measures)]
+        ways = [
+            f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} {how}"
+            for names, how in (
+                (list(self.examples.measures), "measured in it"),
+                (read, "read off it by the predictor"),
+                (self.told, "what you say here"),
+            )
+            if names
+        ]
+        return f"The attributes of examples are known. Of a picture of your own, {', and '.join(ways)}."
 
     def marks(self, modes: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the attributes that are set, and of those that are held."""
@@ -185,6 +218,8 @@ class GraphTab:
 
     def _draw_graph(self, do: tuple[str, ...], hold: tuple[str, ...]) -> str:
         """The graph under an intervention, as a part of the page."""
+        from matplotlib.figure import Figure  # which takes long to import
+
         figure = Figure(figsize=(5, 3), layout="tight")
         self.graph.plot(do=do, hold=hold, ax=figure.subplots())
         file = BytesIO()
@@ -203,26 +238,64 @@ class GraphTab:
         half = len(self.attributes)
         do, hold = self.marks(controls[:half])
         values = dict(zip(self.attributes, controls[half:], strict=True))
-        return {name: self.value(name, values[name]) for name in do}, list(hold)
+        return {name: self.value("do", name, values[name]) for name in do}, list(hold)
 
-    def value(self, attribute: str, value: Any) -> Any:
+    def value(self, argument: str, attribute: str, value: Any) -> Any:
         """Checks the value of an attribute."""
-        node = self.graph.nodes[attribute]
+        node, name = self.graph.nodes[attribute], f"{argument}[{attribute!r}]"
         if node.kind == "continuous":
-            return check_number(f"do[{attribute!r}]", value, *node.range)
+            return check_number(name, value, *node.range)
         if value not in node.labels:
-            raise ValueError(f"`do[{attribute!r}]` expects one of {', '.join(node.labels)}, got {str(value)[:40]!r}.")
+            got = "nothing: choose it" if value is None else f"{str(value)[:40]!r}"
+            raise ValueError(f"`{name}` expects one of {', '.join(node.labels)}, got {got}.")
         return value
 
-    def settings(self, factual: Factual, steps: Any, guidance_scale: Any, seed: Any) -> tuple[dict[str, Any], int]:
-        """Checks settings. Returns arguments that all calls take, and the seed."""
-        arguments = {}
+    def factual(self, picture: Any, fit: Any, told: tuple) -> tuple[Factual, dict[str, Any]]:
+        """The factual and its attributes: an example's, or what is measured in and told of a visitor's own picture."""
+        factual = read_picture(picture, self.image_shape, bool(fit), self.examples)
         if factual.example is not None:
-            known = self.examples.attributes(factual.example)
-            arguments["attributes"] = {name: known[name] for name in self.attributes if name in known}
-        arguments["num_inference_steps"] = check_number("steps", steps, 2, MAX_STEPS, whole=True)
-        arguments["guidance_scale"] = check_number("guidance_scale", guidance_scale, 0, 5)
+            known = self.examples.attributes(factual.example).items()
+            return factual, {name: self.label(name, value) for name, value in known if name in self.attributes}
+        values = {name: self.value("attributes", name, value) for name, value in zip(self.told, told, strict=True)}
+        if fit and "intensity" in self.examples.measures:
+            factual = self.dim(factual)
+        values |= self.measure(factual.image)
+        if self.examples.measures:
+            measured = ", ".join(f"{name} {self.text(name, values[name])}" for name in self.examples.measures)
+            factual.notes.append(f"Measured in it: {measured}.")
+        return factual, values
+
+    def dim(self, factual: Factual) -> Factual:
+        """Gives a drawing, which is white, the intensity that the causal model expects at its thickness."""
+        measured = self.measure(factual.image)
+        do = {"thickness": self.value("thickness", "thickness", measured["thickness"])}
+        generator = torch.Generator().manual_seed(0)
+        usual = self.checkpoint.pipe.scm.sample(1000, do=do, generator=generator)["intensity"].median().item()
+        scaled = (pixels(factual.image) * (255 * usual / measured["intensity"])).clip(0, 255).round()
+        note = f"Its intensity was set to {usual:.0f}, as is usual at its thickness."
+        return Factual(Image.fromarray(scaled.astype(np.uint8)), notes=[*factual.notes, note])
+
+    def measure(self, image: Image.Image) -> dict[str, float]:
+        """The attributes that can be measured in an image."""
+        tensor = torch.from_numpy(pixels(image)).float()[None, None]
+        return {name: round(measure(tensor).item(), 2) for name, measure in self.examples.measures.items()}
+
+    def label(self, attribute: str, value: Any) -> Any:
+        """The label that an index means; numbers as they are."""
+        node = self.graph.nodes[attribute]
+        return value if node.kind == "continuous" else node.labels[int(value)]
+
+    def settings(self, steps: Any, guidance_scale: Any, seed: Any) -> tuple[dict[str, Any], int]:
+        """Checks settings. Returns arguments that all calls take, and the seed."""
+        arguments = {
+            "num_inference_steps": check_number("steps", steps, 2, MAX_STEPS, whole=True),
+            "guidance_scale": check_number("guidance_scale", guidance_scale, 0, 5),
+        }
         return arguments, check_number("seed", seed, 0, 2**32 - 1, whole=True)
+
+    def split(self, controls: tuple) -> tuple[tuple, tuple]:
+        """What visitors tell of their picture, and the controls of the intervention."""
+        return controls[: len(self.told)], controls[len(self.told) :]
 
     def run(
         self,
@@ -236,29 +309,30 @@ class GraphTab:
         controls: list,
     ) -> tuple[str, str, str]:
         """Status, results and code of one intervention."""
-        factual = read_picture(picture, self.pipe.image_shape, bool(fit), self.examples)
+        told, controls = self.split(controls)
         do, hold = self.intervention(controls)
-        arguments, seed = self.settings(factual, steps, guidance_scale, seed)
-        arguments |= {"do": do, "hold": hold}
+        factual, attributes = self.factual(picture, fit, told)
+        arguments, seed = self.settings(steps, guidance_scale, seed)
+        arguments = {"attributes": attributes, "do": do, "hold": hold, **arguments}
         num_draws = check_number("num_draws", num_draws, 1, MAX_DRAWS, whole=True)
         if num_draws > 1:
             arguments["num_draws"] = num_draws
-        call = Call(self.checkpoint, factual.image, arguments, seed)
-        output = call.run(with_steps(self.pipe, report))
-        draws = output.images if num_draws > 1 else [output.images]
+        call = Call(self.checkpoint.name, factual.image, arguments, seed)
+        output = call.run(with_steps(self.checkpoint.pipe, report))
 
         truth = self.truth(factual, do, hold)
         name = ", ".join(f"do({key} = {self.text(key, value)})" for key, value in do.items()) or "nothing set"
         rows = counterfactual_rows(
             factual.image,
-            draws,
+            output,
             [name],
             lambda images: [""] * len(images),
             None if truth is None else [to_picture(truth.images[0])],
         )
-        table = self.table(output, truth, draws[0][0])
+        first = output.images[0]
+        table = self.table(output, truth, first[0] if isinstance(first, list) else first)
         status = self.status(factual, output)
-        return status, to_html(rows, "counterfactual.png") + table, call.code(self.pipe)
+        return status, to_html(rows, "counterfactual.png") + table, call.code(self.checkpoint.kind)
 
     def run_sweep(
         self,
@@ -272,27 +346,29 @@ class GraphTab:
         controls: list,
     ) -> tuple[str, str, str]:
         """Status, results and code of one attribute's sweep through its range, as a strip."""
-        factual = read_picture(picture, self.pipe.image_shape, bool(fit), self.examples)
         if node not in self.attributes:
             raise ValueError(f"`node` expects one of {', '.join(self.attributes)}, got {str(node)[:40]!r}.")
+        told, controls = self.split(controls)
         do, hold = self.intervention(controls)
         do.pop(node, None)
         hold = [name for name in hold if name != node]
-        description = self.graph.nodes[node]
-        if description.kind == "continuous":
-            values = [round(value, 4) for value in np.linspace(*description.range, NUM_SWEEP + 2)[1:-1].tolist()]
-        else:
-            values = list(description.labels)
-        arguments, seed = self.settings(factual, steps, guidance_scale, seed)
-        arguments = {"node": node, "values": values, "do": do, "hold": hold, **arguments}
-        call = Call(self.checkpoint, factual.image, arguments, seed, method="sweep")
-        output = call.run(with_steps(self.pipe, report))
+        factual, attributes = self.factual(picture, fit, told)
+        values = self.sweep_values(node)
+        arguments, seed = self.settings(steps, guidance_scale, seed)
+        arguments = {"node": node, "values": values, "attributes": attributes, "do": do, "hold": hold, **arguments}
+        call = Call(self.checkpoint.name, factual.image, arguments, seed, method="sweep")
+        output = call.run(with_steps(self.checkpoint.pipe, report))
 
         names = [f"{node} {self.text(node, value)}" for value in values]
         cells = [Cell(*parts) for parts in zip(output.images[0], names, strict=True)]
         outside = output.outside_support.flatten().tolist()
-        for cell, is_outside in zip(cells, outside, strict=True):
-            cell.detail = "outside the support" if is_outside else ""
+        follow = [name for name in self.attributes if name in self.graph.descendants({node, *do}, hold)]
+        for i, cell in enumerate(cells):
+            details = [
+                f"{name} {self.text(name, output.counterfactual_attributes[name].flatten()[i].item())}"
+                for name in follow
+            ]
+            cell.detail = ", ".join([*details, *(["outside the support"] if outside[i] else [])])
         rows = [Row("Factual", [Cell(factual.image, "factual")]), Row(f"Sweep of {node}", cells)]
         truths = [self.truth(factual, {**do, node: value}, hold) for value in values]
         if None not in truths:
@@ -302,7 +378,17 @@ class GraphTab:
                     [Cell(to_picture(truth.images[0]), name) for truth, name in zip(truths, names, strict=True)],
                 )
             )
-        return self.status(factual, output), to_html(rows, "sweep.png"), call.code(self.pipe)
+        return self.status(factual, output), to_html(rows, "sweep.png"), call.code(self.checkpoint.kind)
+
+    def sweep_values(self, node: str) -> list[Any]:
+        """All labels, or values from the 1 % to the 99 % quantile of what the model's own samples have."""
+        description = self.graph.nodes[node]
+        if description.kind != "continuous":
+            return list(description.labels)
+        sampled = self.checkpoint.pipe.scm.sample(1000, generator=torch.Generator().manual_seed(0))[node]
+        low, high = np.quantile(sampled.cpu().numpy(), [0.01, 0.99]).tolist()
+        digits = max(0, 2 - int(np.floor(np.log10(high - low)))) if high > low else 4
+        return [round(value, digits) for value in np.linspace(low, high, NUM_SWEEP).tolist()]
 
     def truth(self, factual: Factual, do: dict[str, Any], hold: list[str]):
         """The true counterfactual of an example. What is held is set to the value that it has."""
@@ -320,15 +406,21 @@ class GraphTab:
         node = self.graph.nodes[attribute]
         if node.kind == "continuous":
             return f"{float(value):.3g}"
-        return value if isinstance(value, str) else str(node.labels[int(value)])
+        return value if isinstance(value, str) else self.label(attribute, value)
 
     def table(self, output, truth, counterfactual: Image.Image) -> str:
         """The attributes before and after, what the predictor reads in the counterfactual, and the truth."""
         columns = {"factual": output.attributes, "counterfactual": output.counterfactual_attributes}
-        if self.pipe.predictor is not None:
+        if self.checkpoint.pipe.predictor is not None:
             with torch.no_grad():
-                condition = self.pipe.predictor.predict(self.pipe.prepare_image(counterfactual), 0)
+                condition = self.checkpoint.pipe.predictor.predict(
+                    self.checkpoint.pipe.prepare_image(counterfactual), 0
+                )
             columns["read in the counterfactual"] = self.graph.values(condition)
+        if self.examples.measures:
+            columns["measured in it"] = {
+                name: torch.tensor([value]) for name, value in self.measure(counterfactual).items()
+            }
         if truth is not None:
             columns["truth"] = truth.variables
         head = "".join(f'<th scope="col">{column}</th>' for column in ("attribute", *columns))
@@ -355,3 +447,9 @@ class GraphTab:
                 "together than all but 1 % of the training data. The image is an extrapolation.</div>"
             )
         return text
+
+
+def step_of(low: float, high: float) -> float:
+    """A round step, of which a range has 100 to 250."""
+    step = 10 ** math.floor(math.log10((high - low) / 100))
+    return next(step * factor for factor in (5, 2, 1) if (high - low) / (step * factor) >= 100)

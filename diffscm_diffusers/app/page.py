@@ -5,15 +5,16 @@
 from pathlib import Path
 
 import gradio as gr
-from diffusers import DiffusionPipeline
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 
-import diffscm_diffusers
+from diffscm_diffusers.causal_graphs import CausalGraph
 
-from .class_tab import ClassTab
+from .checkpoint import Checkpoint
+from .class_tab import ClassTab, class_labels
 from .controls import QUEUE
 from .examples import class_examples, graph_examples
+from .graph_tab import GraphTab
 from .picture import MAX_BYTES
 from .progress import Visitors
 
@@ -22,6 +23,7 @@ FOLDER = Path(__file__).parent
 # In a checkout; the names are those of the tabs.
 SHIPPED = {
     "Handwritten digits": "checkpoints/diffscm-mnist",
+    "Handwritten digits, with a code": "checkpoints/diffscm-mnist-semantic",
     "Printed digits": "checkpoints/diffscm-typeface",
     "Causal graph": "checkpoints/diffscm-morphomnist-graph",
 }
@@ -79,27 +81,15 @@ class Limits:
             await PlainTextResponse("The request is too large.", 413)(scope, receive, send)
 
 
-def load(checkpoint: str) -> DiffusionPipeline:
-    """Loads a checkpoint of any of this package's pipelines, from a folder or the Hub, without running its code."""
-    config = DiffusionPipeline.load_config(checkpoint)
-    name = config["_class_name"]
-    name = name[1] if isinstance(name, list) else name
-    if not (name.startswith("DiffSCM") and name.endswith("Pipeline") and name in diffscm_diffusers.__all__):
-        raise ValueError(f"`checkpoint` expects a counterfactual pipeline of this package, got {name!r}.")
-    pipe = getattr(diffscm_diffusers, name).from_pretrained(checkpoint)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
-def build(checkpoints: dict[str, str]) -> gr.Blocks:
+def build(checkpoints: dict[str, Checkpoint]) -> gr.Blocks:
     """
-    Builds the page.
+    Builds the page. Networks are not needed for that.
 
     Args:
-        checkpoints (`dict[str, str]`): Name of each tab, and what its pipeline is loaded from.
+        checkpoints (`dict[str, Checkpoint]`): Name of each tab, and what it shows.
 
     Returns:
-        `gr.Blocks`: to be given to [`launch`].
+        `gr.Blocks`: to be launched by [`serve`].
     """
     visitors = Visitors()
     # Nothing here uses Gradio's cache of files; should a plug-in, it is emptied every minute.
@@ -107,29 +97,32 @@ def build(checkpoints: dict[str, str]) -> gr.Blocks:
         gr.Markdown(ABOUT)
         with gr.Tabs():
             for number, (title, checkpoint) in enumerate(checkpoints.items()):
-                pipe, name = load(checkpoint), f"tab{number}"
+                name, shape = f"tab{number}", checkpoint.image_shape
                 with gr.Tab(title, id=name):
-                    if "scm" in pipe.components:
-                        from .graph_tab import GraphTab
-
-                        examples = graph_examples(pipe.image_shape, list(pipe.scm.graph.attributes))
-                        GraphTab(pipe, checkpoint, examples, name).build(visitors)
+                    if checkpoint.has("scm"):
+                        graph = CausalGraph.from_dict(checkpoint.config("scm")["graph"])
+                        examples = graph_examples(shape, list(graph.attributes))
+                        GraphTab(checkpoint, graph, examples, name).build(visitors)
                     else:
-                        labels = [str(label) for label in pipe.classifier.id2label.values()]
-                        examples = class_examples(pipe.image_shape, labels, printed="encoder" in pipe.components)
-                        ClassTab(pipe, checkpoint, examples, name).build(visitors)
+                        examples = class_examples(checkpoint.name, shape, class_labels(checkpoint))
+                        ClassTab(checkpoint, examples, name).build(visitors)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=QUEUE["concurrency_limit"])
     return page
 
 
-def launch(page: gr.Blocks, **kwargs):
+def serve(checkpoints: dict[str, str], **kwargs):
     """
-    Starts the server.
+    Starts the server, and then loads the networks: visitors can draw meanwhile. Returns when it is interrupted.
 
     Args:
-        page (`gr.Blocks`): From [`build`].
+        checkpoints (`dict[str, str]`): Name of each tab, and the folder or the name on the Hub of its checkpoint.
         kwargs: Further arguments of Gradio's `launch`.
+
+    Raises:
+        ValueError: if a checkpoint cannot be shown.
     """
+    checkpoints = {title: Checkpoint(name) for title, name in checkpoints.items()}
+    page = build(checkpoints)
     fonts = ["system-ui", "sans-serif"]  # those of the visitor's system: nothing is downloaded
     theme = gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"])
     # Gradio's greys and its orange are too faint to read well: these have a contrast of at least 4.5.
@@ -148,7 +141,8 @@ def launch(page: gr.Blocks, **kwargs):
         button_primary_background_fill_hover_dark="*primary_800",
         color_accent="*primary_700",
     )
-    return page.launch(
+    page.launch(
+        prevent_thread_lock=True,
         theme=theme,
         css=(FOLDER / "page.css").read_text(),
         head=f"<script>{(FOLDER / 'page.js').read_text()}</script>",
@@ -160,3 +154,6 @@ def launch(page: gr.Blocks, **kwargs):
         state_session_capacity=MAX_WAITING,
         **kwargs,
     )
+    for checkpoint in checkpoints.values():
+        checkpoint.pipe  # noqa: B018, loads it
+    page.block_thread()

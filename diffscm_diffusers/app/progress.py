@@ -4,8 +4,7 @@
 
 import copy
 from collections.abc import Callable
-
-from diffusers import DiffusionPipeline
+from typing import Any
 
 
 class Cancelled(Exception):
@@ -39,7 +38,7 @@ class Steps:
         self.report((self.done, self.total), f"{self.description}, step")
 
 
-def with_steps(pipe: DiffusionPipeline, steps: Steps) -> DiffusionPipeline:
+def with_steps(pipe: Any, steps: Steps) -> Any:
     """The same networks in a pipeline object of their own, whose progress goes to `steps`: calls don't meet."""
     pipe = copy.copy(pipe)
     pipe.progress_bar = steps

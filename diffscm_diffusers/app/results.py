@@ -3,15 +3,16 @@
 """The rows of pictures that a counterfactual, or several draws of it, are shown by."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from PIL import Image
 
-from .drawing import Cell, Row, difference, mean_and_spread, pixels
+from .drawing import Cell, Row, difference, pixels, to_image
 
 
 def counterfactual_rows(
     factual: Image.Image,
-    draws: Sequence[Sequence[Image.Image]],
+    output: Any,
     names: Sequence[str],
     read: Callable[[Sequence[Image.Image]], Sequence[str]],
     truths: Sequence[Image.Image] | None = None,
@@ -21,7 +22,7 @@ def counterfactual_rows(
 
     Args:
         factual (`PIL.Image.Image`): What was intervened on.
-        draws (`Sequence[Sequence[PIL.Image.Image]]`): The counterfactuals of each draw, one for each intervention.
+        output (`Any`): A pipeline's, whose images are counterfactuals, or with `num_draws` a list for each draw.
         names (`Sequence[str]`): Of the interventions.
         read (`Callable`): What to write below each of several images.
         truths (`Sequence[PIL.Image.Image]`, *optional*): The true counterfactuals, where a world knows them.
@@ -30,14 +31,18 @@ def counterfactual_rows(
         `list[Row]`: in the order of the page.
     """
     rows = [Row("Factual", _cells([factual], ["factual"], read([factual])))]
-    if len(draws) == 1:
-        shown = draws[0]
-        rows.append(Row("Counterfactual", _cells(shown, names, read(shown))))
-    else:
-        shown, spreads, largest = map(list, zip(*map(mean_and_spread, zip(*draws, strict=True)), strict=True))
+    draws = output.images if isinstance(output.images[0], list) else []
+    if draws:
+        means, spreads = output.mean_and_std()
+        shown = [to_image(mean) for mean in means]
         rows.append(Row(f"Mean of {len(draws)} draws", _cells(shown, names, read(shown))))
-        details = [f"up to {value:.2f}" for value in largest]
-        rows.append(Row("Spread of the draws (white: where they differ most)", _cells(spreads, names, details)))
+        details = [f"up to {spread.max():.2f}" for spread in spreads]
+        spreads = [to_image(spread / max(spread.max(), 1e-6)) for spread in spreads]
+        title = "Spread of the draws: standard deviation (white: where it is largest)"
+        rows.append(Row(title, _cells(spreads, names, details)))
+    else:
+        shown = output.images
+        rows.append(Row("Counterfactual", _cells(shown, names, read(shown))))
     changes = [difference(image, factual) for image in shown]
     details = [f"mean {abs(pixels(image) - pixels(factual)).mean():.3f}" for image in shown]
     rows.append(Row("Difference from the factual (red: brighter, blue: darker)", _cells(changes, names, details)))
@@ -47,9 +52,7 @@ def counterfactual_rows(
             for image, truth in zip(shown, truths, strict=True)
         ]
         rows.append(Row("Truth: the world's own counterfactual", _cells(truths, names, errors)))
-    if len(draws) > 1:
-        rows += [Row(f"Draw {i}", _cells(images, names, read(images))) for i, images in enumerate(draws, 1)]
-    return rows
+    return rows + [Row(f"Draw {i}", _cells(images, names, read(images))) for i, images in enumerate(draws, 1)]
 
 
 def _cells(images, names, details) -> list[Cell]:

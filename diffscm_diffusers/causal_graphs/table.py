@@ -1,13 +1,17 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import ClassLabel, Dataset
 
 from .causal_graph import CausalGraph
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def read_table(
@@ -33,6 +37,8 @@ def read_table(
             if a column is missing, there are no rows, or a value is missing or does not fit its node. The message
             names column, row (counted from 0), value and expectation.
     """
+    from datasets import ClassLabel, Dataset  # not above: it takes long to import
+
     if isinstance(table, Dataset):
         columns, length = table.column_names, len(table)
     elif isinstance(table, pd.DataFrame):

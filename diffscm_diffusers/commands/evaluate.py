@@ -41,7 +41,9 @@ from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import make_table, summarize
 from diffscm_diffusers.evaluation.truth import has_truth, load_truth
 from diffscm_diffusers.files import locked, written_whole
+from diffscm_diffusers.finite import check_finite_numbers
 from diffscm_diffusers.flags import (
+    ArgumentParser,
     add_evaluation_arguments,
     non_negative_float,
     non_negative_int,
@@ -51,7 +53,7 @@ from diffscm_diffusers.metrics import MetricModels
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_evaluation_arguments(parser, split="test", train_split="train")
@@ -296,6 +298,7 @@ def main(argv=None):
                 },
                 "methods": summaries,
             }
+            check_finite_numbers(summaries, "methods")
             attributes = None if truth is None else truth.attribute_labels
             table = make_table(summaries, {name: METHODS[name].label for name in methods}, attributes)
             # An interruption here leaves some of them or none, never new ones beside old ones.

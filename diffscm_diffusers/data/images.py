@@ -6,12 +6,14 @@ import os
 
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 from diffusers.image_processor import VaeImageProcessor
 from PIL import ImageOps
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 
+from .data_files import check_shards, explain, find_broken_file
 from .image_files import NumberedRow, leave_out_broken, read_image
 from .image_folders import find_splits, is_image_folder
 
@@ -54,8 +56,9 @@ def load_image_dataset(
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
 
     Raises:
-        ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, if a column
-            is missing or of another type, or if a value is not one that `graph` knows.
+        ValueError: if not exactly one data set is named, if it cannot be found, if one of its files is absent or
+            cannot be read, if it lacks the split, if a column is missing or of another type, or if a value is not one
+            that `graph` knows.
     """
     if (dataset_name is None) == (train_data_dir is None):
         raise ValueError(
@@ -70,10 +73,14 @@ def load_image_dataset(
     else:
         argument, source = "dataset_name", {"path": str(dataset_name), "name": dataset_config_name}
     try:
+        if dataset_name is not None:
+            check_shards(dataset_name)
         splits = load_dataset(**source, cache_dir=cache_dir, streaming=streaming)
-    except (FileNotFoundError, ValueError) as error:
-        name = str(train_data_dir or dataset_name)
-        raise ValueError(f"`{argument}` expects a data set of images, got {name!r}: {error}") from error
+    except (DatasetsError, FileNotFoundError, RuntimeError, ValueError) as error:  # the third of data sets of code
+        name, reason = str(train_data_dir or dataset_name), str(error)
+        if isinstance(error, DatasetGenerationError):
+            reason = find_broken_file(source) or explain(error)
+        raise ValueError(f"`{argument}` expects a data set of images, got {name!r}: {reason}") from error
     if dataset_name is not None and is_image_folder(dataset_name, splits):
         raise ValueError(
             f"`dataset_name` expects a data set that says itself what its splits are, got {str(dataset_name)!r}, a "

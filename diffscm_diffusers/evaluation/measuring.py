@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import DecodedImages
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.files import load_whole, save_whole, written_whole
 from diffscm_diffusers.metrics.networks import ImageClassifier
 
 
@@ -87,7 +87,7 @@ class MeasuringNetwork:
     def save(self, folder: Path, settings: dict):
         """Writes the network, and what it was trained with, to a folder."""
         with written_whole(folder) as unfinished:
-            self.network.save_pretrained(unfinished)
+            save_whole(self.network, unfinished)
             (unfinished / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
 
     @classmethod
@@ -107,4 +107,4 @@ class MeasuringNetwork:
                 f"{str(folder)!r} expects a network that was trained with {settings}, got one trained with "
                 f"{recorded}. Take another `--output_dir`."
             )
-        return cls(graph, ImageClassifier.from_pretrained(folder, use_safetensors=True))
+        return cls(graph, load_whole(ImageClassifier, folder))

@@ -172,7 +172,7 @@ def load_baseline(
             f"`--baselines` expects a folder that train_baselines.py wrote, but {str(Path(folder, name))!r} holds no "
             "pipeline."
         )
-    pipe = pipeline_class.from_pretrained(Path(folder, name), use_safetensors=True).to(accelerator.device)
+    pipe = pipeline_class.from_pretrained(Path(folder, name)).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     names = unique_names(pipe.classifier.id2label)
     classes = torch.tensor(match_classes(class_names, names, f"`--baselines` {str(Path(folder, name))!r}", whole=True))

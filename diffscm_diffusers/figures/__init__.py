@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The paper's figures, each drawn by one function. It needs the extra `eval`."""
 
+from .calibration import draw_calibration
 from .difference import draw_difference
 from .effects import draw_effects
 from .latents import draw_latents
@@ -17,6 +18,7 @@ from .truth import draw_truth
 
 __all__ = [
     "STYLE",
+    "draw_calibration",
     "draw_difference",
     "draw_effects",
     "draw_latents",

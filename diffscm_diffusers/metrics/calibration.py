@@ -27,11 +27,11 @@ class Coverage(PerSampleMetric):
     Args:
         level (`float`, *optional*, defaults to 0.9):
             Probability of the interval, between 0 and 1. It needs `2 / (1 - level) - 1` draws: 19 for 0.9.
-        threshold (`float`, *optional*):
-            Only elements count where the largest of the draws and the truth is above it. Default: all count.
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` for the mean over all samples with anything to rank, `"none"` for the result of every sample, NaN
             if it has nothing.
+        threshold (`float`, *optional*):
+            Only elements count where the largest of the draws and the truth is above it. Default: all count.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].
 
     Raises:
@@ -49,6 +49,7 @@ class Coverage(PerSampleMetric):
 
     higher_is_better = None
     plot_upper_bound = 1.0
+    allows_nan = True
 
     def __init__(
         self,

@@ -102,10 +102,15 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             What the head reads. `"average"`: the mean of the last feature map over positions; `"attention"`: its
             [`AttentionPool2D`]; `"spatial"`: the means of every layer's feature map, through two linear layers with a
             ReLU between them; `"spatial_v2"`: the same with a group normalisation and a SiLU.
+        temperatures (`list[tuple[float, float]]`, *optional*):
+            Pairs of a diffusion time and the temperature there, by increasing time, as `diffscm calibrate` fits them.
+            The logits are divided by the temperature, which is interpolated linearly, and constant outside of the
+            times ([Guo et al., 2017](https://huggingface.co/papers/1706.04599)). Default: logits as the network gives
+            them.
 
     Raises:
-        ValueError: if `pooling` is unknown, if `id2label` does not name `num_classes` classes, or if the lengths of
-            `down_block_types` and `block_out_channels` differ.
+        ValueError: if `pooling` is unknown, if `id2label` does not name `num_classes` classes, if the lengths of
+            `down_block_types` and `block_out_channels` differ, or if `temperatures` are not such pairs.
     """
 
     _supports_gradient_checkpointing = True
@@ -137,6 +142,7 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         flip_sin_to_cos: bool = True,
         dropout: float = 0.0,
         pooling: str = "average",
+        temperatures: list[tuple[float, float]] | None = None,
     ):
         super().__init__()
         for name, value in (
@@ -192,6 +198,8 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             raise ValueError(
                 f"`id2label` expects a name for each class from 0 to {num_classes - 1}, got {id2label!r}."
             )
+        if temperatures is not None:
+            self._check_temperatures(temperatures)
 
         time_proj_dim = time_proj_dim or block_out_channels[0]
         time_embed_dim = time_proj_dim * 4
@@ -257,6 +265,32 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
                 [nn.ReLU()] if pooling == "spatial" else [nn.GroupNorm(norm_num_groups, 2048, norm_eps), nn.SiLU()]
             )
             self.pool = nn.Sequential(nn.Linear(num_features, 2048), *hidden, nn.Linear(2048, num_classes))
+
+    @staticmethod
+    def _check_temperatures(temperatures: list[tuple[float, float]]):
+        try:
+            times, values = torch.tensor(temperatures, dtype=torch.float64).unbind(dim=1)
+        except (IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`temperatures` expects pairs of a diffusion time and a temperature, got {temperatures!r}."
+            ) from error
+        # Written so that NaN is refused as well.
+        is_increasing = len(times) >= 2 and times[0] >= 0 and (times.diff() > 0).all() and times.isfinite().all()
+        if not (is_increasing and (values > 0).all() and values.isfinite().all()):
+            raise ValueError(
+                "`temperatures` expects at least two diffusion times that increase, from 0 on, each with a finite "
+                f"temperature above 0, got {temperatures!r}."
+            )
+
+    def _temperature(self, timestep: torch.Tensor) -> torch.Tensor:
+        """The temperature at each of some diffusion times, float32."""
+        # From the configuration, as buffers would be rounded with the weights; so small a copy makes no one wait.
+        table = torch.tensor(self.config.temperatures, dtype=torch.float32).to(timestep.device, non_blocking=True)
+        times, values = table.unbind(dim=1)
+        timestep = timestep.float().contiguous()
+        right = torch.searchsorted(times.contiguous(), timestep).clamp(1, len(times) - 1)
+        weight = (timestep - times[right - 1]) / (times[right] - times[right - 1])
+        return torch.lerp(values[right - 1], values[right], weight.clamp(0, 1))
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -334,6 +368,16 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
             [`AntiCausalClassifier2DOutput`] or `tuple`: the logits.
         """
         timestep = torch.as_tensor(timestep, device=sample.device).expand(sample.shape[0])
+        logits = self._compute_logits(sample, timestep)
+        if self.config.temperatures is not None:
+            logits = (logits / self._temperature(timestep)[:, None]).to(logits.dtype)
+
+        if not return_dict:
+            return (logits,)
+        return AntiCausalClassifier2DOutput(logits=logits)
+
+    def _compute_logits(self, sample: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """The logits as the network gives them, before any temperature."""
         emb = self.time_embedding(self.time_proj(timestep).to(self.dtype))
 
         skip_sample = sample
@@ -351,13 +395,8 @@ class AntiCausalClassifier2DModel(ModelMixin, ConfigMixin):
         feature_means.append(sample.mean(dim=(2, 3)))
 
         if self.config.pooling in ("average", "attention"):
-            logits = self.pool(self.conv_act(self.conv_norm_out(sample)))
-        else:
-            logits = self.pool(torch.cat(feature_means, dim=1))
-
-        if not return_dict:
-            return (logits,)
-        return AntiCausalClassifier2DOutput(logits=logits)
+            return self.pool(self.conv_act(self.conv_norm_out(sample)))
+        return self.pool(torch.cat(feature_means, dim=1))
 
     def class_indices(
         self, classes: int | str | list[int | str] | np.ndarray | torch.Tensor, argument: str = "classes"

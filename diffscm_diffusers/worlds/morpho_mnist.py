@@ -2,15 +2,18 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, Image
 from skimage.color import hsv2rgb, rgb2hsv
 from skimage.morphology import isotropic_dilation, isotropic_erosion, medial_axis
 
 from .world import World
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 SIZE = 28
@@ -100,7 +103,7 @@ class MorphoMNISTWorld(World):
 
     @classmethod
     def from_dataset(
-        cls, dataset: Dataset, image_column: str = "image", label_column: str = "label", **kwargs: Any
+        cls, dataset: "Dataset", image_column: str = "image", label_column: str = "label", **kwargs: Any
     ) -> "MorphoMNISTWorld":
         """
         Take the base digits from a data set.
@@ -116,6 +119,8 @@ class MorphoMNISTWorld(World):
                 If a column is missing, if classes have names that are no digits, or if an image is not grey or has
                 another size.
         """
+        from datasets import ClassLabel, Image  # not above: it takes long to import
+
         for argument, column in (("image_column", image_column), ("label_column", label_column)):
             if column not in dataset.column_names:
                 raise ValueError(f"`{argument}` expects a column among {dataset.column_names}, got {column!r}.")

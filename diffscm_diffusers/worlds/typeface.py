@@ -181,7 +181,7 @@ def _glyphs(canvas_size: int) -> torch.Tensor:
                 filled = Image.new("1", inside.size)
                 ImageDraw.Draw(filled).polygon([tuple(point) for point in points.tolist()], fill=1)
                 inside = ImageChops.logical_xor(inside, filled)
-            pixels = torch.tensor(bytearray(inside.convert("L").tobytes()), dtype=torch.float32) / 255
+            pixels = torch.frombuffer(bytearray(inside.convert("L").tobytes()), dtype=torch.uint8) / 255
             glyphs[index, digit] = F.avg_pool2d(pixels.view(1, fine_size, fine_size), OVERSAMPLING)[0]
     return glyphs
 

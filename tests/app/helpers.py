@@ -49,8 +49,8 @@ class Server:
         self.files.mkdir()
         code = f"""
 import sys
-from diffscm_diffusers.app.page import build, launch
-launch(build({checkpoints!r}), server_name="127.0.0.1", server_port={self.port})
+from diffscm_diffusers.app.page import serve
+serve({checkpoints!r}, server_name="127.0.0.1", server_port={self.port})
 """
         environment = {
             **os.environ,

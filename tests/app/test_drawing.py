@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 from diffscm_diffusers.app.code_box import Call
-from diffscm_diffusers.app.drawing import Cell, Row, difference, mean_and_spread, message, to_html, to_sheet
+from diffscm_diffusers.app.drawing import Cell, Row, difference, message, to_html, to_sheet
 from diffscm_diffusers.app.progress import Cancelled, Steps, with_steps
+from diffscm_diffusers.app.results import counterfactual_rows
 from tests.pipelines.dummies import get_dummy_pipe
 
 
@@ -24,11 +25,26 @@ def test_difference_is_red_where_brighter_and_blue_where_darker():
     assert np.asarray(difference(after, before)).tolist() == [[[255, 0, 0], [0, 0, 255], [255, 255, 255]]]
 
 
-def test_mean_and_spread_are_those_of_the_draws():
-    mean, spread, largest = mean_and_spread([grey([0, 100]), grey([200, 100])])
-    assert np.asarray(mean).tolist() == [[100, 100]]
-    assert np.asarray(spread).tolist() == [[255, 0]]
-    assert largest == pytest.approx(100 / 255)
+def test_mean_and_spread_of_draws_are_the_pipelines():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8))
+    generator = torch.Generator().manual_seed(0)
+    output = get_dummy_pipe()(image, ["one", "two"], num_inference_steps=3, num_draws=3, generator=generator)
+    rows = counterfactual_rows(image, output, ["a", "b"], lambda images: [""] * len(images))
+
+    assert [row.title.partition(":")[0].partition(" (")[0] for row in rows] == [
+        "Factual",
+        "Mean of 3 draws",
+        "Spread of the draws",
+        "Difference from the factual",
+        *(f"Draw {i}" for i in (1, 2, 3)),
+    ]
+    stack = np.stack([[np.asarray(image) / 255 for image in draw] for draw in output.images])
+    for j in range(2):
+        assert abs(np.asarray(rows[1].cells[j].image) / 255 - stack[:, j].mean(axis=0)).max() <= 0.5 / 255 + 1e-9
+        spread = stack[:, j].std(axis=0, ddof=1)
+        assert abs(np.asarray(rows[2].cells[j].image) / 255 - spread / spread.max()).max() <= 0.5 / 255 + 1e-6
+        assert rows[2].cells[j].detail == f"up to {spread.max():.2f}"
+        assert rows[5].cells[j].image is output.images[1][j]
 
 
 def test_page_holds_each_picture_and_escapes_what_it_is_told():
@@ -39,24 +55,24 @@ def test_page_holds_each_picture_and_escapes_what_it_is_told():
     assert to_sheet(rows).width > 0
 
 
-@pytest.mark.parametrize("seed, more", [(None, {}), (3, {"eta": 1.0})])
+@pytest.mark.parametrize("seed, more", [(None, {}), (3, {"num_draws": 2})])
 def test_code_gives_the_same_pixels(seed, more, tmp_path):
     get_dummy_pipe().save_pretrained(tmp_path)
     pipe = type(get_dummy_pipe()).from_pretrained(tmp_path)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), dtype=np.uint8))
-    arguments = {"intervention": ["one", "two"] * 2, "guidance_scale": 2.0, "num_inference_steps": 3, **more}
+    arguments = {"intervention": ["one", "two"], "guidance_scale": 2.0, "num_inference_steps": 3, **more}
     call = Call(str(tmp_path), image, arguments, seed)
 
     namespace = {}
-    exec(call.code(pipe), namespace)
+    exec(call.code(type(pipe).__name__), namespace)
 
     images = call.run(pipe).images
-    assert all(np.array_equal(a, b) for a, b in zip(namespace["images"], images, strict=True))
-    assert seed is None or not np.array_equal(images[0], images[2])
+    assert np.array_equal(namespace["images"], images)
+    assert seed is None or not np.array_equal(*images)
 
 
 def test_code_is_formatted():
-    code = Call("a", grey([0]), {"intervention": ["1"]}, 5).code(get_dummy_pipe())
+    code = Call("a", grey([0]), {"intervention": ["1"]}, 5).code("DiffSCMCounterfactualPipeline")
     assert "generator=torch.Generator().manual_seed(5)," in code and "import torch" in code
     assert not re.search(r"[ \t]$", code, flags=re.MULTILINE)
 

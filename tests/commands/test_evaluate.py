@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 import socket
+from pathlib import Path
 from unittest import mock
 
 import pandas as pd
@@ -17,6 +19,7 @@ from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLoove
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.measuring import MeasuringNetwork
 from diffscm_diffusers.evaluation.methods import METHODS as REGISTRY
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.guidance import posterior_mean
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
@@ -207,6 +210,30 @@ def test_more_samples_keep_those_there_are(flags, tmp_path):
     assert all(after[path] == time for path, time in before.items())
     assert len(many) == 24
     pd.testing.assert_frame_equal(many[many["index"] < 6].reset_index(drop=True), few, rtol=1e-4)
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
+    with locked(folder), pytest.raises(OSError, match="is being written by another run. Wait until it has ended"):
+        run(flags, folder)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_interruption_leaves_no_new_results_beside_old_ones(flags, finished, tmp_path):
+    folder = tmp_path / "evaluation"
+    shutil.copytree(finished[0], folder)
+    replace = os.replace
+
+    def interrupt(source, target):
+        if Path(target).name == "summary.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with mock.patch("os.replace", interrupt), pytest.raises(KeyboardInterrupt):
+        run(flags, folder, ["factual"])
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "counterfactuals", "criteria", "samples.csv"]
+    assert set(pd.read_csv(folder / "samples.csv")["method"]) == {"factual"}
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,75 @@ def get_dummy_inputs(batch=2, size=8, channels=1):
     return sample, torch.arange(batch) * 100 + 7, torch.arange(batch) % 3
 
 
+class TestTemperatures:
+    pairs = [(100, 2.0), (300, 4.0), (301, 0.5)]
+
+    def test_logits_are_divided_and_temperatures_interpolated(self):
+        plain, model = get_dummy_classifier(), get_dummy_classifier(temperatures=self.pairs)
+        times = torch.tensor([0, 100, 150, 300, 301, 999])
+        sample = get_dummy_inputs(batch=6)[0]
+        expected = plain(sample, times).logits / torch.tensor([2, 2, 2.5, 4, 0.5, 0.5])[:, None]
+        torch.testing.assert_close(model(sample, times).logits, expected)
+        for time in (150, 150.0, torch.tensor(150), torch.tensor([150.0])):
+            torch.testing.assert_close(model(sample, time).logits, plain(sample, 150).logits / 2.5)
+
+    @pytest.mark.parametrize("dtype", (torch.float16, torch.bfloat16))
+    def test_weights_of_half_precision_leave_times_apart(self, dtype):
+        plain = get_dummy_classifier().to(dtype)
+        model = get_dummy_classifier(temperatures=self.pairs).to(dtype)
+        sample, logits = get_dummy_inputs()[0].to(dtype), None
+        for time, temperature in ((300, 4.0), (301, 0.5)):
+            logits = model(sample, time).logits
+            assert logits.dtype == dtype
+            torch.testing.assert_close(logits, plain(sample, time).logits / temperature)
+
+    def test_they_are_saved_in_the_configuration(self, tmp_path):
+        model = get_dummy_classifier(temperatures=self.pairs)
+        model.save_pretrained(tmp_path)
+        loaded = AntiCausalClassifier2DModel.from_pretrained(tmp_path)
+        sample, timestep, _ = get_dummy_inputs()
+        assert torch.equal(loaded(sample, timestep).logits, model(sample, timestep).logits)
+        assert loaded.state_dict().keys() == get_dummy_classifier().state_dict().keys()
+
+    def test_multiples_of_the_posterior_guide_as_the_posterior_does(self):
+        # Two Gaussians of variance 0.2^2: log p(y | x_t) is known, and so is its gradient.
+        means, std, alpha_prod = torch.tensor([-0.3, 0.3]), 0.2, {10: 0.9, 400: 0.4, 990: 0.01}
+
+        class Overconfident(AntiCausalClassifier2DModel):
+            multiples = {10: 3.0, 400: 0.4, 990: 1.7}
+
+            def _compute_logits(self, sample, timestep):
+                t = int(timestep[0])
+                deviations = sample[:, None] - alpha_prod[t] ** 0.5 * means[:, None, None, None]
+                variance = alpha_prod[t] * std**2 + 1 - alpha_prod[t]
+                return -self.multiples[t] * deviations.pow(2).sum(dim=(2, 3, 4)) / (2 * variance)
+
+        model = get_dummy_classifier(Overconfident, num_classes=2, temperatures=list(Overconfident.multiples.items()))
+        sample, label = get_dummy_inputs()[0], torch.tensor([1, 0])
+        for t, share in alpha_prod.items():
+            # Bayes: the class's own score minus that of the mixture.
+            alpha, variance = share**0.5, share * std**2 + 1 - share
+            x = sample.double()
+            distances = torch.stack([(x - alpha * mean).pow(2).sum(dim=(1, 2, 3)) for mean in means.double()])
+            weights = (-distances / (2 * variance)).softmax(dim=0)[:, :, None, None, None]
+            scores = torch.stack([-(x - alpha * mean) / variance for mean in means.double()])
+            expected = scores[label, torch.arange(2)] - (weights * scores).sum(dim=0)
+            gradient, _ = model.log_prob_gradient(sample, t, label)
+            torch.testing.assert_close(gradient.double(), expected, rtol=1e-4, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        "temperatures",
+        (
+            *(2.0, [], [1.0, 2.0], [(0, 1.0)], [(0, 1.0), (5,)], [(0, 1.0), (0, 2.0)], [(5, 1.0), (0, 2.0)], "hot"),
+            *([(0, 0.0), (5, 1.0)], [(0, -1.0), (5, 1.0)], [(0, float("nan")), (5, 1.0)], [(-1, 1.0), (5, 1.0)]),
+            *([(0, 1.0), (float("nan"), 1.0)], [(0, 1.0), (5, "1")], [(0, 1.0), (float("inf"), 2.0)]),
+        ),
+    )
+    def test_others_are_refused(self, temperatures):
+        with pytest.raises(ValueError, match="`temperatures` expects"):
+            get_dummy_classifier(temperatures=temperatures)
+
+
 class TestForward:
     @pytest.mark.parametrize("pooling", POOLINGS)
     def test_one_logit_per_class(self, pooling):

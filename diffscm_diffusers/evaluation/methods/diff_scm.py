@@ -4,6 +4,7 @@ import torch
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, guidance
 from diffscm_diffusers.data.images import DecodedImages
+from diffscm_diffusers.files import load_whole
 
 from ..fingerprint import fingerprint
 from ..pipelines import describe_pipeline
@@ -135,7 +136,7 @@ def load_vae(folder: str) -> LatentVAE:
         if class_name != "LatentVAE":
             # Loaded all the same, it would have random weights.
             raise ValueError(f"it holds {class_name}.")
-        return LatentVAE.from_pretrained(folder, use_safetensors=True)
+        return load_whole(LatentVAE, folder)
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(
             "`--search_scale` expects the word pixels alone, or folders that hold a VAE, such as outputs/metrics/vae, "
