@@ -25,7 +25,13 @@ from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2D
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_int
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    bad_input_in_one_line,
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+)
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
@@ -51,7 +57,7 @@ vae = {model}.from_pretrained("{name}")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=False, diffusion=False)
     parser.add_argument(
         "--graph", required=True, help="JSON file of a causal graph. Its image's parents are what the model is told."
@@ -175,4 +181,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()
