@@ -179,9 +179,8 @@ def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMG
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
         table = pd.DataFrame({name: columns[name] for name in parents})
-        with torch.enable_grad():
-            scm = StructuralCausalModel(get_graph(parents))
-            scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
+        scm = StructuralCausalModel(get_graph(parents))
+        scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
 
     unets = {}
 

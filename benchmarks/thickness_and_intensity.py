@@ -24,8 +24,12 @@ from judges import train_judge
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
 from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel, VAECounterfactualPipeline
+<<<<<<< HEAD
 from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
+=======
+from diffscm_diffusers.files import load_whole, written_whole
+>>>>>>> main
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.metrics import probe_accuracy, probe_r2
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
@@ -78,7 +82,7 @@ def load_vae(folder: str) -> ConditionalVAE2DModel | HierarchicalVAE2DModel:
     class_name = ConditionalVAE2DModel.load_config(folder).get("_class_name")
     if class_name not in models:
         raise ValueError(f"`--baselines` expects one of {list(models)}, got {folder!r}, a {class_name}.")
-    return models[class_name].from_pretrained(folder, use_safetensors=True)
+    return load_whole(models[class_name], folder)
 
 
 def measure_intervention(pipe, factual: WorldSample, truth: WorldSample, do: dict, settings: dict) -> dict:
