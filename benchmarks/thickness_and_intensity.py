@@ -24,12 +24,8 @@ from judges import train_judge
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
 from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel, VAECounterfactualPipeline
-<<<<<<< HEAD
 from diffscm_diffusers.evaluation.criteria import INK
-from diffscm_diffusers.files import written_whole
-=======
 from diffscm_diffusers.files import load_whole, written_whole
->>>>>>> main
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.metrics import probe_accuracy, probe_r2
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
