@@ -5,6 +5,11 @@ Measures how far do(digit) drags the hue where a confounder made digit and hue g
 
     python benchmarks/confounding.py --output_dir outputs/confounding
 
+or, on two cores,
+
+    OMP_NUM_THREADS=2 python benchmarks/confounding.py --strengths 0.9 --train_batch_size 64 --mixed_precision bf16 \
+        --denoiser_steps 3000 --predictor_steps 2000 --encoder_steps 1500 --output_dir outputs/confounding
+
 Printed digits in colour: at each strength, networks are trained on confounded images and tested on unconfounded ones,
 whose true counterfactuals keep the hue. The methods are
 
@@ -29,16 +34,16 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import torch
-import torch.nn.functional as F
-from diffusers import DDIMScheduler
+from diffusers import DDPMScheduler
 from diffusers.configuration_utils import FrozenDict
 from diffusers.utils.torch_utils import get_device
+from judges import train_judge
 from matplotlib.figure import Figure
-from torch import nn
 
 from diffscm_diffusers import (
     CausalPredictor2DModel,
     CausalUNet2DModel,
+    DiffSCMDDIMScheduler,
     DiffSCMGraphCounterfactualPipeline,
     SemanticEncoder2DModel,
 )
@@ -68,9 +73,15 @@ NETWORKS = {
 }
 ENCODERS = {"denoiser-of-code": "encoder", "digit-denoiser-of-code": "digit-encoder"}
 SIZES = {
-    "train_diffusion": {"block_out_channels": [48, 96, 160], "layers_per_block": 1},
+    "train_diffusion": {"block_out_channels": [32, 64, 96], "layers_per_block": 1},
     "train_classifier": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": 1},
     "train_semantic_encoder": {"block_out_channels": [32, 64, 96], "hidden_features": 256, "code_dim": 24},
+}
+# The flag that says how long each script trains.
+STEPS = {
+    "train_diffusion": "denoiser_steps",
+    "train_classifier": "predictor_steps",
+    "train_semantic_encoder": "encoder_steps",
 }
 QUICK_SIZES = {
     "train_diffusion": {"block_out_channels": [8, 8, 8], "layers_per_block": 1},
@@ -84,8 +95,11 @@ def parse_args(argv=None):
     parser.add_argument("--strengths", type=rate, nargs="+", default=[0.0, 0.5, 0.9, 0.95], help="Of the confounder.")
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), help="Train these only, and measure nothing.")
     parser.add_argument("--num_train", type=positive_int, default=20000, help="Training images of each strength.")
-    parser.add_argument("--max_train_steps", type=positive_int, default=6000, help="Steps of each network.")
+    parser.add_argument("--denoiser_steps", type=positive_int, default=6000, help="Training steps of each denoiser.")
+    parser.add_argument("--predictor_steps", type=positive_int, default=6000, help="Of each predictor.")
+    parser.add_argument("--encoder_steps", type=positive_int, default=6000, help="Of each encoder.")
     parser.add_argument("--train_batch_size", type=positive_int, default=128)
+    parser.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no", help="In training.")
     parser.add_argument("--num_samples", type=positive_int, default=500, help="Factuals, each with one intervention.")
     parser.add_argument("--num_inference_steps", type=positive_int, default=50)
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
@@ -103,6 +117,7 @@ def get_graph(parents: tuple[str, ...]) -> CausalGraph:
 def train(name: str, folder: Path, data: Path, args) -> Path:
     """Trains one network, unless it is there, and returns its folder."""
     script, parents, flags = NETWORKS[name]
+    num_steps = getattr(args, STEPS[script])
     output = folder / name
     if (output / "README.md").exists():  # the last file that a script writes
         return output
@@ -124,10 +139,14 @@ def train(name: str, folder: Path, data: Path, args) -> Path:
         *("--dataset_name", str(data), "--cache_dir", str(folder / "cache"), "--output_dir", str(output)),
         *("--graph", str(folder / f"{name}-graph.json"), *flags, "--report_to", "none", "--seed", str(args.seed)),
         *("--model_config_name_or_path", str(folder / f"{name}-config.json"), "--use_ema", "--cache_images"),
-        *("--max_train_steps", str(args.max_train_steps), "--train_batch_size", str(args.train_batch_size)),
-        *("--lr_scheduler", "cosine", "--lr_warmup_steps", str(args.max_train_steps // 20)),
+        *("--max_train_steps", str(num_steps), "--train_batch_size", str(args.train_batch_size)),
+        *("--lr_scheduler", "cosine", "--lr_warmup_steps", str(num_steps // 20)),
+        *("--mixed_precision", args.mixed_precision),
         *("--checkpointing_steps", "500", "--checkpoints_total_limit", "1", "--validation_steps", "1000000"),
     ]
+    if script == "train_diffusion":
+        # Brightness is learned sooner than from the noise.
+        flags += ["--prediction_type", "v_prediction"]
     if name in ENCODERS:
         flags += ["--encoder", str(folder / ENCODERS[name])]
     if script != "train_semantic_encoder":  # which has its own
@@ -160,34 +179,36 @@ def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMG
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
         table = pd.DataFrame({name: columns[name] for name in parents})
-        with torch.enable_grad():
-            scm = StructuralCausalModel(get_graph(parents))
-            scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
+        scm = StructuralCausalModel(get_graph(parents))
+        scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
 
-    def load_unet(name):
-        return CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
+    unets = {}
 
-    def make(unet, parents=("digit", "hue"), predictor=None, encoder=None):
+    def make(name, told=None, parents=("digit", "hue"), predictor=None, encoder=None):
+        if name not in unets:
+            unets[name] = CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
+        unet = unets[name] if told is None else restrict(unets[name], told)
+        noise_scheduler = DDPMScheduler.from_pretrained(folder / name, subfolder="scheduler")
+        scheduler = DiffSCMDDIMScheduler.from_config(
+            noise_scheduler.config, timestep_spacing="quadratic", clip_sample=False
+        )
         if predictor is not None:
             predictor = CausalPredictor2DModel.from_pretrained(folder / predictor)
         if encoder is not None:
             encoder = SemanticEncoder2DModel.from_pretrained(folder / encoder)
-        pipe = DiffSCMGraphCounterfactualPipeline(
-            unet, DDIMScheduler(clip_sample=False), None, scms[parents], predictor, encoder
-        )
+        pipe = DiffSCMGraphCounterfactualPipeline(unet, scheduler, None, scms[parents], predictor, encoder)
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(get_device())
 
-    denoiser = load_unet("denoiser")
     return {
-        "naive predictor": make(restrict(denoiser, [False, False]), predictor="naive-predictor"),
-        "class-conditional denoiser": make(restrict(denoiser, [True, False])),
+        "naive predictor": make("denoiser", [False, False], predictor="naive-predictor"),
+        "class-conditional denoiser": make("denoiser", [True, False]),
         "class-conditional denoiser, code": make(
-            load_unet("digit-denoiser-of-code"), ("digit",), encoder="digit-encoder"
+            "digit-denoiser-of-code", parents=("digit",), encoder="digit-encoder"
         ),
-        "joint predictor": make(restrict(denoiser, [False, False]), predictor="joint-predictor"),
-        "conditional denoiser": make(denoiser),
-        "conditional denoiser, code": make(load_unet("denoiser-of-code"), encoder="encoder"),
+        "joint predictor": make("denoiser", [False, False], predictor="joint-predictor"),
+        "conditional denoiser": make("denoiser"),
+        "conditional denoiser, code": make("denoiser-of-code", encoder="encoder"),
     }
 
 
@@ -200,25 +221,6 @@ def measure_hue(images: torch.Tensor) -> torch.Tensor:
 def turns_between(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """How far two hues are apart on the circle, in turns from 0 to 0.5."""
     return ((second - first + 0.5) % 1 - 0.5).abs()
-
-
-def train_judge(images: torch.Tensor, digits: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
-    """A small classifier of digits that does not see their colour."""
-    torch.manual_seed(seed)
-    judge = nn.Sequential(
-        *(nn.Conv2d(1, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Flatten()),
-        *(nn.Dropout(0.2), nn.Linear(48 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
-    for _ in range(num_steps):
-        rows = torch.randint(len(images), (128,))
-        loss = F.cross_entropy(judge(images[rows].amax(dim=1, keepdim=True)), digits[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return judge.eval()
 
 
 def draw(results: dict[str, dict[str, dict]]) -> Figure:
@@ -243,7 +245,8 @@ def draw(results: dict[str, dict[str, dict]]) -> Figure:
 def main(argv=None):
     args = parse_args(argv)
     if args.quick:
-        args.num_train, args.max_train_steps, args.train_batch_size, args.judge_steps = 40, 2, 8, 2
+        args.num_train, args.train_batch_size, args.judge_steps = 40, 8, 2
+        args.denoiser_steps = args.predictor_steps = args.encoder_steps = 2
         args.num_samples, args.num_inference_steps = 4, 2
     output = Path(args.output_dir)
 
@@ -272,8 +275,8 @@ def main(argv=None):
     digit = (factual.variables["digit"] + torch.randint(1, 10, (args.num_samples,), generator=generator)) % 10
     truth = world.counterfactual(factual, {"digit": digit})
     real = world.sample(args.num_train, generator)
-    with torch.enable_grad():
-        judge = train_judge(real.images, real.variables["digit"], args.judge_steps, args.seed)
+    # The judge does not see the colour.
+    judge = train_judge(real.images.amax(dim=1, keepdim=True), real.variables["digit"], args.judge_steps, args.seed)
 
     def measure(images):
         seen = judge(images.amax(dim=1, keepdim=True)).argmax(dim=1)

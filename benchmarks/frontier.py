@@ -19,6 +19,7 @@ import matplotlib
 from matplotlib.figure import Figure
 
 from diffscm_diffusers.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, save_figure
+from diffscm_diffusers.files import written_whole
 
 
 # What moves a search was made with, and how a line shows them.
@@ -120,7 +121,8 @@ def main(argv=None):
     with matplotlib.rc_context(STYLE):
         save_figure(draw_frontier(rows, reference), args.output_dir, "frontier")
     table = make_table([*rows, reference])
-    (args.output_dir / "frontier.md").write_text(table)
+    with written_whole(args.output_dir / "frontier.md") as unfinished:
+        unfinished.write_text(table)
     print(table)
 
 

@@ -29,6 +29,7 @@ from diffusers import DDIMInverseScheduler, DDIMScheduler
 from PIL import Image
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import positive_int
 
 
@@ -316,7 +317,8 @@ def main(argv=None):
         ["memory, MiB", "with the networks loaded", "peak"],
         [[name, f"{value['loaded']:.0f}", f"{value['peak']:.0f}"] for name, value in results["memory"].items()],
     )
-    (args.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with written_whole(args.output_dir / "results.json") as unfinished:
+        unfinished.write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

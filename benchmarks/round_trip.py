@@ -18,6 +18,7 @@ import torch
 from datasets import load_dataset
 
 from diffscm_diffusers import DiffSCMBELMScheduler, DiffSCMCounterfactualPipeline, DiffSCMDDIMScheduler
+from diffscm_diffusers.files import written_whole
 
 
 METHODS = ("source", "destination", "implicit", "implicit_quadratic", "belm")
@@ -85,7 +86,8 @@ def main(argv=None):
                 "evaluations_up": abducted.num_evaluations.float().mean().item(),
                 "converged": None if residual is None else (residual <= args.tolerance).float().mean().item(),
             }
-            pd.concat([measured, pd.DataFrame([row])]).to_csv(path, index=False, float_format="%.4g")
+            with written_whole(path) as unfinished:
+                pd.concat([measured, pd.DataFrame([row])]).to_csv(unfinished, index=False, float_format="%.4g")
 
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     for cells in (table.columns, ["---"] * table.shape[1], *table.to_numpy()):

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.figures.style import BLUE, GREY, ORANGE, STYLE
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import positive_int
 
 
@@ -154,14 +155,15 @@ def main(argv=None):
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "processor_seconds": seconds,
     }
-    (args.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with written_whole(args.output_dir / "results.json") as unfinished:
+        unfinished.write_text(json.dumps(results, indent=2) + "\n")
     for name, values in seconds.items():
         print(f"{name}: " + ", ".join(f"{n}: {statistics.median(v):.3g} s" for n, v in values.items()))
     with matplotlib.rc_context(STYLE):
         figure = draw(seconds, args.num_inference_steps)
         path = args.figure or args.output_dir / "scaling.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with written_whole(path) as unfinished:
+            figure.savefig(unfinished)
     print(f"Wrote {path}")
 
 

@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.images import ImageCollator
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import positive_int
 from diffscm_diffusers.training.arguments import TrainingArguments
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
@@ -204,7 +205,8 @@ def main(argv=None):
             # Of neighbouring runs, so that what else the machine does weighs on both sides.
             "speedup": summarise([a / b for a, b in zip(times["example"], times["ours"], strict=True)]),
         }
-    (args.output_dir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    with written_whole(args.output_dir / "results.json") as unfinished:
+        unfinished.write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
 
 

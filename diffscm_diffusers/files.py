@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from diffusers import ModelMixin
 from filelock import FileLock, Timeout
 
+from .checksums import CHECKSUMS_NAME, check_weights, write_weights_checksums
 from .finite import check_finite
 
 
@@ -95,7 +97,8 @@ def save_whole(component, folder: str | Path):
     """
     Saves a model or a pipeline into a folder that may hold other files too. Each of its files is complete before it
     gets its name, and the one that makes the folder a model's or pipeline's, `config.json` or `model_index.json`,
-    comes last: a folder that an older save's and a new one's files are mixed in cannot be loaded.
+    comes last: a folder that an older save's and a new one's files are mixed in cannot be loaded. Beside the weights
+    are their checksums, which [`load_whole`] compares.
 
     Args:
         component (`ModelMixin` or `DiffusionPipeline`): What to save, by its `save_pretrained`.
@@ -109,11 +112,34 @@ def save_whole(component, folder: str | Path):
     unfinished = folder / f"{UNFINISHED_PREFIX}model"
     _remove(unfinished)
     component.save_pretrained(unfinished)
+    write_weights_checksums(component, unfinished)
     index = unfinished / component.config_name
     (folder / index.name).unlink(missing_ok=True)
     files = [path for path in sorted(unfinished.rglob("*")) if path.is_file() and path != index]
     for path in [*files, index]:
         target = folder / path.relative_to(unfinished)
         target.parent.mkdir(parents=True, exist_ok=True)
+        if target.parent != folder:
+            (target.parent / CHECKSUMS_NAME).unlink(missing_ok=True)  # of a network that was saved there alone
         os.replace(path, target)
     _remove(unfinished)
+
+
+def load_whole(model_class: type[ModelMixin], name_or_path: str | Path, subfolder: str | None = None, **kwargs):
+    """
+    Loads a model, and compares its weights with their checksums, where [`save_whole`] or a pipeline has written some.
+    Weights in pickles are not loaded.
+
+    Args:
+        model_class (`type`): A `ModelMixin`.
+        name_or_path (`str` or `Path`): A folder, or a name on the Hub, whose client compares what it downloads.
+        subfolder (`str`, *optional*): The model's folder in it.
+        kwargs: Further arguments of its `from_pretrained`.
+
+    Raises:
+        ValueError: as [`check_weights`].
+        OSError: if there is no such model, or a file of it is missing or torn.
+    """
+    model = model_class.from_pretrained(name_or_path, subfolder=subfolder, use_safetensors=True, **kwargs)
+    check_weights(Path(name_or_path, subfolder or ""))
+    return model

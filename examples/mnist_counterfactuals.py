@@ -19,6 +19,7 @@ import matplotlib.pyplot as plt
 from PIL import Image
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers.files import written_whole
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,8 +34,8 @@ def draw(rows: list[list[Image.Image]], titles: list[str], path: Path):
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=9)
     figure.tight_layout(pad=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    with written_whole(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
     plt.close(figure)
 
 

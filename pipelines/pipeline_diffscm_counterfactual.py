@@ -251,7 +251,20 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         # Never a pickle, which can run any code where it is loaded.
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        if cls.__module__.split(".")[0] in LOADABLE_CLASSES:  # where the package is, and not this file alone
+            from diffscm_diffusers.checksums import check_pipeline
+
+            check_pipeline(pipe, kwargs)
+        return pipe
+
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        # What `save_pretrained` does last, before it publishes.
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        if type(self).__module__.split(".")[0] in LOADABLE_CLASSES:
+            from diffscm_diffusers.checksums import write_weights_checksums
+
+            write_weights_checksums(self, save_directory)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs) -> DiffusionPipeline:
@@ -372,7 +385,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         images = image if isinstance(image, list) else [image]
         modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
         if modes:
-            raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
+            raise ValueError(
+                f"`image` expects PIL images of mode 'L' or 'RGB', got {modes}. `Image.convert` makes one of them; "
+                "before, put what is transparent on a background, and rescale more than 8 bits to [0, 255]."
+            )
         # Photos say by EXIF how they are to be turned.
         images = [np.asarray(PIL.ImageOps.exif_transpose(i)) if isinstance(i, PIL.Image.Image) else i for i in images]
         kinds = sorted({type(i).__name__ for i in images})
@@ -478,7 +494,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         )
         if guidance is not None and factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size or len(images))
-            guidance.target = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+            logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
+            if not logits.isfinite().all():
+                raise ValueError("`classifier` expects to read the factuals' classes, got NaN or infinity as logits.")
+            guidance.target = logits.argmax(dim=1)
         return guidance
 
     def prepare_schedulers(
@@ -675,7 +694,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 images.append(image.clamp(-1, 1))  # the range of images, which is all that `postprocess` will show
                 if guidance is not None:
                     log_probs.append(self.classifier.log_prob(images[-1], 0, batch_guidance.target))
-        return torch.cat(images), None if guidance is None else torch.cat(log_probs)
+        log_probs = None if guidance is None else torch.cat(log_probs)
+        if log_probs is not None and not log_probs.isfinite().all():
+            raise ValueError("`classifier` expects to give finite log-probabilities, got NaN or infinity.")
+        return torch.cat(images), log_probs
 
     @torch.no_grad()
     def abduct(

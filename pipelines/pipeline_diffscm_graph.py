@@ -165,6 +165,26 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
             )
 
 
+def check_causes(graph: Any, **networks: ModelMixin):
+    """Raises a `ValueError` if a network says in its configuration that what it was told meant something else."""
+    nodes = graph.to_dict()["nodes"]
+    for name, network in networks.items():
+        trained = network.config.get("_trained_with", {}).get("causes")
+        if trained is None:
+            continue
+        if [cause for cause, _ in trained] != list(graph.image_parents):
+            raise ValueError(
+                f"`{name}` expects a network trained on the image's parents in `scm.graph`, "
+                f"{list(graph.image_parents)}, got one trained on {[cause for cause, _ in trained]}."
+            )
+        for cause, node in trained:
+            if node != nodes[cause]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on {cause!r} as it is in `scm.graph`, {nodes[cause]}, got "
+                    f"one trained on {node}."
+                )
+
+
 class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images of a causal graph with several attributes: how would this image look, had its
@@ -216,8 +236,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
             unconditional denoiser has neither predictor nor encoder, if `scheduler` has no betas, if
-            `inverse_scheduler` does not match it, or if a network was trained on other noise or other values (the
-            `_trained_with` of its configuration).
+            `inverse_scheduler` does not match it, or if a network was trained on other noise, other values or other
+            causes (the `_trained_with` of its configuration).
     """
 
     model_cpu_offload_seq = "unet"
@@ -289,7 +309,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
         networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
-        check_trained_with(scheduler, **{name: model for name, model in networks.items() if model is not None})
+        networks = {name: model for name, model in networks.items() if model is not None}
+        check_trained_with(scheduler, **networks)
+        check_causes(scm.graph, **networks)
 
         self.register_modules(
             unet=unet.eval(),
@@ -314,7 +336,21 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pretrained
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         # Never a pickle, which can run any code where it is loaded.
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        if cls.__module__.split(".")[0] in LOADABLE_CLASSES:  # where the package is, and not this file alone
+            from diffscm_diffusers.checksums import check_pipeline
+
+            check_pipeline(pipe, kwargs)
+        return pipe
+
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.save_config
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        # What `save_pretrained` does last, before it publishes.
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        if type(self).__module__.split(".")[0] in LOADABLE_CLASSES:
+            from diffscm_diffusers.checksums import write_weights_checksums
+
+            write_weights_checksums(self, save_directory)
 
     @classmethod
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pipe
@@ -376,7 +412,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         images = image if isinstance(image, list) else [image]
         modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
         if modes:
-            raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
+            raise ValueError(
+                f"`image` expects PIL images of mode 'L' or 'RGB', got {modes}. `Image.convert` makes one of them; "
+                "before, put what is transparent on a background, and rescale more than 8 bits to [0, 255]."
+            )
         # Photos say by EXIF how they are to be turned.
         images = [np.asarray(PIL.ImageOps.exif_transpose(i)) if isinstance(i, PIL.Image.Image) else i for i in images]
         kinds = sorted({type(i).__name__ for i in images})

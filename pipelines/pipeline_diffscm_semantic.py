@@ -190,7 +190,21 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pretrained
     def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
         # Never a pickle, which can run any code where it is loaded.
-        return super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        if cls.__module__.split(".")[0] in LOADABLE_CLASSES:  # where the package is, and not this file alone
+            from diffscm_diffusers.checksums import check_pipeline
+
+            check_pipeline(pipe, kwargs)
+        return pipe
+
+    # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.save_config
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        # What `save_pretrained` does last, before it publishes.
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        if type(self).__module__.split(".")[0] in LOADABLE_CLASSES:
+            from diffscm_diffusers.checksums import write_weights_checksums
+
+            write_weights_checksums(self, save_directory)
 
     @classmethod
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.from_pipe
@@ -252,7 +266,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         images = image if isinstance(image, list) else [image]
         modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
         if modes:
-            raise ValueError(f"`image` expects PIL images of mode 'L' or 'RGB' (use `Image.convert`), got {modes}.")
+            raise ValueError(
+                f"`image` expects PIL images of mode 'L' or 'RGB', got {modes}. `Image.convert` makes one of them; "
+                "before, put what is transparent on a background, and rescale more than 8 bits to [0, 255]."
+            )
         # Photos say by EXIF how they are to be turned.
         images = [np.asarray(PIL.ImageOps.exif_transpose(i)) if isinstance(i, PIL.Image.Image) else i for i in images]
         kinds = sorted({type(i).__name__ for i in images})
@@ -540,7 +557,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         intervention = self.prepare_classes(intervention, num_factuals, "intervention")
         if factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size)
-            factual_class = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+            logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
+            if not logits.isfinite().all():
+                raise ValueError("`classifier` expects to read the factuals' classes, got NaN or infinity as logits.")
+            factual_class = logits.argmax(dim=1)
         factual_class = self.prepare_classes(factual_class, num_factuals, "factual_class")
         scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps, abduction)
         solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None

@@ -107,6 +107,7 @@ def test_model_is_saved_beside_other_files_and_over_an_older_one(tmp_path):
     loaded = DDPMPipeline.from_pretrained(tmp_path).unet
     assert all((a == b).all() for a, b in zip(unet.parameters(), loaded.parameters(), strict=True))
     assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()) == [
+        "checksums.json",
         "model_index.json",
         "scheduler/scheduler_config.json",
         "unet/config.json",

@@ -31,8 +31,8 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import positive_int, rate
+from diffscm_diffusers.files import load_whole, save_whole
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
@@ -71,7 +71,7 @@ unet = {model}.from_pretrained("{name}", subfolder="unet")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=False)
     causes = parser.add_argument_group("causes")
     causes.add_argument("--label_column", help="Column with the class labels, the cause.")
@@ -86,6 +86,12 @@ def parse_args(argv=None):
     )
     causes.add_argument(
         "--encoder", help="Semantic encoder, frozen, whose decoded code the denoiser sees: a Hub name or a folder."
+    )
+    parser.add_argument(
+        "--prediction_type",
+        choices=["epsilon", "v_prediction", "sample"],
+        default="epsilon",
+        help="What the denoiser predicts, as in DDPMScheduler.",
     )
     parser.add_argument("--validation_grid_size", type=positive_int, default=4, help="Rows and columns of samples.")
     parser.add_argument("--validation_inference_steps", type=positive_int, default=50, help="DDIM steps of a sample.")
@@ -117,7 +123,7 @@ def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
     class_name = SemanticEncoder2DModel.load_config(args.encoder, cache_dir=args.cache_dir).get("_class_name")
     if class_name != "SemanticEncoder2DModel":
         raise ValueError(f"`--encoder` expects a `SemanticEncoder2DModel`, got {args.encoder!r}, a {class_name}.")
-    encoder = SemanticEncoder2DModel.from_pretrained(args.encoder, cache_dir=args.cache_dir, use_safetensors=True)
+    encoder = load_whole(SemanticEncoder2DModel, args.encoder, cache_dir=args.cache_dir)
     if encoder.config.condition_dim != condition_dim:
         raise ValueError(
             f"`--encoder` expects one of {condition_dim} entries of causes, as the data have, got "
@@ -130,6 +136,15 @@ def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
 def decode_code(encoder, batch, noise=None) -> torch.Tensor:
     """What codes say of the images under their own causes: drawn by standard Gaussian noise, or the means."""
     return encoder(batch["pixel_values"], batch["condition"], noise, return_dict=False)[0]
+
+
+def get_target(
+    noise_scheduler: DDPMScheduler, clean_images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """What the denoiser is to predict of the noisy images, by the `prediction_type` of the noise schedule."""
+    if noise_scheduler.config.prediction_type == "v_prediction":
+        return noise_scheduler.get_velocity(clean_images, noise, timesteps)
+    return noise if noise_scheduler.config.prediction_type == "epsilon" else clean_images
 
 
 @torch.no_grad()
@@ -198,14 +213,18 @@ def main(argv=None):
     channels, size = unet.config.out_channels, unet.config.sample_size
     if encoder is None and unet.config.in_channels != channels:
         raise ValueError(
-            "The denoiser is expected to predict the noise alone, in as many channels as the image has, "
+            "The denoiser is expected to predict one value of each pixel, in as many channels as the image has, "
             f"{unet.config.in_channels}, got a model with {channels} output channels."
         )
     if encoder is not None and encoder.config.sample_size != size:
         raise ValueError(
             f"`--encoder` expects images of {size} pixels, as the denoiser does, got {encoder.config.sample_size}."
         )
-    noise_scheduler = DDPMScheduler(num_train_timesteps=args.num_train_timesteps, beta_schedule=args.beta_schedule)
+    noise_scheduler = DDPMScheduler(
+        num_train_timesteps=args.num_train_timesteps,
+        beta_schedule=args.beta_schedule,
+        prediction_type=args.prediction_type,
+    )
     record_training(
         unet,
         noise_scheduler,
@@ -258,8 +277,8 @@ def main(argv=None):
                     code_noise = trainer.draw(torch.randn, (len(inputs), encoder.config.code_dim), stream=0)
                     inputs = torch.cat([inputs, decode_code(encoder, batch, code_noise)], dim=1)
                 # The paper's Eq. 1; in its epsilon form the weight is 1.
-                predicted_noise = trainer.network(inputs, timesteps, **causes).sample
-                loss = F.mse_loss(predicted_noise.float(), noise)
+                prediction = trainer.network(inputs, timesteps, **causes).sample
+                loss = F.mse_loss(prediction.float(), get_target(noise_scheduler, clean_images, noise, timesteps))
             trainer.backward(loss)
             trainer.step()
 
@@ -320,4 +339,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

@@ -6,6 +6,7 @@ Fits the mechanisms of an image's attributes: what becomes of the others when so
     python train_scripts/train_scm.py --graph graph.json --table attributes.csv --output_dir outputs/scm
 
 The output folder is a `StructuralCausalModel`. The columns are called as the graph's attributes. Images are not read.
+Labels can be numbers; where they are not, numbers are their indices, from 0.
 """
 
 import argparse
@@ -16,8 +17,14 @@ import pandas as pd
 from datasets import load_dataset
 
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.files import locked, save_whole
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    bad_input_in_one_line,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import StructuralCausalModel
@@ -39,7 +46,7 @@ scm = StructuralCausalModel.from_pretrained("{name}")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graph", required=True, help="JSON file of a causal graph.")
     data = parser.add_argument_group("data, one of the two")
     data.add_argument("--table", help="Table of attributes, a row for each image: a `.csv` or a `.parquet` file.")
@@ -63,14 +70,15 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def read_file(path: str, graph: CausalGraph) -> pd.DataFrame:
-    """Reads a table. In a text file, entries of categorical and ordinal columns are labels, digits too."""
+def read_file(path: str) -> pd.DataFrame:
+    """Reads a table. In a text file, what looks like a number is one."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {path!r}.")
-    if suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, dtype={name: str for name, node in graph.nodes.items() if node.labels is not None})
+    try:
+        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`--table` expects a table that can be read, got {path!r}: {error}") from error
 
 
 def main(argv=None):
@@ -82,7 +90,7 @@ def main(argv=None):
         raise ValueError(f"`--hub_model_id` expects `--push_to_hub` beside it, got {args.hub_model_id!r} alone.")
     graph = CausalGraph.from_json(args.graph)
     if args.table is not None:
-        table = read_file(args.table, graph)
+        table = read_file(args.table)
     else:
         table = load_dataset(
             args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
@@ -91,30 +99,32 @@ def main(argv=None):
     if args.push_to_hub:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
-    scm = StructuralCausalModel(graph)
-    scm.fit(
-        table,
-        num_steps=args.max_train_steps,
-        batch_size=args.train_batch_size,
-        learning_rate=args.learning_rate,
-        seed=args.seed,
-    )
-    save_whole(scm, args.output_dir)
-    name = args.hub_model_id or args.output_dir
-    card = make_component_card(
-        name,
-        DESCRIPTION.format(name=name, graph=graph.mermaid()),
-        script=Path(__file__).name,
-        argv=sys.argv[1:] if argv is None else argv,
-        num_processes=1,
-        num_steps=args.max_train_steps,
-        split=args.train_split,
-        dataset_name=args.dataset_name or Path(args.table).name,
-    )
-    save_card(card, args.output_dir)
-    if args.push_to_hub:
-        upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
+    with locked(args.output_dir):
+        scm = StructuralCausalModel(graph)
+        scm.fit(
+            table,
+            num_steps=args.max_train_steps,
+            batch_size=args.train_batch_size,
+            learning_rate=args.learning_rate,
+            seed=args.seed,
+        )
+        save_whole(scm, args.output_dir)
+        name = args.hub_model_id or args.output_dir
+        card = make_component_card(
+            name,
+            DESCRIPTION.format(name=name, graph=graph.mermaid()),
+            script=Path(__file__).name,
+            argv=sys.argv[1:] if argv is None else argv,
+            num_processes=1,
+            num_steps=args.max_train_steps,
+            split=args.train_split,
+            dataset_name=args.dataset_name or Path(args.table).name,
+        )
+        save_card(card, args.output_dir)
+        if args.push_to_hub:
+            upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

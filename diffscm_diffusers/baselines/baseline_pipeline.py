@@ -10,6 +10,7 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from tqdm.auto import tqdm
 
+from ..checksums import check_pipeline, write_weights_checksums
 from ..models import AntiCausalClassifier2DModel
 from ..pipelines import DiffSCMCounterfactualPipeline
 
@@ -50,6 +51,17 @@ class BaselinePipeline(DiffusionPipeline):
     def __init__(self):
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        check_pipeline(pipe, kwargs)
+        return pipe
+
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        # What `save_pretrained` does last, before it publishes.
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        write_weights_checksums(self, save_directory)
 
     # Images are checked and converted in the same way, and components handed over.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image

@@ -79,13 +79,39 @@ class Node:
         """Entries that the attribute has in a condition: one, or one for each category without an order."""
         return len(self.labels) if self.kind == "categorical" else 1
 
+    def read_numbers(self, argument: str) -> dict[int, int]:
+        """
+        What whole numbers mean as values of a categorical or ordinal attribute: labels, where the labels are numbers
+        such as "1", "2", "3", and indices of labels otherwise.
+
+        Args:
+            argument (`str`): What messages call the value.
+
+        Returns:
+            `dict[int, int]`: each number that has a meaning, to the index of its label.
+
+        Raises:
+            ValueError: if some labels are numbers, and others than their indices, but not all are.
+        """
+        numbers = {int(label): index for index, label in enumerate(self.labels) if label.isdecimal()}
+        if all(number == index for number, index in numbers.items()):
+            return {index: index for index in range(len(self.labels))}
+        if len(numbers) < len(self.labels):
+            number = next(number for number, index in numbers.items() if number != index)
+            raise ValueError(
+                f"`{argument}` expects text, as only some of the labels {list(self.labels)} are numbers: {number} may "
+                "be a label or an index."
+            )
+        return numbers
+
     def check(self, value: Any, num_samples: int, argument: str) -> torch.Tensor:
         """
         Reads values of the attribute.
 
         Args:
             value (`float`, `int`, `str`, `Sequence`, `np.ndarray` or `torch.Tensor`):
-                One value, or one for each sample. A category is a label or its index; strings are labels.
+                One value, or one for each sample. A category is its label, or the label's index; strings are labels.
+                Where all labels are numbers, numbers are labels too. Tensors always hold indices.
             num_samples (`int`): Number of samples.
             argument (`str`): What messages call the value.
 
@@ -104,6 +130,20 @@ class Node:
             if unknown:
                 raise ValueError(f"`{argument}` expects labels among {list(self.labels)}, got {str(unknown[0])!r}.")
             value = [self.labels.index(entry) for entry in entries]
+            value = value if is_list else value[0]
+        elif (
+            self.labels is not None
+            and entries
+            and all(type(entry) is int or isinstance(entry, np.integer) for entry in entries)
+        ):
+            numbers = self.read_numbers(argument)
+            unknown = [entry for entry in entries if int(entry) not in numbers]
+            if unknown:
+                raise ValueError(
+                    f"`{argument}` expects labels among {list(self.labels)} or numbers among {sorted(numbers)}, got "
+                    f"{unknown[0]}."
+                )
+            value = [numbers[int(entry)] for entry in entries]
             value = value if is_list else value[0]
         try:
             tensor = torch.as_tensor(value)

@@ -27,10 +27,11 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline, ModelMixin, UNet2DModel
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactualPipeline
+from diffscm_diffusers.checksums import write_weights_checksums
 from diffscm_diffusers.conversion.adm_configs import scheduler_config
 from diffscm_diffusers.conversion.adm_networks import convert_classifier, convert_denoiser
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import non_negative_float, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int, rate
 from diffscm_diffusers.hub.weights import read_weights
 
 
@@ -49,7 +50,7 @@ def multipliers(text: str) -> tuple[float, ...]:
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm convert-adm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model_path", help="Weights of the denoiser, `.pt` or `.safetensors`.")
@@ -212,6 +213,8 @@ def main(argv=None):
             del checkpoint  # frees its memory before the other precision's is allocated
             half = checkpoint_class.from_pretrained(target, dtype=torch.float16)
             half.save_pretrained(target, variant="fp16", max_shard_size=args.max_shard_size)
+            checkpoint = half
+        write_weights_checksums(checkpoint, target)
     if is_alone:
         print(
             "Saved a class-conditional denoiser alone, as a DiffSCMCounterfactualPipeline expects an unconditional "

@@ -5,8 +5,10 @@
 import argparse
 import ast
 import importlib
-import os
+import sys
 from pathlib import Path
+
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line
 
 
 def list_commands() -> dict[str, str]:
@@ -26,7 +28,7 @@ def main(argv: list[str] | None = None):
     """
     commands = list_commands()
     width = max(map(len, commands))
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="diffscm",
         description="Counterfactual images with diffusion causal models.",
         epilog="commands:\n" + "\n".join(f"  {name:{width}}  {summary}" for name, summary in commands.items()),
@@ -34,13 +36,9 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument("command", choices=commands, metavar="command", help="one of those below; each has `--help`")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own arguments")
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    command_name = parser.parse_args(argv[:1]).command
 
-    command = importlib.import_module(f".{args.command.replace('-', '_')}", __package__)
-    try:
-        command.main(args.arguments)
-    except (OSError, TypeError, ValueError) as error:
-        if os.environ.get("DIFFUSERS_VERBOSITY") == "debug":
-            raise
-        # Messages of other libraries have several lines.
-        parser.exit(2, f"diffscm {args.command}: error: {' '.join(str(error).split())}\n")
+    command = importlib.import_module(f".{command_name.replace('-', '_')}", __package__)
+    with bad_input_in_one_line(f"diffscm {command_name}"):
+        command.main(argv[1:])

@@ -23,16 +23,18 @@ from diffusers.utils.torch_utils import get_device
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
 from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.image_files import NumberedRow
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset, read_attributes
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int
+from diffscm_diffusers.finite import check_finite_numbers
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm effects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = add_data_arguments(parser, labels=False)
@@ -75,6 +77,7 @@ def read_intervention(texts: list[str], graph: CausalGraph) -> dict[str, float |
             do[name] = float(value) if graph.nodes[name].kind == "continuous" else value
         except ValueError as error:
             raise ValueError(f"`--do` expects a number as value of {name!r}, got {value!r}.") from error
+    graph.check_values(do, 1, "do")
     return do
 
 
@@ -100,11 +103,13 @@ def main(argv=None):
         dataset_config_name=args.dataset_config_name,
         image_column=args.image_column,
         cache_dir=args.cache_dir,
+        skip_broken=args.skip_broken,
     )
     rows = select_rows(splits, args.split)
     rows = rows.select(range(min(len(rows), args.max_samples)))
     channels, height, _ = pipe.image_shape
-    images = ImageCollator(height, channels, args.image_column)(list(rows))["pixel_values"] / 2 + 0.5
+    collate = ImageCollator(height, channels, args.image_column)
+    images = collate([NumberedRow(row, f"row {i}") for i, row in enumerate(rows)])["pixel_values"] / 2 + 0.5
     columns = {}
     for name in graph.attributes:
         if name in rows.features:
@@ -113,68 +118,75 @@ def main(argv=None):
             columns[name] = [feature.int2str(c) if isinstance(feature, ClassLabel) else c for c in rows[name]]
     attributes = read_attributes(columns, graph, f"the split {args.split!r}")
 
-    # 2. Effects
-    factual, effects = estimate_effects(
-        pipe,
-        images,
-        attributes,
-        do,
-        num_draws=args.num_draws,
-        num_inference_steps=args.num_inference_steps,
-        generator=torch.Generator().manual_seed(args.seed),
-        batch_size=args.batch_size,
-    )
-    is_number = {name: graph.nodes[name].labels is None for name in graph.attributes}
-
-    def read(name, value):
-        return value.item() if is_number[name] else graph.nodes[name].labels[value.item()]
-
-    results = []
-    for i in range(len(images)):
-        result = {"factual": {name: read(name, value[i]) for name, value in factual.items()}}
-        for kind, effect in effects.items():
-            changes = {}
-            for name, values in effect.attributes.items():
-                if is_number[name]:
-                    changes[name] = describe(values[:, i] - factual[name][i])
-                else:  # how often the draws have each category
-                    drawn = [read(name, value) for value in values[:, i]]
-                    changes[name] = {label: drawn.count(label) / len(drawn) for label in sorted(set(drawn))}
-            difference = (effect.images[:, i].cpu() - images[i]).abs().mean(dim=(1, 2, 3))
-            result[kind] = {"attributes": changes, "image": describe(difference)}
-        results.append(result)
-
-    # 3. Files
-    title = ", ".join(f"{name} = {value:g}" if is_number[name] else f"{name} = {value}" for name, value in do.items())
-    notes = {
-        kind: "\n".join(
-            f"{name} {(effect.attributes[name] - factual[name]).mean():+.3g}"
-            for name in graph.attributes
-            if is_number[name] and name not in do and name in graph.descendants(do)
-        )
-        for kind, effect in effects.items()
-    }
-    labels = [
-        "\n".join(f"{value:.3g}" if is_number[name] else value for name, value in result["factual"].items())
-        for result in results
-    ]
-    with locked(args.output_dir), matplotlib.rc_context(STYLE):
-        figure = draw_effects(
+    with locked(args.output_dir):
+        # 2. Effects
+        factual, effects = estimate_effects(
+            pipe,
             images,
-            {kind: effect.images.mean(dim=0).cpu() for kind, effect in effects.items()},
-            f"Effects of do({title}), mean of {args.num_draws} draw(s)",
-            labels,
-            notes,
+            attributes,
+            do,
+            num_draws=args.num_draws,
+            num_inference_steps=args.num_inference_steps,
+            generator=torch.Generator().manual_seed(args.seed),
+            batch_size=args.batch_size,
         )
-        save_figure(figure, args.output_dir, "effects")
-    summary = {
-        "model": args.pretrained_model_name_or_path,
-        "do": do,
-        "num_draws": args.num_draws,
-        "num_inference_steps": args.num_inference_steps or pipe.config.default_num_inference_steps,
-        "seed": args.seed,
-        "units": {name: graph.nodes[name].unit for name in graph.attributes if is_number[name]},
-        "factuals": results,
-    }
-    with written_whole(Path(args.output_dir, "effects.json")) as unfinished:
-        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+        is_number = {name: graph.nodes[name].labels is None for name in graph.attributes}
+
+        def read(name, value):
+            return value.item() if is_number[name] else graph.nodes[name].labels[value.item()]
+
+        results = []
+        for i in range(len(images)):
+            result = {"factual": {name: read(name, value[i]) for name, value in factual.items()}}
+            for kind, effect in effects.items():
+                changes = {}
+                for name, values in effect.attributes.items():
+                    if is_number[name]:
+                        changes[name] = describe(values[:, i] - factual[name][i])
+                    else:  # how often the draws have each category
+                        drawn = [read(name, value) for value in values[:, i]]
+                        changes[name] = {label: drawn.count(label) / len(drawn) for label in sorted(set(drawn))}
+                difference = (effect.images[:, i].cpu() - images[i]).abs().mean(dim=(1, 2, 3))
+                result[kind] = {"attributes": changes, "image": describe(difference)}
+            results.append(result)
+        check_finite_numbers(results, "factuals")
+
+        # 3. Files
+        title = ", ".join(
+            f"{name} = {value:g}" if is_number[name] else f"{name} = {value}" for name, value in do.items()
+        )
+        notes = {
+            kind: "\n".join(
+                f"{name} {(effect.attributes[name] - factual[name]).mean():+.3g}"
+                for name in graph.attributes
+                if is_number[name] and name not in do and name in graph.descendants(do)
+            )
+            for kind, effect in effects.items()
+        }
+        labels = [
+            "\n".join(f"{value:.3g}" if is_number[name] else value for name, value in result["factual"].items())
+            for result in results
+        ]
+        summary = {
+            "model": args.pretrained_model_name_or_path,
+            "do": do,
+            "num_draws": args.num_draws,
+            "num_inference_steps": args.num_inference_steps or pipe.config.default_num_inference_steps,
+            "seed": args.seed,
+            "units": {name: graph.nodes[name].unit for name in graph.attributes if is_number[name]},
+            "factuals": results,
+        }
+        with matplotlib.rc_context(STYLE):
+            # An interruption leaves the figure alone or nothing, never a new one beside old numbers.
+            path = Path(args.output_dir, "effects.json")
+            path.unlink(missing_ok=True)
+            figure = draw_effects(
+                images,
+                {kind: effect.images.mean(dim=0).cpu() for kind, effect in effects.items()},
+                f"Effects of do({title}), mean of {args.num_draws} draw(s)",
+                labels,
+                notes,
+            )
+            save_figure(figure, args.output_dir, "effects")
+            with written_whole(path) as unfinished:
+                unfinished.write_text(json.dumps(summary, indent=2) + "\n")

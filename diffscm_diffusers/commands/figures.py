@@ -35,8 +35,14 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
-from diffscm_diffusers.files import locked
-from diffscm_diffusers.flags import add_data_arguments, non_negative_float, non_negative_int, positive_int
+from diffscm_diffusers.files import load_whole, locked
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_data_arguments,
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+)
 
 
 FIGURES = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
@@ -49,7 +55,7 @@ NUM_REFERENCES = 1000  # points of each class in the t-SNE
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="What to draw. Default: all.")
@@ -135,9 +141,7 @@ def main(argv=None):
         factual = factual.images(slice(None))
     if "latents" in args.figures:
         try:
-            vae = LatentVAE.from_pretrained(
-                args.metric_models, subfolder="vae", cache_dir=args.cache_dir, use_safetensors=True
-            ).to(device)
+            vae = load_whole(LatentVAE, args.metric_models, subfolder="vae", cache_dir=args.cache_dir).to(device)
         except OSError as error:
             raise ValueError(
                 f"`--metric_models` expects what train_metric_models.py wrote, got {args.metric_models!r}: {error}"

@@ -31,6 +31,7 @@ from diffscm_diffusers.evaluation.fingerprint import fingerprint
 from diffscm_diffusers.evaluation.pipelines import complete_settings
 from diffscm_diffusers.files import locked
 from diffscm_diffusers.flags import (
+    ArgumentParser,
     add_data_arguments,
     non_negative_float,
     non_negative_int,
@@ -45,7 +46,7 @@ from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = add_data_arguments(parser, labels=False)
@@ -225,7 +226,7 @@ def main(argv=None):
                 settings=settings,
                 command=[*launch, "generate", *(sys.argv[1:] if argv is None else argv)],
                 split=args.split,
-                data_files=f"data/{args.split}-*.parquet",
+                data_files=[path.relative_to(output_dir).as_posix() for path in chunks.starts().values()],
                 dataset_name=args.dataset_name,
                 train_data_dir=args.train_data_dir,
             )

@@ -30,14 +30,15 @@ from diffscm_diffusers import (
     SemanticEncoder2DModel,
     StructuralCausalModel,
 )
-from diffscm_diffusers.files import locked, written_whole
+from diffscm_diffusers.checksums import check_pipeline
+from diffscm_diffusers.files import load_whole, locked, written_whole
 from diffscm_diffusers.finite import check_finite
-from diffscm_diffusers.flags import non_negative_float, positive_int
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm join-checkpoint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
@@ -66,6 +67,7 @@ def load_denoiser(denoiser: str, dtype: torch.dtype) -> tuple[UNet2DModel, Sched
     """The denoiser and its noise schedule: a `DDPMPipeline`, or its parts alone where the denoiser is told causes."""
     try:
         pipeline = DDPMPipeline.from_pretrained(denoiser, dtype=dtype, use_safetensors=True)
+        check_pipeline(pipeline, {})
         return pipeline.unet, pipeline.scheduler
     except (OSError, ValueError) as error:
         cause = error
@@ -77,7 +79,7 @@ def load_denoiser(denoiser: str, dtype: torch.dtype) -> tuple[UNet2DModel, Sched
         if class_name is None:
             raise cause
         model_class = CausalUNet2DModel if class_name == "CausalUNet2DModel" else UNet2DModel
-        unet = model_class.from_pretrained(denoiser, subfolder="unet", dtype=dtype, use_safetensors=True)
+        unet = load_whole(model_class, denoiser, subfolder="unet", dtype=dtype)
         return unet, DDPMScheduler.from_pretrained(denoiser, subfolder="scheduler")
     except (OSError, ValueError) as error:
         raise ValueError(
@@ -93,7 +95,7 @@ def load_network(model_class: type[ModelMixin], folder: str, flag: str, script: 
         if class_name != model_class.__name__:
             # A U-Net, say, would be loaded all the same, with a random last layer.
             raise ValueError(f"it holds {class_name}.")
-        return model_class.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return load_whole(model_class, folder, dtype=dtype)
     except (KeyError, OSError, ValueError) as error:
         raise ValueError(
             f"`--{flag}` expects the Hub name or folder of a network of the class `{model_class.__name__}`, as "

@@ -15,6 +15,7 @@ again.
 
 import argparse
 import inspect
+import json
 import sys
 from pathlib import Path
 
@@ -24,10 +25,9 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
 from diffscm_diffusers.hub.cards import make_world_card, save_card
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld, World
@@ -38,7 +38,7 @@ FILE_SIZE = 10000  # rows per file
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm make-world", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
@@ -174,12 +174,14 @@ def main(argv=None):
         tqdm(total=sum(num_rows.values()), desc="Images", unit=" images") as progress_bar,
     ):
         (unfinished / "data").mkdir(parents=True)
+        data_files = {split: [] for split in worlds}
         for index, (split, world) in enumerate(worlds.items()):
             # A stream of its own for each split of each seed.
             generator = torch.Generator().manual_seed(2 * args.seed + index)
             for start in range(0, num_rows[split], FILE_SIZE):
                 stop = min(start + FILE_SIZE, num_rows[split])
                 path = unfinished / "data" / f"{split}-{start:08d}.parquet"
+                data_files[split].append(path.relative_to(unfinished).as_posix())
                 with pq.ParquetWriter(path, features.arrow_schema) as writer:
                     for first in range(start, stop, BATCH_SIZE):
                         size = min(BATCH_SIZE, stop - first)
@@ -195,6 +197,8 @@ def main(argv=None):
             # All that the images depend on.
             settings={name: value for name, value in vars(args).items() if name not in ("output_dir", "cache_dir")},
             command=["diffscm", "make-world", *(sys.argv[1:] if argv is None else argv)],
+            data_files=data_files,
         )
         save_card(card, unfinished)
-        CausalGraph.from_dict(worlds["train"].graph).save_json(unfinished / "graph.json")
+        # With the noise that has a meaning of its own, by which counterfactuals are measured.
+        (unfinished / "graph.json").write_text(json.dumps(worlds["train"].graph, indent=2) + "\n")

@@ -6,12 +6,14 @@ import os
 
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError, DatasetsError
 from diffusers.image_processor import VaeImageProcessor
 from PIL import ImageOps
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 
+from .data_files import check_shards, explain, find_broken_file
 from .image_files import NumberedRow, leave_out_broken, read_image
 from .image_folders import find_splits, is_image_folder
 
@@ -54,8 +56,9 @@ def load_image_dataset(
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
 
     Raises:
-        ValueError: if not exactly one data set is named, if it cannot be found, if it lacks the split, if a column
-            is missing or of another type, or if a value is not one that `graph` knows.
+        ValueError: if not exactly one data set is named, if it cannot be found, if one of its files is absent or
+            cannot be read, if it lacks the split, if a column is missing or of another type, or if a value is not one
+            that `graph` knows.
     """
     if (dataset_name is None) == (train_data_dir is None):
         raise ValueError(
@@ -70,10 +73,14 @@ def load_image_dataset(
     else:
         argument, source = "dataset_name", {"path": str(dataset_name), "name": dataset_config_name}
     try:
+        if dataset_name is not None:
+            check_shards(dataset_name)
         splits = load_dataset(**source, cache_dir=cache_dir, streaming=streaming)
-    except (FileNotFoundError, ValueError) as error:
-        name = str(train_data_dir or dataset_name)
-        raise ValueError(f"`{argument}` expects a data set of images, got {name!r}: {error}") from error
+    except (DatasetsError, FileNotFoundError, RuntimeError, ValueError) as error:  # the third of data sets of code
+        name, reason = str(train_data_dir or dataset_name), str(error)
+        if isinstance(error, DatasetGenerationError):
+            reason = find_broken_file(source) or explain(error)
+        raise ValueError(f"`{argument}` expects a data set of images, got {name!r}: {reason}") from error
     if dataset_name is not None and is_image_folder(dataset_name, splits):
         raise ValueError(
             f"`dataset_name` expects a data set that says itself what its splits are, got {str(dataset_name)!r}, a "
@@ -99,6 +106,9 @@ def load_image_dataset(
             )
     if graph is not None:
         check_attribute_columns(features, graph)
+        for column in find_numeric_labels(features, graph):
+            for name in splits:
+                splits[name] = splits[name].cast_column(column, Value("string"))
         if split is not None and not streaming:
             names = list(graph.image_parents)
             read_attributes(splits[split].select_columns(names)[:], graph, f"the split {split!r}")
@@ -133,6 +143,18 @@ def check_attribute_columns(features: Features, graph: CausalGraph):
                 raise ValueError(f"`graph` expects {expected} in the column {name!r}, which is {feature}.")
 
 
+def find_numeric_labels(features: Features, graph: CausalGraph) -> list[str]:
+    """The columns whose numbers are labels of the graph and not their indices, see [`Node.read_numbers`]."""
+    columns = []
+    for name in graph.image_parents:
+        node, feature = graph.nodes[name], features[name]
+        if node.labels is not None and isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
+            numbers = node.read_numbers(f"column {name!r}")
+            if any(number != index for number, index in numbers.items()):
+                columns.append(name)
+    return columns
+
+
 def read_attributes(columns: dict[str, list], graph: CausalGraph, source: str) -> dict[str, torch.Tensor]:
     """
     Reads the values of attributes.
@@ -151,12 +173,14 @@ def read_attributes(columns: dict[str, list], graph: CausalGraph, source: str) -
     attributes = {}
     for name, values in columns.items():
         node, values = graph.nodes[name], list(values)
+        # Numbers that are labels were made text when the data set was loaded. These are indices, as of classes.
+        is_indices = node.labels is not None and all(type(value) is int for value in values)
         try:
-            attributes[name] = node.check(values, len(values), name)
+            attributes[name] = node.check(torch.tensor(values) if is_indices else values, len(values), name)
         except (TypeError, ValueError):
             for row, value in enumerate(values):
                 try:
-                    node.check([value], 1, name)
+                    node.check(torch.tensor([value]) if is_indices else [value], 1, name)
                 except (TypeError, ValueError) as error:
                     reason = "expects a value, got none." if value is None else str(error).removeprefix(f"`{name}` ")
                     raise ValueError(f"Column {name!r}, row {row} of {source} (from 0): {reason}") from error

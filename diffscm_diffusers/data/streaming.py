@@ -11,8 +11,10 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from datasets import Image, IterableDataset
+from datasets.exceptions import DatasetsError
 from torch.utils.data import DataLoader, Sampler
 
+from .data_files import explain
 from .image_files import BrokenImageError, NumberedRow, read_image
 from .images import ImageCollator
 
@@ -76,7 +78,17 @@ class ShuffledStream(Sampler):
 
     def read_rows_of_shard(self, shard: Iterable[dict], index: int, first: int) -> Iterator[tuple[int, NumberedRow]]:
         """Yields the rows of a shard, the first of which has the number `first`, with their numbers."""
-        for number, row in enumerate(shard, first):
+        number, rows = first - 1, iter(shard)
+        while True:
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except (DatasetsError, OSError, ValueError) as error:
+                raise ValueError(
+                    f"Row {number + 1} of the data set's file {index} cannot be read: {explain(error)}"
+                ) from error
+            number += 1
             row = NumberedRow(row, f"row {number} of the data set's file {index}")
             try:
                 if self.skip_broken is not None:
@@ -210,8 +222,8 @@ class StreamLoader:
             )
         if state["buffer_size"] != self.stream.buffer_size:
             raise ValueError(
-                f"`buffer_size` expects that of the run that wrote the checkpoint, {state['buffer_size']}, got "
-                f"{self.stream.buffer_size}."
+                f"`shuffle_buffer_size` expects that of the run that wrote the checkpoint, {state['buffer_size']}, "
+                f"got {self.stream.buffer_size}."
             )
         self.position = state["positions"][self.accelerator.process_index]
         return self.position
@@ -239,7 +251,7 @@ class StreamLoader:
             yield send_to_device(batch, self.accelerator.device, non_blocking=True)
         if is_empty:
             raise ValueError(
-                "`batch_size` expects at most as many rows as the shards of each of the "
+                "`train_batch_size` expects at most as many rows as the shards of each of the "
                 f"{self.accelerator.num_processes} process(es) hold, got {self.stream.batch_size}. Use a smaller "
                 "batch or fewer processes."
             )

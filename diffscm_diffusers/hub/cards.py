@@ -17,12 +17,16 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
 from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.finite import check_finite_numbers
 
 
 TAGS = ["diffscm-diffusers", "causality", "counterfactual"]
 
 # What `summary.json` calls a score, and the card.
 SCORES = {
+    "error_l1": "error to the true counterfactual, mean absolute difference, pixels in [0, 1]",
+    "null_intervention": "null intervention, mean absolute difference from the factual",
+    "there_and_back": "there and back, mean absolute difference from the factual",
     "effectiveness": "effectiveness: an oracle sees the target (higher is better)",
     "im1": "IM1 (lower is better)",
     "im2": "IM2 (lower is better)",
@@ -337,7 +341,7 @@ def make_pipeline_card(
         `huggingface_hub.ModelCard`: the card.
 
     Raises:
-        ValueError: if `summary` has no method `diff-scm`.
+        ValueError: if `summary` has no method `diff-scm`, or one of its scores is not finite.
     """
     title = name.rstrip("/").split("/")[-1]
     results, evaluations = "", []
@@ -345,18 +349,22 @@ def make_pipeline_card(
         if "diff-scm" not in summary["methods"]:
             raise ValueError(f"`summary` expects scores of the method 'diff-scm', got {sorted(summary['methods'])}.")
         method = summary["methods"]["diff-scm"]
+        check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
-        scale = settings["guidance_scale"]
         setting = (
-            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps, "
-            f"guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
+            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps"
         )
+        if "guidance_scale" in settings:
+            scale = settings["guidance_scale"]
+            setting += f", guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
         lines = [
             f"On the split `{settings['split']}` of `{data}`: {setting}.\n",
             "| score | mean | 95 % bootstrap interval |\n| --- | --- | --- |",
         ]
         for score, description in SCORES.items():
+            if score not in scores:
+                continue
             mean, low, high = (float(f"{scores[score][key]:.4g}") for key in ("mean", "low", "high"))
             lines.append(f"| {description} | {mean:g} | [{low:g}, {high:g}] |")
             evaluations.append(
@@ -574,7 +582,7 @@ def make_dataset_card(
     settings: dict,
     command: list[str],
     split: str,
-    data_files: str,
+    data_files: list[str],
     dataset_name: str | None = None,
     train_data_dir: str | None = None,
 ) -> DatasetCard:
@@ -590,7 +598,7 @@ def make_dataset_card(
         settings (`dict`): Everything that the counterfactuals depend on.
         command (`list[str]`): The command that made them, word by word.
         split (`str`): The split of the factuals and of the counterfactuals.
-        data_files (`str`): The files of the split, as a pattern of paths.
+        data_files (`list[str]`): The files of the split. `datasets` refuses to load it without one of them.
         dataset_name (`str`, *optional*): The factuals' data set; see [`load_image_dataset`].
         train_data_dir (`str`, *optional*): The factuals' data set; see [`load_image_dataset`].
 
@@ -640,6 +648,7 @@ def make_world_card(
     interventions: dict[str, tuple[str, str]],
     settings: dict,
     command: list[str],
+    data_files: dict[str, list[str]],
 ) -> DatasetCard:
     """
     Makes the card of a data set of a world: its columns, the world that it comes from, and how to make it again.
@@ -653,6 +662,8 @@ def make_world_card(
             The variables that the test split intervenes on, with the columns of their values and counterfactuals.
         settings (`dict`): All that the images depend on, as JSON takes it.
         command (`list[str]`): The command that made them, word by word.
+        data_files (`dict[str, list[str]]`):
+            The files of each split. `datasets` refuses to load them without one of them.
 
     Returns:
         `huggingface_hub.DatasetCard`: the card.
@@ -672,7 +683,7 @@ def make_world_card(
             configs=[
                 {
                     "config_name": "default",
-                    "data_files": [{"split": split, "path": f"data/{split}-*.parquet"} for split in ("train", "test")],
+                    "data_files": [{"split": split, "path": paths} for split, paths in data_files.items()],
                 }
             ],
         ),

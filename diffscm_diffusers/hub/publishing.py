@@ -17,6 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 import diffscm_diffusers
 from diffscm_diffusers import pipelines
+from diffscm_diffusers.checksums import CHECKSUMS_NAME, write_checksums
 from diffscm_diffusers.files import LOCK_NAME, UNFINISHED_PREFIX
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card
 
@@ -199,6 +200,8 @@ def collect_files(pipeline: DiffusionPipeline, folder: Path, staging: Path, vari
             index[name] = [module, type(component).__name__]
             paths[f"{name}/{module}.py"] = Path(inspect.getfile(type(component)))
     (staging / DiffusionPipeline.config_name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
+    write_checksums(staging, {name: path for name, path in paths.items() if name.endswith(".safetensors")})
+    paths[CHECKSUMS_NAME] = staging / CHECKSUMS_NAME
     return paths
 
 

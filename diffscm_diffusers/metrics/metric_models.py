@@ -7,6 +7,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from torch import nn
 
+from ..files import load_whole
 from .networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from .transformers_oracle import TransformersOracle
 
@@ -161,7 +162,7 @@ class MetricModels(nn.Module):
             )
 
         def load(model_class, subfolder):
-            return model_class.from_pretrained(folder, subfolder=subfolder, use_safetensors=True)
+            return load_whole(model_class, folder, subfolder=subfolder)
 
         own_oracle = load(ImageClassifier, "oracle")
         return cls(

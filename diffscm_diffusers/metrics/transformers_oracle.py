@@ -37,10 +37,12 @@ class TransformersOracle(nn.Module):
             from transformers import AutoImageProcessor, AutoModelForImageClassification
         except ImportError as error:
             raise ImportError("`TransformersOracle` needs `transformers`: `pip install transformers`.") from error
+        # Without `trust_remote_code`, transformers would ask on the terminal.
+        options = {"cache_dir": cache_dir, "trust_remote_code": False}
         self.model = AutoModelForImageClassification.from_pretrained(
-            name_or_path, cache_dir=cache_dir, use_safetensors=True
+            name_or_path, use_safetensors=True, **options
         ).eval()
-        processor = AutoImageProcessor.from_pretrained(name_or_path, cache_dir=cache_dir)
+        processor = AutoImageProcessor.from_pretrained(name_or_path, **options)
         size = dict((processor.crop_size if getattr(processor, "do_center_crop", False) else processor.size) or {})
         self.size = (size.get("height") or size.get("shortest_edge"), size.get("width") or size.get("shortest_edge"))
         if None in self.size:

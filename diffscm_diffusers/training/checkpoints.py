@@ -2,7 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Training checkpoints that are written whole or not at all, and read back exactly."""
 
-import hashlib
 import json
 import logging
 import os
@@ -16,6 +15,7 @@ from diffusers.training_utils import EMAModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from diffscm_diffusers.checksums import CHECKSUMS_NAME, find_change, read_checksums, write_checksums
 from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
 
 
@@ -28,43 +28,14 @@ def list_checkpoints(output_dir: str | Path) -> dict[int, Path]:
     return {step: Path(output_dir, f"checkpoint-{step}") for step in sorted(int(match[1]) for match in steps if match)}
 
 
-def write_checksums(folder: Path):
-    """Writes `checksums.json`: size and SHA-256 of every other file of a checkpoint."""
-    checksums = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": hash_file(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    (folder / "checksums.json").write_text(json.dumps(checksums, indent=2))
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, read a mebibyte at a time."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def find_damage(folder: Path) -> str | None:
     """Says which file of a checkpoint is not what was written, and in what way. `None` if all of them are."""
-    manifest = folder / "checksums.json"
     try:
-        checksums = json.loads(manifest.read_text())
+        return find_change(folder, read_checksums(folder))
     except FileNotFoundError:
-        return f"{str(manifest)!r} is missing"
-    except ValueError:
-        return f"{str(manifest)!r} is no JSON"
-    for name, expected in checksums.items():
-        path = folder / name
-        if not path.is_file():
-            return f"{str(path)!r} is missing"
-        if path.stat().st_size != expected["size"]:
-            return f"{str(path)!r} has {path.stat().st_size} bytes instead of {expected['size']}"
-        if hash_file(path) != expected["sha256"]:
-            return f"{str(path)!r} has other bytes than were written"
-    return None
+        return f"{str(folder / CHECKSUMS_NAME)!r} is missing"
+    except ValueError as error:
+        return str(error)
 
 
 def find_checkpoint(output_dir: str | Path, resume_from_checkpoint: str) -> Path | None:
@@ -150,7 +121,8 @@ def save_training_state(
                     )
                     progress = {**progress, "ema": state}
                 (unfinished / "progress.json").write_text(json.dumps(progress, indent=2))
-                write_checksums(unfinished)
+                files = [path for path in unfinished.rglob("*") if path.is_file()]
+                write_checksums(unfinished, {path.relative_to(unfinished).as_posix(): path for path in files})
             accelerator.wait_for_everyone()
     # What PyTorch and safetensors raise on a full disk is no OSError.
     except (OSError, RuntimeError, SafetensorError) as error:

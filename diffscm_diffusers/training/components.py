@@ -9,7 +9,8 @@ from pathlib import Path
 from diffusers import ModelMixin, SchedulerMixin
 
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.checksums import write_weights_checksums
+from diffscm_diffusers.files import load_whole, written_whole
 
 from .run_record import find_differences
 
@@ -92,7 +93,7 @@ def create_model(
                 f"`pretrained_model_name_or_path` expects a {model_class.__name__}, got "
                 f"{str(pretrained_model_name_or_path)!r}, a {class_name}."
             )
-        model = model_class.from_pretrained(pretrained_model_name_or_path, **source)
+        model = load_whole(model_class, pretrained_model_name_or_path, **source)
         for name, value in config.items():
             if model.config[name] not in (value, None):
                 raise ValueError(
@@ -157,6 +158,7 @@ def save_trained(model: ModelMixin, folder: str | Path, record: dict):
     """Saves a network that is complete into a new folder, with the record of its run, from [`describe_run`]."""
     with written_whole(folder) as unfinished:
         model.save_pretrained(unfinished)
+        write_weights_checksums(model, unfinished)
         (unfinished / "run.json").write_text(json.dumps(record, indent=2))
 
 

@@ -31,6 +31,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 from tqdm.auto import tqdm
 
+from diffscm_diffusers.checksums import CHECKSUMS_NAME
 from diffscm_diffusers.data.image_files import NumberedRows
 from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.data.streaming import StreamLoader
@@ -66,10 +67,10 @@ def check_output(training_args: TrainingArguments):
             f"{training_args.report_to!r}."
         )
     checkpoint = training_args.resume_from_checkpoint
-    if checkpoint not in (None, "latest") and not Path(checkpoint, "checksums.json").is_file():
+    if checkpoint not in (None, "latest") and not Path(checkpoint, CHECKSUMS_NAME).is_file():
         raise ValueError(
             "`resume_from_checkpoint` expects `latest` or the folder of a whole checkpoint, got "
-            f"{str(checkpoint)!r}, which has no `checksums.json`."
+            f"{str(checkpoint)!r}, which has no `{CHECKSUMS_NAME}`."
         )
 
 
@@ -349,10 +350,13 @@ class Trainer:
             count = min(count, max(training_args.checkpoints_total_limit - there, 0) + 1)
         free = shutil.disk_usage(training_args.output_dir).free
         if self.global_step < training_args.max_train_steps and free < count * checkpoint + weights:
+            # A limit helps where there is none, and more than one checkpoint to come.
+            or_limit = ", or set `--checkpoints_total_limit`"
+            or_limit = or_limit if training_args.checkpoints_total_limit is None and count > 1 else ""
             raise OSError(
                 f"`output_dir` {str(training_args.output_dir)!r} expects room for {count} checkpoint(s) of "
-                f"{checkpoint / 2**20:,.1f} MiB and the model, got {free / 2**20:,.1f} MiB. Make room, or set "
-                "`--checkpoints_total_limit`."
+                f"{checkpoint / 2**20:,.1f} MiB and the model, got {free / 2**20:,.1f} MiB. Make "
+                f"room{or_limit}."
             )
 
     def _resume(self):
@@ -545,8 +549,8 @@ class Trainer:
         checkpoints = list(list_checkpoints(self.training_args.output_dir).values())
         kept = f"The last checkpoint is {str(checkpoints[-1])!r}" if checkpoints else "There is no checkpoint yet"
         raise FloatingPointError(
-            f"{self.description}: at step {self.global_step}, {what}. {kept}; nothing of this state is saved. Try a "
-            "lower `--learning_rate` or `--max_grad_norm`."
+            f"{self.description}: at step {self.global_step}, {what}. {kept}; nothing of this state is saved. Start "
+            "anew with a lower `--learning_rate`, in another `--output_dir`."
         )
 
     def _check_finite(self, tensors: Iterable[tuple[str, torch.Tensor]]):

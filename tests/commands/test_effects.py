@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script
 from tests.pipelines.graph_dummies import get_random_graph_pipe
 
@@ -73,3 +74,16 @@ def test_bad_interventions_are_refused(run, do, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         run("--do", do)
     assert not (tmp_path / "effects").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(run, tmp_path):
+    with locked(tmp_path / "effects"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        run("--do", "thickness=6.5", "--max_samples", "1")
+    assert [path.name for path in (tmp_path / "effects").iterdir()] == [".lock"]
+
+
+def test_an_interruption_leaves_no_new_figure_beside_old_numbers(run, tmp_path):
+    run("--do", "thickness=6.5", "--max_samples", "1")
+    with mock.patch.object(effects, "save_figure", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        run("--do", "thickness=6.5", "--max_samples", "2")
+    assert not (tmp_path / "effects" / "effects.json").exists()

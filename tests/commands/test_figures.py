@@ -18,6 +18,7 @@ from diffscm_diffusers.evaluation.counterfactual_files import write_chunk
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
 from diffscm_diffusers.figures.grid import draw_image_grid
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script, to_argv
 
 
@@ -345,3 +346,9 @@ def test_an_interrupted_figure_leaves_nothing_half(tmp_path):
         with mock.patch.object(figure, "savefig", interrupt), pytest.raises(KeyboardInterrupt):
             figures.save_figure(figure, tmp_path, "grid")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        run(flags, tmp_path / "out", "targets")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

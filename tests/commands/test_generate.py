@@ -153,6 +153,16 @@ def test_two_processes_equal_one_and_go_on_for_each_other(flags, finished, tmp_p
     assert data_files(tmp_path) == data_files(finished)
 
 
+def test_an_absent_file_is_named_and_made_anew(flags, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "output")
+    (tmp_path / "output" / "data" / "test-00000010.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="test-00000010.parquet"):
+        load(tmp_path / "output", tmp_path)
+    run(flags, tmp_path / "output")
+    assert data_files(tmp_path / "output") == data_files(finished)
+    assert len(load(tmp_path / "output", tmp_path)) == 24
+
+
 def test_streaming_reads_the_same_rows(flags, finished, tmp_path):
     run(flags, tmp_path, streaming=True, max_samples=5)
     assert data_files(tmp_path) == {"test-00000000.parquet": data_files(finished)["test-00000000.parquet"]}
@@ -296,7 +306,7 @@ def test_the_card_and_the_upload(flags, tmp_path):
     assert (upload["repo_id"], upload["repo_type"]) == ("someone/what-if", "dataset")
 
     card = DatasetCard.load(tmp_path / "README.md")
-    files = [{"split": "test", "path": "data/test-*.parquet"}]
+    files = [{"split": "test", "path": ["data/test-00000000.parquet"]}]
     assert card.data.to_dict()["configs"] == [{"config_name": "default", "data_files": files}]
     assert 'load_dataset("someone/what-if", split="test")' in card.text
     hits = sum(probability > 0.5 for probability in load(tmp_path, tmp_path)["target_probability"])

@@ -15,6 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, l
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import diffscm, make_world
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 from tests.helpers import to_argv
 
@@ -98,6 +99,16 @@ def test_typefaces_come_back_with_their_variables_noise_and_truth(tmp_path):
             assert (target != factual.variables["digit"]).all()
             truth = world.counterfactual(factual, do={"digit": target})
             assert (pixels(rows["counterfactual"]) == expected_pixels(truth.images)).all()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_absent_file_is_named(tmp_path, streaming):
+    make(tmp_path / "world")
+    (tmp_path / "world" / "data" / "train-00000005.parquet").unlink()
+    with pytest.raises(FileNotFoundError, match="train-00000005.parquet"):
+        load_dataset(str(tmp_path / "world"), cache_dir=str(tmp_path / "read"), streaming=streaming)
+    with pytest.raises(ValueError, match="`dataset_name` expects a data set .*train-00000005.parquet"):
+        load_image_dataset(str(tmp_path / "world"), cache_dir=str(tmp_path / "read"), streaming=streaming)
 
 
 def test_graph_lies_beside_the_data_and_names_their_columns(tmp_path):
@@ -238,3 +249,10 @@ def test_wrong_flags_are_refused(flags, message, base_digits, tmp_path, capsys):
     assert error.value.code == 2
     assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "world").exists()
+
+
+def test_a_second_run_to_the_same_folder_is_refused(tmp_path):
+    folder = tmp_path / "world"
+    with locked(folder, is_new=True), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        make(folder)
+    assert not any(tmp_path.iterdir())

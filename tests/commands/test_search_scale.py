@@ -12,6 +12,7 @@ from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
 from diffscm_diffusers.evaluation.pairs import load_pairs_and_images
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script, to_argv
 
 
@@ -165,3 +166,9 @@ def test_scales_that_would_share_a_folder_are_refused(flags, tmp_path):
     ):
         run(flags, tmp_path, [1, 1.0000001])
     assert not any(tmp_path.iterdir())
+
+
+def test_a_second_run_in_the_same_folder_is_refused(flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        run(flags, tmp_path / "out", [1])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

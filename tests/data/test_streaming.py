@@ -184,14 +184,14 @@ def test_loader_refuses_what_it_cannot_take_up(parquet_shards):
     state = loader.state([loader.position])
     with pytest.raises(ValueError, match="as many processes as wrote its checkpoint, 2, got 1"):
         loader.take_up({**state, "positions": state["positions"] * 2})
-    with pytest.raises(ValueError, match="`buffer_size` expects that of the run .* 11, got 10"):
+    with pytest.raises(ValueError, match="`shuffle_buffer_size` expects that of the run .* 11, got 10"):
         loader.take_up({**state, "buffer_size": 11})
 
 
 def test_process_without_a_batch_is_an_error(parquet_shards):
     dataset = load_dataset(str(parquet_shards), split="train", streaming=True)
     loader = StreamLoader(Accelerator(cpu=True), dataset, ImageCollator(8, 1, "image"), 33, 10, 0, 0)
-    with pytest.raises(ValueError, match="`batch_size` expects at most as many rows as the shards .* got 33"):
+    with pytest.raises(ValueError, match="`train_batch_size` expects at most as many rows as the shards .* got 33"):
         next(loader.load_epoch(0))
 
 

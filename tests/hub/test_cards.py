@@ -32,7 +32,7 @@ def counterfactuals():
         "settings": {"guidance_scale": 2.5, "abduction": None},
         "command": ["diffscm", "generate", "--output_dir", "my outputs"],
         "split": "test",
-        "data_files": "data/test-*.parquet",
+        "data_files": ["data/test-00000000.parquet"],
     }
 
 

@@ -7,10 +7,13 @@ import json
 import pytest
 
 
+TOKEN = "hf_ada"
+
+
 @pytest.fixture(scope="module")
 def results(hub, run, image_folder, model_configs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("outputs")
-    return run(
+    results = run(
         f"""
         from diffscm_diffusers.commands import join_checkpoint, publish
         from tests.helpers import load_script, to_argv
@@ -37,8 +40,9 @@ def results(hub, run, image_folder, model_configs, tmp_path_factory):
         published = {{"pretrained_model_name_or_path": folder / "joined", "hub_model_id": "ada/joined"}}
         publish.main(to_argv(published))
         """,
-        token="hf_ada",
+        token=TOKEN,
     )
+    return {**results, "folder": folder}
 
 
 def test_trained_components_are_published_and_joined_by_name(hub, results):
@@ -49,6 +53,7 @@ def test_trained_components_are_published_and_joined_by_name(hub, results):
     assert set(hub.files("ada/guide")) == {
         ".gitattributes",
         "README.md",
+        "checksums.json",
         "config.json",
         "diffusion_pytorch_model.safetensors",
     }
@@ -60,3 +65,14 @@ def test_missing_permission_shows_before_the_training(results):
     assert kind == "PermissionError"
     assert "'bob/guide' cannot be published: your token may not write there" in message
     assert not results["trained_anyway"]
+
+
+def test_token_is_nowhere_but_in_the_requests(hub, results, home):
+    """Not in what is trained, recorded, joined and published, in no card, log or error, and on no screen."""
+    said = [results["stdout"], results["stderr"], *results["not_mine"]]
+    published = [content for name in hub.repositories for content in hub.files(name).values()]
+    files = [path for path in (*results["folder"].rglob("*"), *home.rglob("*")) if path.is_file()]
+    assert any(path.name == "README.md" for path in files) and len(files) > 20
+    assert TOKEN not in "".join(said)
+    assert [content for content in published if TOKEN.encode() in content] == []
+    assert [path for path in files if TOKEN.encode() in path.read_bytes()] == []

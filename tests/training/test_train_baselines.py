@@ -16,6 +16,7 @@ from diffscm_diffusers.data.image_files import decode_image
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.evaluation.methods import METHODS
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.metrics.networks import MLPEnsemble
 from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
@@ -197,3 +198,9 @@ def test_each_member_trains_against_its_own_adversaries():
 def test_everything_held_out(tiny_flags, tmp_path):
     with pytest.raises(ValueError, match="`--num_validation_images` expects less than the 30 images"):
         train({**tiny_flags, "output_dir": tmp_path, "num_validation_images": 30})
+
+
+def test_second_run_in_the_same_folder_is_refused(tiny_flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        train({**tiny_flags, "output_dir": tmp_path / "out"})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

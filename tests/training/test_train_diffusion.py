@@ -5,7 +5,7 @@ import json
 import PIL.Image
 import pytest
 import torch
-from diffusers import UNet2DModel
+from diffusers import DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -14,7 +14,10 @@ from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, start_script, to_argv
 
 
-def test_loss_is_the_squared_error_of_the_noise_and_is_logged_with_samples(flags, monkeypatch):
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_loss_is_the_squared_error_of_what_is_predicted_and_is_logged_with_samples(
+    flags, monkeypatch, prediction_type
+):
     draws, calls = [], []
     draw_noise, forward = trainer.draw_noise, UNet2DModel.forward
 
@@ -32,7 +35,13 @@ def test_loss_is_the_squared_error_of_the_noise_and_is_logged_with_samples(flags
     monkeypatch.setattr(trainer, "draw_noise", record_draw)
     monkeypatch.setattr(UNet2DModel, "forward", record_call)
     load_script("train_diffusion").main(
-        to_argv({**flags, "report_to": "tensorboard", "validation_steps": 1, "logging_steps": 1})
+        to_argv(
+            {
+                **flags,
+                "prediction_type": prediction_type,
+                **{"report_to": "tensorboard", "validation_steps": 1, "logging_steps": 1},
+            }
+        )
     )
     events = EventAccumulator(str(flags["output_dir"] / "logs" / "diffscm-diffusers"))
     events.Reload()
@@ -42,7 +51,10 @@ def test_loss_is_the_squared_error_of_the_noise_and_is_logged_with_samples(flags
         scale = abar[timesteps].view(-1, 1, 1, 1)
         torch.testing.assert_close(noisy, scale.sqrt() * images + (1 - scale).sqrt() * noise)
         assert torch.equal(t, timesteps)
-        assert loss == pytest.approx((predicted - noise).square().mean().item(), rel=1e-5)
+        # Salimans & Ho (2022), appendix D.
+        velocity = scale.sqrt() * noise - (1 - scale).sqrt() * images
+        target = {"epsilon": noise, "v_prediction": velocity, "sample": images}[prediction_type]
+        assert loss == pytest.approx((predicted - target).square().mean().item(), rel=1e-5)
 
     assert [event.step for event in events.Scalars("loss")] == [1, 2]
     assert {"lr", "grad_norm"} <= set(events.Tags()["scalars"])
@@ -50,6 +62,12 @@ def test_loss_is_the_squared_error_of_the_noise_and_is_logged_with_samples(flags
     grids = sorted((flags["output_dir"] / "samples").iterdir())
     assert [path.name for path in grids] == ["0000001.png", "0000002.png"]
     assert PIL.Image.open(grids[0]).size == (16, 16)
+
+    # What is predicted stays with the weights and with the schedule.
+    unet = UNet2DModel.from_pretrained(flags["output_dir"], subfolder="unet")
+    assert unet.config["_trained_with"]["noise_schedule"]["prediction_type"] == prediction_type
+    scheduler = DDPMScheduler.from_pretrained(flags["output_dir"], subfolder="scheduler")
+    assert scheduler.config.prediction_type == prediction_type
 
 
 def test_bf16_keeps_float32_weights(flags, fresh_accelerate):
@@ -73,7 +91,9 @@ def test_learned_variance_is_refused(flags, tmp_path):
     config = json.loads(flags["model_config_name_or_path"].read_text())
     flags["model_config_name_or_path"] = tmp_path / "unet.json"
     flags["model_config_name_or_path"].write_text(json.dumps({**config, "out_channels": 2}))
-    with pytest.raises(ValueError, match="The denoiser is expected to predict the noise alone.* 1, got .* 2 output"):
+    with pytest.raises(
+        ValueError, match="The denoiser is expected to predict one value of each pixel.* 1, got .* 2 output"
+    ):
         load_script("train_diffusion").main(to_argv(flags))
 
 

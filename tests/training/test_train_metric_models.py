@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from diffscm_diffusers.data.image_files import decode_image
 from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.files import locked
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
@@ -194,3 +195,9 @@ def test_several_processes_are_refused(script, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "PartialState", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="expected to train in one process, got 2"):
         module.main(to_argv({"output_dir": tmp_path / "models"}))
+
+
+def test_second_run_in_the_same_folder_is_refused(tiny_flags, tmp_path):
+    with locked(tmp_path / "out"), pytest.raises(OSError, match="is being written by another run. Wait until it"):
+        train({**tiny_flags, "output_dir": tmp_path / "out"})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]

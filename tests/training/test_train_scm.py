@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from diffscm_diffusers import CausalGraph, StructuralCausalModel
+from diffscm_diffusers.files import locked
 from tests.helpers import load_script
 
 
@@ -49,3 +50,12 @@ def test_bad_flags_are_refused(files):
         train_scm.main(flags(files, "--table", "table.txt"))
     with pytest.raises(ValueError, match="`--hub_model_id` expects `--push_to_hub`"):
         train_scm.main(flags(files, "--table", f"{files}/table.csv", "--hub_model_id", "a/b"))
+
+
+def test_second_run_in_the_same_folder_is_refused(files):
+    with (
+        locked(files / "scm"),
+        pytest.raises(OSError, match="is being written by another run. Wait until it has ended"),
+    ):
+        train_scm.main(flags(files, "--table", f"{files}/table.csv"))
+    assert [path.name for path in (files / "scm").iterdir()] == [".lock"]

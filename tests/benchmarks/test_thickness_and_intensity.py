@@ -1,0 +1,48 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+from unittest import mock
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from diffusers.utils import pt_to_pil
+
+from diffscm_diffusers.baselines import ConditionalVAE2DModel
+from diffscm_diffusers.worlds import TypefaceWorld
+
+
+@pytest.mark.filterwarnings("ignore:.*less probable")
+def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path):
+    digits = TypefaceWorld().sample(6, torch.Generator().manual_seed(0))
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
+    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
+    (tmp_path / "digits").mkdir()
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "digits" / "test.parquet")
+    vae = tmp_path / "vae"
+    ConditionalVAE2DModel(28, 12, block_out_channels=(4, 4)).save_pretrained(vae)
+
+    argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
+    argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
+    with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
+        load_benchmark("thickness_and_intensity").main([*argv, "--baselines", str(vae), "--output_dir", str(tmp_path)])
+    results = json.loads((tmp_path / "thickness_and_intensity.json").read_text())
+    for node in ("thickness", "intensity"):
+        ours, theirs = results[f"do({node}), diffusion causal model"], results[f"do({node}), {vae}"]
+        assert ours["error to the truth"] != theirs["error to the truth"]
+        for name in ("the factual itself", "error of the intensity that the structural causal model predicts"):
+            assert ours[name] == theirs[name]
+    for method in ("diffusion causal model", str(vae)):
+        measures = results[f"do(digit), {method}"]
+        assert 0 <= measures["digit seen by the judge"] <= 1 and measures["change of the thickness"] >= 0
+    for part in ("the noise of a draw", "a drawn code"):
+        read = results[f"what a probe reads from {part}"]
+        assert read["thickness, R2"] <= 1 and 0 <= read["digit"] <= 1
+    assert 0 <= results["draws of do(thickness)"]["coverage of the 90 % interval, where draws or truth differ"] <= 1
+
+
+@pytest.mark.parametrize("flag", ("num_samples", "num_train"))
+def test_too_few_to_probe_are_refused(load_benchmark, flag, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load_benchmark("thickness_and_intensity").parse_args([f"--{flag}", "9", "--output_dir", str(tmp_path)])
+    assert f"--{flag} expects at least 10, for a probe, got 9" in capsys.readouterr().err
