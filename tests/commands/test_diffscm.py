@@ -47,6 +47,32 @@ def test_every_command_has_help(name, capsys):
     assert capsys.readouterr().out.startswith(f"usage: diffscm {name} ")
 
 
+@pytest.mark.parametrize("name", sorted(set(diffscm.list_commands()) - {"evaluate"}))
+@pytest.mark.parametrize(("flags", "status"), [(["--help"], 0), (["--unknown"], 2)], ids=["help", "wrong flag"])
+def test_flags_are_read_before_the_command_is_imported(name, flags, status, capsys):
+    with (
+        mock.patch("importlib.import_module", side_effect=AssertionError("imported")),
+        pytest.raises(SystemExit) as exit,
+    ):
+        diffscm.main([name, *flags])
+    assert exit.value.code == status
+
+
+def test_wrong_flags_do_not_wait_for_pytorch():
+    code = (
+        "import sys\n"
+        "from diffscm_diffusers.commands.diffscm import main\n"
+        "try:\n"
+        "    main(['generate', '--output_dir', 'out', '--pretrained_model_name_or_path', 'x', '--batch_size', '0'])\n"
+        "finally:\n"
+        "    print('modules:', *sys.modules)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "--batch_size: expects a whole number of at least 1, got '0'" in result.stderr
+    assert {"torch", "diffusers", "datasets", "numpy"}.isdisjoint(result.stdout.split())
+
+
 def test_unknown_command(capsys):
     with pytest.raises(SystemExit) as exit:
         diffscm.main(["train"])
