@@ -1,8 +1,10 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Weights that are not numbers, which must not be saved."""
+"""Weights and results that are not numbers, which must not be saved or shown."""
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 
@@ -31,3 +33,18 @@ def check_finite(component, name: str):
                 f"`{part or name}` expects finite weights, got NaN or infinity in {', '.join(names[:3])}{more}: it is "
                 "not saved."
             )
+
+
+def check_finite_numbers(value: Any, name: str):
+    """
+    Raises a `ValueError` if there is a number that is not finite in what is to be JSON, or was.
+
+    Args:
+        value: Dictionaries and lists of numbers and text.
+        name (`str`): What the message calls it.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"`{name}` expects a finite number, got {value}.")
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for key, part in parts:
+        check_finite_numbers(part, f"{name}[{key!r}]")

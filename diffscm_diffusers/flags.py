@@ -3,14 +3,52 @@
 """
 What the parsers of commands and training scripts share: the types of values, and flags that several of them have.
 
-Every command and training script has `parse_args(argv=None)`, which makes one `argparse.ArgumentParser` and returns
-what it parses, and `main(argv=None)`. Flags are spelled with underscores, as in diffusers' own examples. A flag has
+Every command and training script has `parse_args(argv=None)`, which makes one `ArgumentParser` and returns what it
+parses, and `main(argv=None)`. Flags are spelled with underscores, as in diffusers' own examples. A flag has
 the same type and the same meaning wherever it occurs; only its default may differ. What `parse_args` returns stays in
 its module: functions elsewhere get the values that they use.
 """
 
 import argparse
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser that says what is wrong with a flag in one line, and takes no empty text."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        args = list(sys.argv[1:] if args is None else args)
+        for i, text in enumerate(args):
+            flag, is_flag, value = text.partition("=")
+            if text == "" or (is_flag and flag.startswith("--") and value == ""):
+                flags = [flag, *(other for other in args[:i][::-1] if other.startswith("--")), "command"]
+                self.error(f"argument {next(filter(None, flags))}: expects a value, got ''")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())} (`{self.prog} --help` lists all flags)\n")
+
+
+@contextmanager
+def bad_input_in_one_line(name: str) -> Iterator[None]:
+    """
+    Ends the process with status 2 and one line on stderr where the block raises an error of input; with the traceback
+    where the environment variable `DIFFUSERS_VERBOSITY` is `debug`.
+
+    Args:
+        name (`str`): What the line calls the command or the script.
+    """
+    try:
+        yield
+    except (OSError, TypeError, ValueError) as error:
+        if os.environ.get("DIFFUSERS_VERBOSITY") == "debug":
+            raise
+        # Messages of other libraries have several lines.
+        sys.stderr.write(f"{name}: error: {' '.join(str(error).split())}\n")
+        raise SystemExit(2) from error
 
 
 def _number(convert: Callable, text: str, expected: str, is_allowed: Callable) -> int | float:

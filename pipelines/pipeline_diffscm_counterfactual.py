@@ -494,7 +494,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         )
         if guidance is not None and factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size or len(images))
-            guidance.target = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+            logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
+            if not logits.isfinite().all():
+                raise ValueError("`classifier` expects to read the factuals' classes, got NaN or infinity as logits.")
+            guidance.target = logits.argmax(dim=1)
         return guidance
 
     def prepare_schedulers(
@@ -691,7 +694,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 images.append(image.clamp(-1, 1))  # the range of images, which is all that `postprocess` will show
                 if guidance is not None:
                     log_probs.append(self.classifier.log_prob(images[-1], 0, batch_guidance.target))
-        return torch.cat(images), None if guidance is None else torch.cat(log_probs)
+        log_probs = None if guidance is None else torch.cat(log_probs)
+        if log_probs is not None and not log_probs.isfinite().all():
+            raise ValueError("`classifier` expects to give finite log-probabilities, got NaN or infinity.")
+        return torch.cat(images), log_probs
 
     @torch.no_grad()
     def abduct(

@@ -557,7 +557,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         intervention = self.prepare_classes(intervention, num_factuals, "intervention")
         if factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size)
-            factual_class = torch.cat([self.classifier(batch, 0).logits.argmax(dim=1) for batch in batches])
+            logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
+            if not logits.isfinite().all():
+                raise ValueError("`classifier` expects to read the factuals' classes, got NaN or infinity as logits.")
+            factual_class = logits.argmax(dim=1)
         factual_class = self.prepare_classes(factual_class, num_factuals, "factual_class")
         scheduler, inverse_scheduler = self.prepare_schedulers(num_inference_steps, abduction)
         solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None

@@ -27,7 +27,7 @@ from diffscm_diffusers.data.classes import check_every_class
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.files import load_whole, locked, save_whole
-from diffscm_diffusers.flags import positive_float, positive_int
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
 from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
@@ -57,7 +57,7 @@ SETTINGS = {
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_several_networks_arguments(parser)
     parser.add_argument(
         "--num_validation_images",
@@ -314,4 +314,5 @@ def train_all(args):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

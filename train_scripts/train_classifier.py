@@ -31,7 +31,7 @@ from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import positive_int
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import AntiCausalClassifier2DModel, CausalPredictor2DModel
@@ -70,7 +70,7 @@ predictor = CausalPredictor2DModel.from_pretrained("{name}")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=True)
     parser.add_argument(
         "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
@@ -322,4 +322,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

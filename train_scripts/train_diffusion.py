@@ -32,7 +32,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import load_whole, save_whole
-from diffscm_diffusers.flags import positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
@@ -71,7 +71,7 @@ unet = {model}.from_pretrained("{name}", subfolder="unet")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=False)
     causes = parser.add_argument_group("causes")
     causes.add_argument("--label_column", help="Column with the class labels, the cause.")
@@ -339,4 +339,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

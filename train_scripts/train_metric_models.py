@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from diffscm_diffusers.data.classes import check_every_class, unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import positive_int
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
 from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
@@ -40,7 +40,7 @@ CONFIGS = Path(__file__).resolve().parent / "configs"
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_several_networks_arguments(parser)
     parser.add_argument("--validation_split", default="test", help="Split on which the networks are measured.")
     parser.add_argument(
@@ -219,4 +219,5 @@ def train_all(args):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

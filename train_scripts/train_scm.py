@@ -17,7 +17,13 @@ from datasets import load_dataset
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.files import locked, save_whole
-from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    bad_input_in_one_line,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import StructuralCausalModel
@@ -39,7 +45,7 @@ scm = StructuralCausalModel.from_pretrained("{name}")
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--graph", required=True, help="JSON file of a causal graph.")
     data = parser.add_argument_group("data, one of the two")
     data.add_argument("--table", help="Table of attributes, a row for each image: a `.csv` or a `.parquet` file.")
@@ -68,9 +74,11 @@ def read_file(path: str, graph: CausalGraph) -> pd.DataFrame:
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {path!r}.")
-    if suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, dtype={name: str for name, node in graph.nodes.items() if node.labels is not None})
+    labels = {name: str for name, node in graph.nodes.items() if node.labels is not None}
+    try:
+        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path, dtype=labels)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`--table` expects a table that can be read, got {path!r}: {error}") from error
 
 
 def main(argv=None):
@@ -118,4 +126,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

@@ -25,7 +25,14 @@ from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_float, positive_int
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    bad_input_in_one_line,
+    non_negative_float,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import SemanticEncoder2DModel
@@ -53,7 +60,7 @@ A denoiser is trained given the decoded code (`train_diffusion.py --encoder`), a
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_training_arguments(parser, labels=True, diffusion=False)
     parser.add_argument(
         "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
@@ -313,4 +320,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    main()
+    with bad_input_in_one_line(Path(__file__).name):
+        main()

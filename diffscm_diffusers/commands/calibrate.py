@@ -39,7 +39,7 @@ from diffscm_diffusers.evaluation.temperatures import (
 )
 from diffscm_diffusers.figures import STYLE, draw_calibration, save_figure
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int
 from diffscm_diffusers.hub.cards import read_section
 
 
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = add_data_arguments(parser)

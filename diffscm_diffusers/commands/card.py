@@ -17,14 +17,13 @@ import shutil
 from pathlib import Path
 
 from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import ArgumentParser
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 from diffscm_diffusers.hub.publishing import load_checkpoint
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
-        "diffscm card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser("diffscm card", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="Folder of the checkpoint.")
     parser.add_argument("--cause", default="class", help="What the classes are, in a word or two.")
     parser.add_argument("--effect", default="image", help="What the images show, in a word or two.")

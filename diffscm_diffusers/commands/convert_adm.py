@@ -31,7 +31,7 @@ from diffscm_diffusers.checksums import write_weights_checksums
 from diffscm_diffusers.conversion.adm_configs import scheduler_config
 from diffscm_diffusers.conversion.adm_networks import convert_classifier, convert_denoiser
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import non_negative_float, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int, rate
 from diffscm_diffusers.hub.weights import read_weights
 
 
@@ -50,7 +50,7 @@ def multipliers(text: str) -> tuple[float, ...]:
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm convert-adm", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model_path", help="Weights of the denoiser, `.pt` or `.safetensors`.")

@@ -7,8 +7,10 @@ import __future__
 import argparse
 import ast
 import importlib
-import os
+import sys
 from pathlib import Path
+
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line
 
 
 # What a command's `parse_args` may use before the command is imported.
@@ -64,7 +66,7 @@ def main(argv: list[str] | None = None):
     """
     commands = list_commands()
     width = max(map(len, commands))
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="diffscm",
         description="Counterfactual images with diffusion causal models.",
         epilog="commands:\n" + "\n".join(f"  {name:{width}}  {summary}" for name, summary in commands.items()),
@@ -72,14 +74,11 @@ def main(argv: list[str] | None = None):
     )
     parser.add_argument("command", choices=commands, metavar="command", help="one of those below; each has `--help`")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the command's own arguments")
-    args = parser.parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    command_name = parser.parse_args(argv[:1]).command
 
-    parse_early(Path(__file__).with_name(f"{args.command.replace('-', '_')}.py"), args.arguments)
-    command = importlib.import_module(f".{args.command.replace('-', '_')}", __package__)
-    try:
-        command.main(args.arguments)
-    except (OSError, TypeError, ValueError) as error:
-        if os.environ.get("DIFFUSERS_VERBOSITY") == "debug":
-            raise
-        # Messages of other libraries have several lines.
-        parser.exit(2, f"diffscm {args.command}: error: {' '.join(str(error).split())}\n")
+    module = command_name.replace("-", "_")
+    parse_early(Path(__file__).with_name(f"{module}.py"), argv[1:])
+    command = importlib.import_module(f".{module}", __package__)
+    with bad_input_in_one_line(f"diffscm {command_name}"):
+        command.main(argv[1:])

@@ -29,11 +29,12 @@ from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int
+from diffscm_diffusers.finite import check_finite_numbers
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm effects", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = add_data_arguments(parser, labels=False)
@@ -148,6 +149,7 @@ def main(argv=None):
                 difference = (effect.images[:, i].cpu() - images[i]).abs().mean(dim=(1, 2, 3))
                 result[kind] = {"attributes": changes, "image": describe(difference)}
             results.append(result)
+        check_finite_numbers(results, "factuals")
 
         # 3. Files
         title = ", ".join(

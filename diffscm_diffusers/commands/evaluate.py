@@ -33,12 +33,13 @@ from diffscm_diffusers.evaluation.pipelines import complete_settings, load_pipel
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import make_table, summarize
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_evaluation_arguments, non_negative_float
+from diffscm_diffusers.finite import check_finite_numbers
+from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, non_negative_float
 from diffscm_diffusers.metrics import MetricModels
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_evaluation_arguments(parser, split="test", train_split="train")
@@ -170,6 +171,7 @@ def main(argv=None):
                 "oracle": args.oracle,
                 "methods": summaries,
             }
+            check_finite_numbers(summaries, "methods")
             table = make_table(summaries, {name: METHODS[name].label for name in methods})
             # An interruption here leaves some of them or none, never new ones beside old ones.
             for name in ("table.md", "summary.json", "samples.csv"):

@@ -36,7 +36,13 @@ from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
 from diffscm_diffusers.files import load_whole, locked
-from diffscm_diffusers.flags import add_data_arguments, non_negative_float, non_negative_int, positive_int
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_data_arguments,
+    non_negative_float,
+    non_negative_int,
+    positive_int,
+)
 
 
 FIGURES = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
@@ -49,7 +55,7 @@ NUM_REFERENCES = 1000  # points of each class in the t-SNE
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm figures", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--figures", nargs="+", choices=FIGURES, default=FIGURES, help="What to draw. Default: all.")

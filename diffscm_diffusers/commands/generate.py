@@ -31,6 +31,7 @@ from diffscm_diffusers.evaluation.fingerprint import fingerprint
 from diffscm_diffusers.evaluation.pipelines import complete_settings
 from diffscm_diffusers.files import locked
 from diffscm_diffusers.flags import (
+    ArgumentParser,
     add_data_arguments,
     non_negative_float,
     non_negative_int,
@@ -45,7 +46,7 @@ from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     data = add_data_arguments(parser, labels=False)

@@ -33,12 +33,12 @@ from diffscm_diffusers import (
 from diffscm_diffusers.checksums import check_pipeline
 from diffscm_diffusers.files import load_whole, locked, written_whole
 from diffscm_diffusers.finite import check_finite
-from diffscm_diffusers.flags import non_negative_float, positive_int
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm join-checkpoint", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_data_arguments, non_negative_int, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
 from diffscm_diffusers.hub.cards import make_world_card, save_card
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld, World
@@ -38,7 +38,7 @@ FILE_SIZE = 10000  # rows per file
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm make-world", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(

@@ -13,11 +13,12 @@ takes the copies in the repository. Everything is uploaded in one commit: the re
 
 import argparse
 
+from diffscm_diffusers.flags import ArgumentParser
 from diffscm_diffusers.hub.publishing import publish_checkpoint
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--pretrained_model_name_or_path", required=True, help="Folder of the checkpoint.")

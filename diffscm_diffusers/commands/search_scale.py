@@ -33,7 +33,8 @@ from diffscm_diffusers.evaluation.pipelines import complete_settings, describe_p
 from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import add_evaluation_arguments, fraction, non_negative_float
+from diffscm_diffusers.finite import check_finite_numbers
+from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, fraction, non_negative_float
 from diffscm_diffusers.metrics import MetricModels
 
 
@@ -44,7 +45,7 @@ RULE = (
 
 
 def parse_args(argv=None):
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         "diffscm search-scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_evaluation_arguments(parser, split="train[55000:]", train_split="train[:55000]", max_samples=200)
@@ -232,6 +233,7 @@ def main(argv=None):
                 "settings": settings,
                 "scales": [{"guidance_scale": scale, **summary} for scale, summary in summaries.items()],
             }
+            check_finite_numbers(search["scales"], "scales")
             # An interruption here leaves one of them or none, never a new one beside an old one.
             for name in ("search.json", "search.csv"):
                 (output_dir / name).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from diffscm_diffusers.metrics.functional import (
     im2,
     minimality,
 )
+from diffscm_diffusers.metrics.functional.counterfactual_latent_divergence import check_latents
 from diffscm_diffusers.metrics.networks import LatentVAE
 
 from .pairs import Pairs
@@ -93,7 +94,9 @@ class Scorer:
             mean, variance = self.models.vae.encode(images.images(index).to(self.accelerator.device))
             means.append(mean.cpu())
             variances.append(variance.cpu())
-        return torch.cat(means), torch.cat(variances)
+        latents = torch.cat(means), torch.cat(variances)
+        check_latents(vae=latents)
+        return latents
 
     def score_batch(self, index: torch.Tensor, counterfactual: torch.Tensor) -> dict[str, torch.Tensor]:
         """What the networks say of some pairs' images."""

@@ -31,8 +31,15 @@ def summarize(samples: pd.DataFrame, seed: int, num_resamples: int = 1000) -> di
 
     Returns:
         `dict`: `mean`, `low` and `high` for every score.
+
+    Raises:
+        ValueError: if a score is not finite.
     """
     values = samples[SCORES].to_numpy(dtype=np.float64).T
+    for name, row in zip(SCORES, values, strict=True):
+        if not np.isfinite(row).all():
+            first = np.flatnonzero(~np.isfinite(row))[0]
+            raise ValueError(f"`{name}` expects finite scores, got {row[first]} for pair {first}.")
     # All scores see the same resamples, a few of them at a time to bound memory.
     interval = bootstrap(
         (values,), np.mean, axis=-1, n_resamples=num_resamples, batch=50, method="percentile", rng=seed

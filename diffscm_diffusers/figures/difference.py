@@ -6,7 +6,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .grid import CELL, draw_image_grid
+from .grid import CELL, check_figure_images, check_labels, check_same_shape, draw_image_grid
 
 
 def draw_difference(factual: torch.Tensor, counterfactual: torch.Tensor, pair_labels: list[str]) -> Figure:
@@ -20,7 +20,14 @@ def draw_difference(factual: torch.Tensor, counterfactual: torch.Tensor, pair_la
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
+        TypeError: if an argument is of another type.
     """
+    check_figure_images("(pairs, channels, height, width)", factual=factual, counterfactual=counterfactual)
+    check_same_shape(factual=factual, counterfactual=counterfactual)
+    check_labels(len(factual), pair_labels=pair_labels)
     # Blue where the counterfactual is darker, white where it is the same, red where it is brighter; the mean of RGB.
     colours = ScalarMappable(Normalize(-1, 1), colormaps["RdBu_r"])
     difference = colours.norm((counterfactual - factual).mean(dim=1).numpy())

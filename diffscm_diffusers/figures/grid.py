@@ -12,6 +12,46 @@ GAP = 0.05  # inches
 LINE = 0.14  # height of a line of text, inches
 
 
+def check_figure_images(shape: str, **images: torch.Tensor):
+    """
+    Raises an error unless all arguments are images in [0, 1], which alone are drawn as what they are.
+
+    Args:
+        shape (`str`): The axes that each argument has, such as `"(rows, channels, height, width)"`.
+        images (`torch.Tensor`): The images, by what messages call them.
+    """
+    for name, image in images.items():
+        if not torch.is_tensor(image) or not image.is_floating_point():
+            got = image.dtype if torch.is_tensor(image) else type(image).__name__
+            raise TypeError(f"`{name}` expects a tensor of floats in [0, 1], got {got}.")
+        if image.ndim != shape.count(",") + 1 or image.numel() == 0 or image.shape[-3] not in (1, 3):
+            raise ValueError(
+                f"`{name}` expects images of 1 or 3 channels, {shape}, got the shape {tuple(image.shape)}."
+            )
+        low, high = torch.aminmax(image)
+        if not (low >= 0 and high <= 1):  # also where either is NaN
+            raise ValueError(f"`{name}` expects values in [0, 1], got values from {low:.4g} to {high:.4g}.")
+
+
+def check_same_shape(**images: torch.Tensor):
+    """Raises a `ValueError` unless all arguments have the shape of the first."""
+    (first, expected), *others = images.items()
+    for name, image in others:
+        if image.shape != expected.shape:
+            raise ValueError(
+                f"`{name}` expects the shape of `{first}`, {tuple(expected.shape)}, got {tuple(image.shape)}."
+            )
+
+
+def check_labels(number: int, **labels: list[str]):
+    """Raises an error unless all arguments are lists of `number` texts."""
+    for name, texts in labels.items():
+        if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"`{name}` expects a list of {number} text(s), got {texts!r}.")
+        if len(texts) != number:
+            raise ValueError(f"`{name}` expects {number} text(s), got {len(texts)}: {texts!r}.")
+
+
 def shorten(label: str) -> str:
     """A label whose lines have at most 40 characters, whatever a class is called."""
     lines = [line if len(line) <= 40 else f"{line[:39]}…" for line in label.split("\n")]
@@ -41,8 +81,18 @@ def draw_image_grid(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
+        TypeError: if an argument is of another type.
     """
+    check_figure_images("(rows, columns, channels, height, width)", images=images)
     rows, columns = images.shape[:2]
+    check_labels(rows, row_labels=row_labels)
+    check_labels(columns, column_labels=column_labels)
+    if framed is not None and (not torch.is_tensor(framed) or framed.shape != images.shape[:2]):
+        got = tuple(framed.shape) if torch.is_tensor(framed) else type(framed).__name__
+        raise ValueError(f"`framed` expects a tensor of shape {(rows, columns)}, got {got}.")
     row_labels, column_labels = ([shorten(label) for label in labels] for labels in (row_labels, column_labels))
     pitch = cell + GAP
     width, height = columns * pitch - GAP, rows * pitch - GAP

@@ -6,8 +6,9 @@ from matplotlib.patches import ConnectionPatch
 from sklearn.manifold import TSNE
 
 from diffscm_diffusers import LatentVAE
+from diffscm_diffusers.metrics.functional.checks import check_classes
 
-from .grid import shorten
+from .grid import check_figure_images, check_labels, shorten
 from .style import BLUE, ORANGE
 
 
@@ -40,10 +41,33 @@ def draw_latents(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if images or latents are not finite or out of range, or shapes or classes do not fit.
+        TypeError: if an argument is of another type.
     """
+    if not isinstance(vae, LatentVAE):
+        raise TypeError(f"`vae` expects a LatentVAE, got {type(vae).__name__}.")
+    check_labels(len(names) if isinstance(names, (list, tuple)) else 0, names=names)
+    check_figure_images("(num_references, channels, height, width)", reference=reference)
+    check_figure_images("(channels, height, width)", factual=factual, counterfactual=counterfactual)
+    expected = (vae.config.in_channels, vae.config.sample_size, vae.config.sample_size)
+    for name, image in (("reference", reference[0]), ("factual", factual), ("counterfactual", counterfactual)):
+        if tuple(image.shape) != expected:
+            raise ValueError(f"`{name}` expects images of `vae`, of shape {expected}, got {tuple(image.shape)}.")
+    check_classes(len(reference), reference_class=reference_class)
+    for name, index in (("factual_class", factual_class), ("intervention", intervention)):
+        if type(index) is not int or not 0 <= index < len(names):
+            raise ValueError(f"`{name}` expects a class index from 0 to {len(names) - 1}, got {index!r}.")
+    if type(seed) is not int or seed < 0:
+        raise ValueError(f"`seed` expects a whole number of at least 0, got {seed!r}.")
     names = [shorten(name) for name in names]
     images = torch.cat([reference, factual[None], counterfactual[None]])
+    if len(images) < 5:
+        raise ValueError(f"`reference` expects at least 3 images, got {len(reference)}.")
     mean = torch.cat([vae.encode(batch.to(vae.device))[0].cpu() for batch in images.split(100)])
+    if not mean.isfinite().all():
+        raise ValueError("`vae` expects to give finite means, got NaN or infinity.")
     perplexity = min(30, (len(mean) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(mean.numpy())
 

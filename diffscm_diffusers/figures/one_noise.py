@@ -29,7 +29,15 @@ def draw_one_noise(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError, TypeError: as the pipeline, and if an image is out of its range.
     """
+    if type(num_noises) is not int or num_noises < 1:
+        raise ValueError(f"`num_noises` expects a whole number of at least 1, got {num_noises!r}.")
+    if type(seed) is not int:
+        raise TypeError(f"`seed` expects a whole number, got {seed!r}.")
+    classes = pipe.classifier.class_indices(classes, "classes")
     output = pipe.sample(
         classes,
         num_images=num_noises,

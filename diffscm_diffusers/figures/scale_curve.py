@@ -3,6 +3,8 @@
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from diffscm_diffusers.finite import check_finite_numbers
+
 from .style import BLUE, GREY, ORANGE
 
 
@@ -16,7 +18,27 @@ def draw_scale_search(search: dict) -> Figure:
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if `search` lacks what is drawn, or has a number that is not finite.
+        TypeError: if it is no dictionary.
     """
+    if not isinstance(search, dict):
+        raise TypeError(f"`search` expects what `diffscm search-scale` wrote, got {type(search).__name__}.")
+    missing = [key for key in ("chosen", "scales", "num_pairs", "min_effectiveness") if key not in search]
+    if missing or not search["scales"]:
+        raise ValueError(f"`search` expects what `diffscm search-scale` wrote, got one without {missing or 'scales'}.")
+    check_finite_numbers(search, "search")
+    for number, scale in enumerate(search["scales"]):
+        for name in ("cld", "effectiveness", "l1", "cld_floor"):
+            score = scale.get(name, {}) if isinstance(scale, dict) else {}
+            if not all(isinstance(score.get(key), (int, float)) for key in ("mean", "low", "high")):
+                raise ValueError(
+                    f"`search['scales'][{number}][{name!r}]` expects the numbers mean, low and high, got {score!r}."
+                )
+        if not isinstance(scale.get("guidance_scale"), (int, float)):
+            got = scale.get("guidance_scale")
+            raise ValueError(f"`search['scales'][{number}]['guidance_scale']` expects a number, got {got!r}.")
     chosen, summaries = search["chosen"], search["scales"]
     scales = [summary["guidance_scale"] for summary in summaries]
     figure = Figure(figsize=(6.5, 2.3), layout="constrained")

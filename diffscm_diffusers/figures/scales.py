@@ -6,7 +6,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 
-from .grid import draw_image_grid
+from .grid import check_figure_images, draw_image_grid
 
 
 def draw_scales(
@@ -30,7 +30,17 @@ def draw_scales(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError, TypeError: as the pipeline, and if an image is out of its range.
     """
+    check_figure_images("(rows, channels, height, width)", factual=factual)
+    intervention = torch.tensor(pipe.classifier.class_indices(intervention, "intervention"))
+    if len(intervention) != len(factual):
+        raise ValueError(f"`intervention` expects one class for each of {len(factual)}, got {len(intervention)}.")
+    numbers = scales if isinstance(scales, (list, tuple)) and scales else [None]
+    if not all(isinstance(scale, (int, float)) and 0 <= scale < float("inf") for scale in numbers):
+        raise ValueError(f"`scales` expects a list of finite numbers of at least 0, got {scales!r}.")
     settings = {"num_inference_steps": num_inference_steps, "batch_size": batch_size}
     exogenous_noise, columns = None, [factual]
     for scale in tqdm(scales, "Scales", leave=False):

@@ -39,7 +39,19 @@ STYLE = {
 
 
 def save_figure(figure: Figure, folder: str | Path, name: str):
-    """Writes `<name>.png` and `<name>.pdf`."""
+    """
+    Writes `<name>.png` and `<name>.pdf`.
+
+    Raises:
+        ValueError: if `name` is no name of a file.
+        TypeError: if an argument is of another type.
+    """
+    if not isinstance(figure, Figure):
+        raise TypeError(f"`figure` expects a Figure of matplotlib, got {figure!r}.")
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"`folder` expects a path, got {folder!r}.")
+    if not isinstance(name, str) or not name or Path(name).name != name:
+        raise ValueError(f"`name` expects the name of a file, without folders, got {name!r}.")
     with written_whole(Path(folder, f"{name}.png")) as unfinished:
         figure.savefig(unfinished)
     with written_whole(Path(folder, f"{name}.pdf")) as unfinished:

@@ -3,7 +3,7 @@
 import torch
 from matplotlib.figure import Figure
 
-from .grid import draw_image_grid
+from .grid import check_figure_images, check_labels, draw_image_grid
 
 
 def draw_sweep(
@@ -22,7 +22,19 @@ def draw_sweep(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
+        TypeError: if an argument is of another type.
     """
+    check_figure_images("(factuals, channels, height, width)", factual=factual)
+    check_figure_images("(factuals, values, channels, height, width)", counterfactuals=counterfactuals)
+    if factual.shape != counterfactuals[:, 0].shape:
+        raise ValueError(
+            f"`counterfactuals` expects images of the shape of `factual`, {tuple(factual.shape)}, for each value, got "
+            f"{tuple(counterfactuals.shape)}."
+        )
+    check_labels(counterfactuals.shape[1], values=values)
     return draw_image_grid(
         torch.cat([factual[:, None], counterfactuals], dim=1),
         f"Counterfactuals under do({node})",

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 
-from .grid import draw_image_grid
+from .grid import check_figure_images, draw_image_grid
 
 
 def draw_targets(
@@ -29,7 +29,15 @@ def draw_targets(
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError, TypeError: as the pipeline, and if an image is out of its range.
     """
+    check_figure_images("(rows, channels, height, width)", factual=factual)
+    classes = pipe.classifier.class_indices(classes, "classes")
+    factual_class = torch.tensor(pipe.classifier.class_indices(factual_class, "factual_class"))
+    if len(factual_class) != len(factual):
+        raise ValueError(f"`factual_class` expects one class for each of {len(factual)}, got {len(factual_class)}.")
     settings = {"num_inference_steps": num_inference_steps, "batch_size": batch_size, "output_type": "pt"}
     exogenous_noise = pipe.abduct(factual, num_inference_steps, batch_size=batch_size)
     # From noise of its own: what is abducted under a class needs that class as well.

@@ -3,6 +3,8 @@
 import torch
 from matplotlib.figure import Figure
 
+from .grid import check_figure_images, check_same_shape
+
 
 CELL = 0.8  # inches
 
@@ -19,7 +21,18 @@ def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch
 
     Returns:
         `matplotlib.figure.Figure`
+
+    Raises:
+        ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
+        TypeError: if an argument is of another type.
     """
+    if not isinstance(pairs, dict) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs.values()):
+        raise TypeError(f"`pairs` expects two batches of images by intervention, got {pairs!r}.")
+    named = {f"pairs[{label!r}][{i}]": images for label, pair in pairs.items() for i, images in enumerate(pair)}
+    check_figure_images("(num_factuals, 1, height, width)", factual=factual, **named)
+    check_same_shape(factual=factual, **named)
+    if factual.shape[1] != 1:
+        raise ValueError(f"`factual` expects grey images, of one channel, got {factual.shape[1]} channels.")
     images = [factual]
     for counterfactual, truth in pairs.values():
         images += [counterfactual, truth, counterfactual - truth]

@@ -49,7 +49,7 @@ def posterior_mean(
 
     Raises:
         ValueError: if an argument is out of its range or does not fit the others, or if the denoiser predicts noise
-            and the level at `timestep` is nothing but noise.
+            and the level at `timestep` is nothing but noise, or if the mean is not finite.
         TypeError: if an argument is of another type.
 
     Example:
@@ -79,7 +79,7 @@ def posterior_mean(
     noise = randn_tensor((num_draws // 2, *pipe.image_shape), generator, samples.device, torch.float32)
     samples, batch_size = samples.expand(num_images, *pipe.image_shape), batch_size or num_images
     starts = range(0, num_images, batch_size)
-    means = []
+    means, finite = [], []
     with pipe.progress_bar(total=len(starts) * num_draws) as progress_bar:
         progress_bar.set_description("Posterior mean")
         for start in starts:
@@ -95,9 +95,11 @@ def posterior_mean(
                     original = prediction
                 else:
                     original = alpha * noisy - sigma * prediction
+                finite.append(original.isfinite().all())
                 mean += original.clamp(-1, 1) / num_draws
                 progress_bar.update()
             means.append(mean)
+    pipe.check_finite("posterior mean", [timestep], [torch.stack(finite).all()])
 
     pipe.maybe_free_model_hooks()
     return pipe.image_processor.postprocess(torch.cat(means), output_type=output_type)

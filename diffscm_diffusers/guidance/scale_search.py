@@ -181,9 +181,10 @@ class GuidanceScaleSearch:
         factual_batches = factual.split(batch_size or len(factual))
         factual_latent = self.encode_batches(map(pipe.image_processor.denormalize, factual_batches))
         factual_latent = [parameter.expand(num_images, -1) for parameter in factual_latent]
-        factual_class = torch.cat(
-            [pipe.classifier(x.to(pipe.classifier.dtype), 0).logits.argmax(dim=1) for x in factual_batches]
-        )
+        logits = torch.cat([pipe.classifier(x.to(pipe.classifier.dtype), 0).logits for x in factual_batches])
+        if not logits.isfinite().all():
+            raise ValueError("`classifier` expects to read the factuals' classes, got NaN or infinity as logits.")
+        factual_class = logits.argmax(dim=1)
         classes = factual_class.expand(num_images), targets
         # The sets that CLD compares with, the same for all candidates.
         chunks = list(reference_divergences(*factual_latent, *classes, *self.reference, chunk_size=16))

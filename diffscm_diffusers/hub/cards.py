@@ -17,6 +17,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import DatasetCard, DatasetCardData, EvalResult, ModelCard, ModelCardData, RepoCard
 
 from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.finite import check_finite_numbers
 
 
 TAGS = ["diffscm-diffusers", "causality", "counterfactual"]
@@ -337,7 +338,7 @@ def make_pipeline_card(
         `huggingface_hub.ModelCard`: the card.
 
     Raises:
-        ValueError: if `summary` has no method `diff-scm`.
+        ValueError: if `summary` has no method `diff-scm`, or one of its scores is not finite.
     """
     title = name.rstrip("/").split("/")[-1]
     results, evaluations = "", []
@@ -345,6 +346,7 @@ def make_pipeline_card(
         if "diff-scm" not in summary["methods"]:
             raise ValueError(f"`summary` expects scores of the method 'diff-scm', got {sorted(summary['methods'])}.")
         method = summary["methods"]["diff-scm"]
+        check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
         scale = settings["guidance_scale"]

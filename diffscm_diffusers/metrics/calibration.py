@@ -44,6 +44,7 @@ class Coverage(PerSampleMetric):
 
     higher_is_better = None
     plot_upper_bound = 1.0
+    allows_nan = True
 
     def __init__(self, level: float = 0.9, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(reduction, **kwargs)

@@ -23,6 +23,8 @@ class PerSampleMetric(Metric):
     is_differentiable = False
     full_state_update = False
     plot_lower_bound = 0.0
+    # Whether a sample may have no result.
+    allows_nan = False
 
     def __init__(self, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
         super().__init__(**kwargs)
@@ -36,8 +38,12 @@ class PerSampleMetric(Metric):
             self.add_state("results", default=[], dist_reduce_fx="cat")
 
     def add(self, results: torch.Tensor) -> None:
-        """Adds the results of a batch, of shape `(batch,)`, to the state."""
+        """Adds the results of a batch, of shape `(batch,)`, to the state, unless one is not finite."""
         results = results.float()
+        if not (results.isfinite() | (results.isnan() & self.allows_nan)).all():
+            raise ValueError(
+                f"`{type(self).__name__}` expects finite results, got NaN or infinity: {results.tolist()}."
+            )
         if self.reduction == "mean":
             self.total += results.sum()
             self.num_samples += len(results)

@@ -129,6 +129,8 @@ def _train_probe(
         probe.eval()
         with torch.no_grad():
             output = torch.cat([probe(noise[index]) for index in test.split(1000)])
+        if not output.isfinite().all():
+            raise ValueError(f"`noise` expects values that a probe can learn from, got up to {noise.abs().max():g}.")
     return output.cpu(), target[test].cpu()
 
 

@@ -338,6 +338,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """
         if not isinstance(noise, Mapping) or not noise:
             raise TypeError(f"`noise` expects a `dict` of attributes to tensors, got {noise!r}.")
+        self._check_weights()
         self.graph.check_names(noise, "noise")
         first = next(iter(noise.values()))
         num_samples = len(first) if isinstance(first, torch.Tensor) and first.ndim > 0 else 1
@@ -350,6 +351,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             self._check_noise(name, noise, mechanism.noise_shape(num_samples))
             parents = self._parents(name, values, num_samples)
             values[name] = mechanism.predict(noise[name].to(self.device), parents)
+            if not values[name].isfinite().all():
+                raise ValueError(f"`noise[{name!r}]` expects numbers that lead to finite values, got {noise[name]}.")
         return values
 
     @torch.no_grad()
@@ -510,6 +513,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             rows = torch.arange(num_rows, device=self.device).split(65536)
             log_probs = [self._log_prob({name: value[part] for name, value in values.items()}) for part in rows]
             log_probs = torch.cat(log_probs).sort().values
+            if not log_probs.isfinite().all():
+                raise ValueError(f"`learning_rate` of {learning_rate:g} led to log-densities that are not finite.")
             self.log_prob_quantile.copy_(log_probs[num_rows // 100])
         return self
 
@@ -534,7 +539,13 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         if isinstance(values, Mapping):
             shapes = [value.shape if hasattr(value, "shape") else np.shape(value) for value in values.values()]
         num_samples = max((shape[0] for shape in shapes if len(shape) > 0), default=1)
+        self._check_weights()
         return self._check_values(values, num_samples, "values", self.graph.attributes)
+
+    def _check_weights(self) -> None:
+        for name, mechanism in zip(self.graph.attributes, self.mechanisms, strict=True):
+            if not all(weight.isfinite().all() for weight in mechanism.state_dict().values()):
+                raise ValueError(f"The mechanism of {name!r} expects finite weights, got NaN or infinity.")
 
     def _check_values(
         self, values: Mapping[str, Any], num_samples: int, argument: str, names: Collection[str] | None = None

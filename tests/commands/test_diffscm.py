@@ -109,4 +109,5 @@ def test_other_errors_keep_their_traceback():
 def test_the_package_is_the_command():
     result = subprocess.run([sys.executable, "-m", "diffscm_diffusers", "train"], capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr.startswith("usage: diffscm [-h] command")
+    assert result.stderr.startswith("diffscm: error: argument command: invalid choice: 'train'")
+    assert len(result.stderr.splitlines()) == 1

@@ -37,10 +37,15 @@ def law_from_power_sums(sums: torch.Tensor) -> dict[str, torch.Tensor]:
     """Mean, standard deviation and kurtosis of the elements that [`power_sums`] summed up."""
     mean, second, third, fourth = sums[1:] / sums[0]
     variance = second - mean**2
+    if not sums.isfinite().all() or variance <= 0:
+        raise ValueError(
+            f"`noise` expects values that differ and have finite fourth powers, got a variance of {variance:g} and a "
+            f"mean fourth power of {fourth:g}."
+        )
     central_fourth = fourth - 4 * mean * third + 6 * mean**2 * second - 3 * mean**4
     return {
         "mean": mean.float(),
-        "std": variance.clamp(min=0).sqrt().float(),
+        "std": variance.sqrt().float(),
         "kurtosis": (central_fourth / variance**2).float(),
     }
 
@@ -56,7 +61,7 @@ def exogenous_noise_law(noise: torch.Tensor) -> dict[str, torch.Tensor]:
         `dict[str, torch.Tensor]`: `"mean"`, `"std"` and `"kurtosis"`, scalars.
 
     Raises:
-        ValueError: If there is no noise, or values are not finite.
+        ValueError: If there is no noise, values are not finite, or all are equal.
         TypeError: If the noise is not a tensor of floats.
 
     Example:
@@ -112,6 +117,8 @@ def distance_correlation(
     scale = (first.square().sum() * second.square().sum()).sqrt()
     if scale == 0:
         raise ValueError("`noise` and `cause` expect values that differ, got all equal ones.")
+    if not scale.isfinite():
+        raise ValueError("`noise` and `cause` expect values whose fourth powers are finite, got larger ones.")
 
     generator = torch.Generator().manual_seed(seed)
     product = (first * second).sum()
