@@ -75,13 +75,6 @@ def test_files_of_other_columns_are_named(shards, tmp_path):
         load(tmp_path / "data", tmp_path)
 
 
-def test_columns_without_types_cannot_be_streamed(tmp_path):
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "train.jsonl").write_text('{"image": null}\n')
-    with pytest.raises(ValueError, match="`streaming` expects a data set that declares the types of its columns"):
-        load(tmp_path / "data", tmp_path, streaming=True)
-
-
 def test_classes_in_another_order_than_the_graphs_are_refused(tmp_path):
     features = Features({"image": Image(), "shade": ClassLabel(names=["light", "dark"])})
     rows = {"image": [PIL.Image.new("L", (8, 8))], "shade": [0]}
