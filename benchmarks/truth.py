@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.evaluation.controls import draw_references, find_nearest_references
+from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
 from diffscm_diffusers.metrics import probe_accuracy
@@ -166,7 +167,10 @@ def main(argv=None):
     )
     results |= {
         "mean of the draws": measure_error(draws.mean(0), truth[first]),
-        "coverage of the 90 % interval, where draws or truth differ": coverage(draws, truth[first]).mean().item(),
+        "coverage of the 90 % interval, where draws or truth differ": coverage(draws, truth[first]).nanmean().item(),
+        "coverage of the 90 % interval, where there is ink": (
+            coverage(draws, truth[first], threshold=INK).nanmean().item()
+        ),
         "CRPS of the draws": crps(draws, truth[first]).mean().item(),
     }
 
