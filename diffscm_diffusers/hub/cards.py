@@ -24,6 +24,9 @@ TAGS = ["diffscm-diffusers", "causality", "counterfactual"]
 
 # What `summary.json` calls a score, and the card.
 SCORES = {
+    "error_l1": "error to the true counterfactual, mean absolute difference, pixels in [0, 1]",
+    "null_intervention": "null intervention, mean absolute difference from the factual",
+    "there_and_back": "there and back, mean absolute difference from the factual",
     "effectiveness": "effectiveness: an oracle sees the target (higher is better)",
     "im1": "IM1 (lower is better)",
     "im2": "IM2 (lower is better)",
@@ -349,16 +352,19 @@ def make_pipeline_card(
         check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
-        scale = settings["guidance_scale"]
         setting = (
-            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps, "
-            f"guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
+            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps"
         )
+        if "guidance_scale" in settings:
+            scale = settings["guidance_scale"]
+            setting += f", guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
         lines = [
             f"On the split `{settings['split']}` of `{data}`: {setting}.\n",
             "| score | mean | 95 % bootstrap interval |\n| --- | --- | --- |",
         ]
         for score, description in SCORES.items():
+            if score not in scores:
+                continue
             mean, low, high = (float(f"{scores[score][key]:.4g}") for key in ("mean", "low", "high"))
             lines.append(f"| {description} | {mean:g} | [{low:g}, {high:g}] |")
             evaluations.append(
