@@ -86,6 +86,15 @@ class TestGuidance:
             pipe(get_dummy_image(2), ATTRIBUTES, {"thickness": 7.0}, guidance_scale=scale, **STEPS)
             assert evaluations == batches
 
+    def test_abduction_and_tolerance_default_to_the_checkpoints(self):
+        exact = get_random_graph_pipe(default_abduction="implicit", default_tolerance=1e-4)
+        arguments = {"image": get_dummy_image(2), "attributes": ATTRIBUTES, "num_inference_steps": 3}
+        noise = exact.abduct(**arguments).exogenous_noise
+        given = get_random_graph_pipe().abduct(**arguments, abduction="implicit", tolerance=1e-4).exogenous_noise
+        assert torch.equal(noise, given)
+        assert not torch.equal(noise, exact.abduct(**arguments, tolerance=1e-6).exogenous_noise)
+        assert not torch.equal(noise, exact.abduct(**arguments, abduction="source").exogenous_noise)
+
     def test_default_is_the_checkpoints(self):
         pipe = get_random_graph_pipe(default_guidance_scale={"intervened": 3.0}, default_num_inference_steps=2)
         images = pipe(get_dummy_image(), ATTRIBUTES, {"tint": 0.9}, output_type="pt").images
@@ -282,6 +291,38 @@ def test_copies_are_equal(name, copy, original):
     assert body(copy) == body(original)
 
 
+class TestCauses:
+    """What the networks were told in training is compared with the graph."""
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (lambda causes: causes[::-1], "the image's parents .* got one trained on .'tint', 'thickness'."),
+            (lambda causes: causes[:1], "the image's parents .* got one trained on .'thickness'."),
+            (
+                lambda causes: [[causes[0][0], {**causes[0][1], "range": [0, 9]}], causes[1]],
+                "'thickness' as it is in `scm.graph`.* got one trained on .*9",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["unet", "predictor", "encoder"])
+    def test_other_causes_are_refused(self, name, changes, message):
+        networks = {
+            "unet": CausalUNet2DModel(WIDTHS, 8, 2, 1, up_block_types=("UpBlock2D",), **SHARED),
+            "predictor": CausalPredictor2DModel(WIDTHS, 8, 1, **SHARED),
+            "encoder": SemanticEncoder2DModel(8, 2, code_dim=7, block_out_channels=(4, 4, 4), hidden_features=8),
+        }
+        scm = StructuralCausalModel(get_random_graph_pipe().scm.graph, hidden_features=4, num_bins=2)
+        nodes = scm.graph.to_dict()["nodes"]
+        causes = [[cause, nodes[cause]] for cause in scm.graph.image_parents]
+        for network in networks.values():
+            network.register_to_config(_trained_with={"causes": causes})
+        DiffSCMGraphCounterfactualPipeline(scheduler=DDPMScheduler(), inverse_scheduler=None, scm=scm, **networks)
+        networks[name].register_to_config(_trained_with={"causes": changes(causes)})
+        with pytest.raises(ValueError, match=f"`{name}` expects a network trained on {message}"):
+            DiffSCMGraphCounterfactualPipeline(scheduler=DDPMScheduler(), inverse_scheduler=None, scm=scm, **networks)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("changes", "error", "message"),
@@ -343,6 +384,8 @@ class TestErrors:
                 "`predictor` expects images of 1 channel.*, 8 pixels .* got 1 channel.* and 16 pixels",
             ),
             ("conditional", {"default_guidance_scale": -1.0}, "`guidance_scale` expects a number of at least 0"),
+            ("conditional", {"default_abduction": "exact"}, "`default_abduction`.* `abduction` expects one of"),
+            ("conditional", {"default_tolerance": 0}, "`default_tolerance` cannot be made: `tolerance` expects"),
         ],
     )
     def test_components_that_do_not_fit(self, way, changes, message):
