@@ -34,7 +34,13 @@ from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import make_table, summarize
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.finite import check_finite_numbers
-from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, non_negative_float
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_evaluation_arguments,
+    non_negative_float,
+    non_negative_int,
+    value_of,
+)
 from diffscm_diffusers.metrics import MetricModels
 
 
@@ -59,7 +65,7 @@ def parse_args(argv=None):
     methods.add_argument(
         "--posterior_mean",
         nargs=2,
-        type=int,
+        type=non_negative_int,
         metavar=("TIMESTEP", "DRAWS"),
         help="Replace Diff-SCM's counterfactuals by the mean of what they could be, given what noise of TIMESTEP "
         "leaves of them; see `diffscm_diffusers.guidance.posterior_mean`.",
@@ -79,12 +85,18 @@ def main(argv=None):
     )
 
     # 1. Load models and images
-    pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
+    with value_of(
+        "pretrained_model_name_or_path",
+        args.pretrained_model_name_or_path,
+        "the Hub name or folder of a pipeline's checkpoint",
+    ):
+        pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     settings = complete_settings(
         pipe, args.preset, args.num_inference_steps, args.guidance_scale, args.guidance_interval, args.abduction
     )
-    models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    with value_of("metric_models", args.metric_models, "what train_metric_models.py wrote, a Hub name or a folder"):
+        models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
     class_names = unique_names(pipe.classifier.id2label)
     models = models.order_classes(class_names)
     data = {

@@ -114,8 +114,9 @@ def test_what_is_no_graph_is_refused(change, message):
 def test_file_that_holds_no_graph_is_refused_by_its_name(tmp_path, text, message):
     path = tmp_path / "graph.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"`{re.escape(str(path))}` .*{message}"):
+    with pytest.raises(ValueError, match=message) as caught:
         CausalGraph.from_json(path)
+    assert repr(str(path)) in str(caught.value)
 
 
 def test_values_are_read_in_the_order_of_the_graph(graph):
