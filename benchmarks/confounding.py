@@ -34,12 +34,11 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from diffusers.configuration_utils import FrozenDict
 from diffusers.utils.torch_utils import get_device
+from judges import train_judge
 from matplotlib.figure import Figure
-from torch import nn
 
 from diffscm_diffusers import (
     CausalPredictor2DModel,
@@ -180,9 +179,8 @@ def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMG
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
         table = pd.DataFrame({name: columns[name] for name in parents})
-        with torch.enable_grad():
-            scm = StructuralCausalModel(get_graph(parents))
-            scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
+        scm = StructuralCausalModel(get_graph(parents))
+        scms[parents] = scm.fit(table, num_steps=scm_steps, progress_bar=False)
 
     unets = {}
 
@@ -223,25 +221,6 @@ def measure_hue(images: torch.Tensor) -> torch.Tensor:
 def turns_between(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """How far two hues are apart on the circle, in turns from 0 to 0.5."""
     return ((second - first + 0.5) % 1 - 0.5).abs()
-
-
-def train_judge(images: torch.Tensor, digits: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
-    """A small classifier of digits that does not see their colour."""
-    torch.manual_seed(seed)
-    judge = nn.Sequential(
-        *(nn.Conv2d(1, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Flatten()),
-        *(nn.Dropout(0.2), nn.Linear(48 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
-    for _ in range(num_steps):
-        rows = torch.randint(len(images), (128,))
-        loss = F.cross_entropy(judge(images[rows].amax(dim=1, keepdim=True)), digits[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return judge.eval()
 
 
 def draw(results: dict[str, dict[str, dict]]) -> Figure:
@@ -296,8 +275,8 @@ def main(argv=None):
     digit = (factual.variables["digit"] + torch.randint(1, 10, (args.num_samples,), generator=generator)) % 10
     truth = world.counterfactual(factual, {"digit": digit})
     real = world.sample(args.num_train, generator)
-    with torch.enable_grad():
-        judge = train_judge(real.images, real.variables["digit"], args.judge_steps, args.seed)
+    # The judge does not see the colour.
+    judge = train_judge(real.images.amax(dim=1, keepdim=True), real.variables["digit"], args.judge_steps, args.seed)
 
     def measure(images):
         seen = judge(images.amax(dim=1, keepdim=True)).argmax(dim=1)

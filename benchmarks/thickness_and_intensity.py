@@ -8,6 +8,10 @@ Measures counterfactuals of thickness and intensity against their truth in the w
 The base digits are those of `--split`, and the values of an intervention are those of other samples. Thickness and
 intensity are measured in the image and compared with the same measurement of the true counterfactual. VAEs, as
 `--baselines`, get the same samples, and the same structural causal model of the attributes.
+
+No one knows how another digit would have looked. Of `do(digit)`, a judge says whether the digit is seen: a small
+classifier that is trained here, on digits of `--train_split` under thickness and intensity of the world. Thickness and
+intensity should stay as they are.
 """
 
 import argparse
@@ -16,12 +20,15 @@ from pathlib import Path
 
 import torch
 from datasets import load_dataset
+from judges import train_judge
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
 from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel, VAECounterfactualPipeline
-from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.evaluation.criteria import INK
+from diffscm_diffusers.files import load_whole, written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
-from diffscm_diffusers.metrics.functional import counterfactual_error, exogenous_noise_law
+from diffscm_diffusers.metrics import probe_accuracy, probe_r2
+from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
 from diffscm_diffusers.worlds import MorphoMNISTWorld, WorldSample
 from diffscm_diffusers.worlds.morpho_mnist import measure_intensity, measure_thickness
 
@@ -37,7 +44,12 @@ def parse_args(argv=None):
     )
     parser.add_argument("--dataset_name", default="ylecun/mnist", help="Base digits: grey images of 28 x 28 pixels.")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--train_split", default="train[:10000]", help="Base digits of what the judge is trained on.")
     parser.add_argument("--num_samples", type=positive_int, default=500)
+    parser.add_argument("--num_train", type=positive_int, default=10000, help="Images of the judge and of the probes.")
+    parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
+    parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of some factuals.")
+    parser.add_argument("--num_drawn_factuals", type=positive_int, default=50, help="How many they are, the first.")
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
     parser.add_argument(
         "--abduction", choices=["source", "destination", "implicit"], help="Default: the checkpoint's."
@@ -47,7 +59,13 @@ def parse_args(argv=None):
     parser.add_argument("--batch_size", type=positive_int, default=100)
     parser.add_argument("--seed", type=non_negative_int, default=0)
     parser.add_argument("--output_dir", required=True, help="Where `thickness_and_intensity.json` is written.")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    for name in ("num_samples", "num_train"):
+        if getattr(args, name) < 10:
+            parser.error(f"--{name} expects at least 10, for a probe, got {getattr(args, name)}")
+    if args.num_draws < 19:
+        parser.error(f"--num_draws expects at least 19 draws for an interval of 90 %, got {args.num_draws}")
+    return args
 
 
 def measure_error(images: torch.Tensor, truth: torch.Tensor) -> float:
@@ -60,7 +78,7 @@ def load_vae(folder: str) -> ConditionalVAE2DModel | HierarchicalVAE2DModel:
     class_name = ConditionalVAE2DModel.load_config(folder).get("_class_name")
     if class_name not in models:
         raise ValueError(f"`--baselines` expects one of {list(models)}, got {folder!r}, a {class_name}.")
-    return models[class_name].from_pretrained(folder, use_safetensors=True)
+    return load_whole(models[class_name], folder)
 
 
 def measure_intervention(pipe, factual: WorldSample, truth: WorldSample, do: dict, settings: dict) -> dict:
@@ -87,6 +105,33 @@ def measure_intervention(pipe, factual: WorldSample, truth: WorldSample, do: dic
     if decoded is not None:
         measures["encoder and decoder alone"] = measure_error((decoded + 1) / 2, truth.images)
     return measures
+
+
+def read_noise(pipe, draw, factual: WorldSample, train: WorldSample, generator: torch.Generator) -> list[tuple]:
+    """The parts of the exogenous noise, drawn, each with its name and the attributes of its images."""
+    parts = [("the noise of a draw", draw.exogenous_noise[0], factual.variables)]
+    if pipe.encoder is not None:
+        conditions = pipe.scm.graph.condition(train.variables)
+        codes = []
+        for images, condition in zip((2 * train.images - 1).split(250), conditions.split(250), strict=True):
+            posterior = pipe.encoder.encode(images, condition)
+            codes.append(posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator))
+        parts.append(("a drawn code", torch.cat(codes), train.variables))
+    return parts
+
+
+def measure_digit(pipe, judge: torch.nn.Module, factual: WorldSample, digit: torch.Tensor, settings: dict) -> dict:
+    """Measures of `do(digit)` that need no truth."""
+    output = pipe(factual.images, attributes=factual.variables, do={"digit": digit}, **settings)
+    back = {"digit": factual.variables["digit"]}
+    returned = pipe(output.images, attributes=output.counterfactual_attributes, do=back, **settings).images
+    return {
+        "digit seen by the judge": judge(output.images).argmax(dim=1) == digit,
+        "digit seen by the judge in the factual": judge(factual.images).argmax(dim=1) == factual.variables["digit"],
+        "change of the thickness": (measure_thickness(output.images) - measure_thickness(factual.images)).abs(),
+        "change of the intensity": (measure_intensity(output.images) - measure_intensity(factual.images)).abs(),
+        "there and back": measure_error(returned, factual.images),
+    }
 
 
 @torch.no_grad()
@@ -117,6 +162,14 @@ def main(argv=None):
         for method, (estimator, call) in methods.items():
             results[f"do({node}), {method}"] = measure_intervention(estimator, factual, truth, do, call)
 
+    train = MorphoMNISTWorld.from_dataset(load_dataset(args.dataset_name, split=args.train_split))
+    train = train.sample(args.num_train, generator)
+    judge = train_judge(train.images, train.variables["digit"], args.judge_steps, args.seed)
+    factual_digit = factual.variables["digit"]
+    digit = (factual_digit + torch.randint(1, 10, factual_digit.shape, generator=generator)) % 10
+    for method, (estimator, call) in methods.items():
+        results[f"do(digit), {method}"] = measure_digit(estimator, judge, factual, digit, call)
+
     # 2. The null intervention, and a draw of the noise
     null = {"digit": factual.variables["digit"]}
     images = pipe(factual.images, attributes=factual.variables, do=null, **settings).images
@@ -126,6 +179,37 @@ def main(argv=None):
         "difference of a draw": measure_error(draw.images[0], factual.images),
         **exogenous_noise_law(draw.exogenous_noise[0]),
     }
+
+    # 3. What the noise tells of its causes
+    for part, noise, causes in read_noise(pipe, draw, factual, train, generator):
+        digit_read = probe_accuracy(noise, causes["digit"])
+        results[f"what a probe reads from {part}"] = {
+            "digit": digit_read["accuracy"],
+            "digit, chance": digit_read["chance"],
+            "thickness, R2": probe_r2(noise, causes["thickness"]),
+            "intensity, R2": probe_r2(noise, causes["intensity"]),
+        }
+
+    # 4. Draws
+    first = slice(args.num_drawn_factuals)
+    some = {name: value[first] for name, value in factual.variables.items()}
+    for node in ("thickness", "intensity"):
+        truth = world.counterfactual(factual, {node: other.variables[node]}).images[first]
+        do = {node: other.variables[node][first]}
+        draws = pipe(
+            factual.images[first],
+            attributes=some,
+            do=do,
+            num_draws=args.num_draws,
+            generator=generator,
+            **settings,
+        ).images
+        results[f"draws of do({node})"] = {
+            "coverage of the 90 % interval, where draws or truth differ": coverage(draws, truth).nanmean(),
+            "coverage of the 90 % interval, where there is ink": coverage(draws, truth, threshold=INK).nanmean(),
+            "CRPS": crps(draws, truth),
+            "error of the mean": measure_error(draws.mean(dim=0), truth),
+        }
 
     for measures in results.values():
         for name, value in measures.items():

@@ -7,6 +7,11 @@ Measures counterfactuals of a world against their truth, beside controls, and th
 
 The samples are drawn with `--seed`, the controls' images and the judge's with the next ones. The judge is a small
 classifier that is trained on the world here; it shares nothing with the checkpoint.
+
+The error to the truth is split in two. Of the renderings of the target digit in the factual's own pose and ink, one in
+each of the world's typefaces, the one nearest to an image says which typeface the image has. The error to it is that
+of the pose; its own error to the truth is that of the typeface, 0 where it is the factual's. Unpaired data tell which
+typefaces of two digits belong together only by what they share.
 """
 
 import argparse
@@ -15,15 +20,17 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from judges import train_judge
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.evaluation.controls import draw_references, find_nearest_references
+from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
+from diffscm_diffusers.metrics import probe_accuracy
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
-from diffscm_diffusers.worlds import TypefaceWorld
+from diffscm_diffusers.worlds import TypefaceWorld, WorldSample
 
 
 def parse_args(argv=None):
@@ -31,40 +38,53 @@ def parse_args(argv=None):
     parser.add_argument("--pretrained_model_name_or_path", default="checkpoints/diffscm-typeface")
     parser.add_argument("--num_samples", type=positive_int, default=2000, help="Factuals, each with one intervention.")
     parser.add_argument("--num_references", type=positive_int, default=60000, help="Real images of the controls.")
+    parser.add_argument(
+        "--num_codes",
+        type=positive_int,
+        default=20000,
+        help="References whose drawn codes a probe reads, 4/5 to learn.",
+    )
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
-    parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of the first 100 factuals.")
+    parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of some factuals.")
+    parser.add_argument("--num_drawn_factuals", type=positive_int, default=100, help="How many they are, the first.")
     parser.add_argument("--batch_size", type=positive_int, default=250)
     parser.add_argument("--seed", type=non_negative_int, default=0)
     parser.add_argument("--output_dir", required=True, help="Where `truth.json` is written.")
     args = parser.parse_args(argv)
+    for name in ("num_samples", "num_codes"):
+        if getattr(args, name) < 10:
+            parser.error(f"--{name} expects at least 10, for a probe, got {getattr(args, name)}")
     if args.num_draws < 19:
         parser.error(f"--num_draws expects at least 19 draws for an interval of 90 %, got {args.num_draws}")
     return args
 
 
-def train_judge(images: torch.Tensor, classes: torch.Tensor, num_steps: int, seed: int) -> nn.Module:
-    """A small convolutional classifier of the world's images."""
-    torch.manual_seed(seed)
-    judge = nn.Sequential(
-        *(nn.Conv2d(1, 24, 5, 2, 2), nn.ReLU(), nn.Conv2d(24, 48, 3, 2, 1), nn.ReLU(), nn.Flatten()),
-        *(nn.Dropout(0.2), nn.Linear(48 * 7 * 7, 128), nn.ReLU(), nn.Linear(128, 10)),
-    )
-    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, num_steps)
-    for _ in tqdm(range(num_steps), "Training the judge"):
-        rows = torch.randint(len(images), (128,))
-        loss = F.cross_entropy(judge(images[rows] + 0.02 * torch.randn(128, 1, 28, 28)), classes[rows])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return judge.eval()
-
-
 def measure_error(images: torch.Tensor, truth: torch.Tensor) -> float:
     """Mean absolute difference of pixels in [0, 1]."""
     return counterfactual_error(images, truth).mean().item()
+
+
+def render_typefaces(world: TypefaceWorld, factual: WorldSample, digit: torch.Tensor) -> torch.Tensor:
+    """The factuals' counterfactuals in each of the world's typefaces, first axis, and all else the factuals' own."""
+    renderings = []
+    for typeface in range(len(world.graph["exogenous_noise"]["typeface"]["labels"])):
+        noise = {**factual.exogenous_noise, "typeface": torch.full_like(digit, typeface)}
+        sample = WorldSample(factual.variables, noise, factual.images)
+        renderings.append(world.counterfactual(sample, {"digit": digit}).images)
+    return torch.stack(renderings)
+
+
+def split_error(images: torch.Tensor, renderings: torch.Tensor, typeface: torch.Tensor) -> dict[str, float]:
+    """Splits the error of images to the truth, which is the rendering in `typeface`, into pose and typeface."""
+    errors = torch.stack([counterfactual_error(images, rendering) for rendering in renderings])
+    error, nearest = errors.min(dim=0)
+    rows = torch.arange(len(images))
+    return {
+        "pose": error.mean().item(),
+        "typeface": measure_error(renderings[nearest, rows], renderings[typeface, rows]),
+        "typeface identified": (nearest == typeface).double().mean().item(),
+    }
 
 
 @torch.no_grad()
@@ -89,6 +109,8 @@ def main(argv=None):
     nearest = find_nearest_references(
         factual.images.flatten(1), intervention, reference.images.flatten(1), reference_class
     )
+    renderings = render_typefaces(world, factual, intervention)
+    typeface = factual.exogenous_noise["typeface"]
     results = {
         "factual itself": measure_error(factual.images, truth),
         "random image of the class": measure_error(reference.images[drawn], truth),
@@ -104,28 +126,51 @@ def main(argv=None):
         return torch.cat([output.images for output in outputs], dim=-4), outputs
 
     counterfactual, _ = estimate(factual.images, intervention, digit)
-    results["counterfactual"] = measure_error(counterfactual, truth)
     drawn_once, outputs = estimate(factual.images, intervention, digit, num_draws=1, generator=generator)
-    results["counterfactual, one draw"] = measure_error(drawn_once[0], truth)
     noise = torch.cat([output.exogenous_noise for output in outputs], dim=1)[0]
-    with torch.enable_grad():
-        judge = train_judge(reference.images, reference_class, args.judge_steps, args.seed)
+
+    def encode(images, classes):
+        parts = zip((2 * images - 1).split(250), F.one_hot(classes, 10).float().split(250), strict=True)
+        outputs = [pipe.encoder.encode(*part) for part in parts]
+        return torch.cat([output.mean for output in outputs]), torch.cat([output.std for output in outputs])
+
+    code, _ = encode(factual.images, digit)
+    parts = zip(code.split(250), intervention.split(250), strict=True)
+    decoded = (torch.cat([pipe.decode(*part) for part in parts]) / 2 + 0.5).clamp(0, 1)
+    results |= {
+        "counterfactual": measure_error(counterfactual, truth),
+        "counterfactual, one draw": measure_error(drawn_once[0], truth),
+        "encoder and decoder alone": measure_error(decoded, truth),
+        "error of the counterfactual, split": split_error(counterfactual, renderings, typeface),
+        "error of encoder and decoder alone, split": split_error(decoded, renderings, typeface),
+        "error of the nearest image, split": split_error(reference.images[nearest], renderings, typeface),
+    }
+    judge = train_judge(reference.images, reference_class, args.judge_steps, args.seed)
+    mean, std = encode(reference.images[: args.num_codes], reference_class[: args.num_codes])
+    drawn_code = mean + std * torch.randn(mean.shape, generator=generator)
     results |= {
         "target seen by the judge": (judge(counterfactual).argmax(1) == intervention).double().mean().item(),
         "target seen by the judge in the truth": (judge(truth).argmax(1) == intervention).double().mean().item(),
         "null intervention": measure_error(estimate(factual.images, digit, digit)[0], factual.images),
         "there and back": measure_error(estimate(counterfactual, digit, intervention)[0], factual.images),
         "exogenous noise of a draw": {name: value.item() for name, value in exogenous_noise_law(noise).items()},
+        "class that a probe reads from the noise of a draw": probe_accuracy(noise, digit),
+        "class that a probe reads from a drawn code": probe_accuracy(
+            drawn_code, reference_class[: args.num_codes], seed=args.seed
+        ),
     }
 
     # 4. Draws
-    first = slice(min(100, args.num_samples))
+    first = slice(args.num_drawn_factuals)
     draws, _ = estimate(
         factual.images[first], intervention[first], digit[first], num_draws=args.num_draws, generator=generator
     )
     results |= {
         "mean of the draws": measure_error(draws.mean(0), truth[first]),
-        "coverage of the 90 % interval, where draws or truth differ": coverage(draws, truth[first]).mean().item(),
+        "coverage of the 90 % interval, where draws or truth differ": coverage(draws, truth[first]).nanmean().item(),
+        "coverage of the 90 % interval, where there is ink": (
+            coverage(draws, truth[first], threshold=INK).nanmean().item()
+        ),
         "CRPS of the draws": crps(draws, truth[first]).mean().item(),
     }
 

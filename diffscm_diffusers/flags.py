@@ -151,7 +151,8 @@ def add_evaluation_arguments(
     model.add_argument(
         "--pretrained_model_name_or_path",
         default="checkpoints/diffscm-mnist",
-        help="`DiffSCMCounterfactualPipeline`: a Hub name or a local folder.",
+        help="`DiffSCMCounterfactualPipeline`, or for `evaluate` `DiffSCMSemanticCounterfactualPipeline` as well: a "
+        "Hub name or a local folder.",
     )
     model.add_argument("--preset", help="Settings of the checkpoint, by name, instead of its defaults.")
     model.add_argument(
@@ -189,7 +190,8 @@ def add_evaluation_arguments(
     metrics.add_argument(
         "--metric_models",
         default="checkpoints/diffscm-mnist-metrics",
-        help="VAE, autoencoders and oracle that `train_metric_models.py` wrote: a Hub name or a local folder.",
+        help="VAE, autoencoders and oracle that `train_metric_models.py` wrote: a Hub name or a local folder. "
+        "`evaluate` takes `none` as well, and leaves out what they score.",
     )
     metrics.add_argument("--oracle", help="Image classifier of transformers to use as oracle: a Hub name or a folder.")
 

@@ -33,9 +33,11 @@ def show_class(page: Page):
 
 def show_graph(page: Page):
     page.get_by_role("tab", name="Causal graph").click()
-    page.locator('#tab2-picture input[name$="-example"]').nth(3).check(force=True)
-    page.click("#tab2-run")
-    page.wait_for_selector("#tab2-results figure")
+    shown = page.get_by_role("button", name="Show counterfactual", exact=True)
+    shown.wait_for(state="visible")
+    page.locator('input[name$="-example"]:visible').nth(3).check(force=True)
+    shown.click()
+    page.locator(".diffscm-results table:visible").wait_for()
 
 
 def main():

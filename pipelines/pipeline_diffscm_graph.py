@@ -165,6 +165,26 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
             )
 
 
+def check_causes(graph: Any, **networks: ModelMixin):
+    """Raises a `ValueError` if a network says in its configuration that what it was told meant something else."""
+    nodes = graph.to_dict()["nodes"]
+    for name, network in networks.items():
+        trained = network.config.get("_trained_with", {}).get("causes")
+        if trained is None:
+            continue
+        if [cause for cause, _ in trained] != list(graph.image_parents):
+            raise ValueError(
+                f"`{name}` expects a network trained on the image's parents in `scm.graph`, "
+                f"{list(graph.image_parents)}, got one trained on {[cause for cause, _ in trained]}."
+            )
+        for cause, node in trained:
+            if node != nodes[cause]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on {cause!r} as it is in `scm.graph`, {nodes[cause]}, got "
+                    f"one trained on {node}."
+                )
+
+
 class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images of a causal graph with several attributes: how would this image look, had its
@@ -216,8 +236,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
             unconditional denoiser has neither predictor nor encoder, if `scheduler` has no betas, if
-            `inverse_scheduler` does not match it, or if a network was trained on other noise or other values (the
-            `_trained_with` of its configuration).
+            `inverse_scheduler` does not match it, or if a network was trained on other noise, other values or other
+            causes (the `_trained_with` of its configuration).
     """
 
     model_cpu_offload_seq = "unet"
@@ -289,7 +309,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
         networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
-        check_trained_with(scheduler, **{name: model for name, model in networks.items() if model is not None})
+        networks = {name: model for name, model in networks.items() if model is not None}
+        check_trained_with(scheduler, **networks)
+        check_causes(scm.graph, **networks)
 
         self.register_modules(
             unet=unet.eval(),

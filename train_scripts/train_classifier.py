@@ -257,7 +257,7 @@ def main(argv=None):
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)
-        noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
+        noisy_images, terms = noise_scheduler.add_noise(clean_images, noise, timesteps), {}
         with trainer.accumulate():
             with accelerator.autocast():
                 # `-log p(y | x_t)` of the cause given the noisy effect (paper, Sec. 3.3), or of all causes.
@@ -265,9 +265,10 @@ def main(argv=None):
                     logits = trainer.network(noisy_images, timesteps).logits
                     loss = F.cross_entropy(logits.float(), batch["labels"])
                 else:
-                    log_prob = trainer.network(noisy_images, timesteps, batch["condition"])
-                    loss = -log_prob.sum(dim=1).mean()
-            trainer.backward(loss)
+                    log_prob, weight = trainer.network(noisy_images, timesteps, batch["condition"])
+                    loss = -(weight * log_prob).sum(dim=1).mean()
+                    terms = {"log_prob": log_prob.detach().sum(dim=1).mean()}
+            trainer.backward(loss, **terms)
             trainer.step()
 
         if counts_classes:

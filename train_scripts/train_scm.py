@@ -6,6 +6,7 @@ Fits the mechanisms of an image's attributes: what becomes of the others when so
     python train_scripts/train_scm.py --graph graph.json --table attributes.csv --output_dir outputs/scm
 
 The output folder is a `StructuralCausalModel`. The columns are called as the graph's attributes. Images are not read.
+Labels can be numbers; where they are not, numbers are their indices, from 0.
 """
 
 import argparse
@@ -70,14 +71,13 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def read_file(path: str, graph: CausalGraph) -> pd.DataFrame:
-    """Reads a table. In a text file, entries of categorical and ordinal columns are labels, digits too."""
+def read_file(path: str) -> pd.DataFrame:
+    """Reads a table. In a text file, what looks like a number is one."""
     suffix = Path(path).suffix.lower()
     if suffix not in (".csv", ".parquet"):
         raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {path!r}.")
-    labels = {name: str for name, node in graph.nodes.items() if node.labels is not None}
     try:
-        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path, dtype=labels)
+        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"`--table` expects a table that can be read, got {path!r}: {error}") from error
 
@@ -92,7 +92,7 @@ def main(argv=None):
     with value_of("graph", args.graph, "the JSON file of a causal graph"):
         graph = CausalGraph.from_json(args.graph)
     if args.table is not None:
-        table = read_file(args.table, graph)
+        table = read_file(args.table)
     else:
         table = load_dataset(
             args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir

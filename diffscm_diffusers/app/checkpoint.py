@@ -39,8 +39,7 @@ class Checkpoint:
         # Published checkpoints name their copy of the pipeline's file as well.
         kind = self.index.get("_class_name")
         self.kind = str(kind[-1] if isinstance(kind, list) else kind)
-        is_ours = self.kind.startswith("DiffSCM") and self.kind.endswith("Pipeline")
-        if not (is_ours and self.kind in diffscm_diffusers.__all__):
+        if not (self.kind in diffscm_diffusers.__all__ and self.kind.endswith("Pipeline")):
             raise ValueError(f"`checkpoint` expects a counterfactual pipeline of this package, got {self.kind!r}.")
         self._pipe, self._lock = None, threading.Lock()
 
@@ -60,10 +59,6 @@ class Checkpoint:
         size = config["sample_size"]
         channels = config["in_channels" if self.has("classifier") else "out_channels"]
         return (channels, *((size, size) if isinstance(size, int) else size))
-
-    @property
-    def is_loaded(self) -> bool:
-        return self._pipe is not None
 
     @property
     def pipe(self):

@@ -63,7 +63,7 @@ class ClassTab:
         name, size = self.name, self.image_shape[-1]
         picture = gr.Textbox(visible=False)
         with gr.Row(equal_height=False):
-            with gr.Column(min_width=300):
+            with gr.Column(min_width=300, elem_classes="diffscm-inputs"):
                 gr.HTML(picture_input(name, self.examples, size))
                 fit = gr.Checkbox(
                     True,
@@ -72,6 +72,7 @@ class ClassTab:
                     f"{round(size * 20 / 28)} x {round(size * 20 / 28)} pixels, centred by mass."
                     if self.image_shape[0] == 1
                     else f"{size} x {size} pixels.",
+                    elem_classes="diffscm-own",
                 )
                 target = gr.Dropdown([ALL, *self.labels], value=ALL, label="Intervention: do(class = ...)")
                 num_draws = draws_slider(
@@ -101,7 +102,7 @@ class ClassTab:
                 with gr.Row():
                     run = gr.Button("Show counterfactuals", variant="primary", elem_id=f"{name}-run")
                     cancel = gr.Button("Cancel", elem_id=f"{name}-cancel")
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=2, min_width=300, elem_classes="diffscm-outputs"):
                 outputs = outputs_of(name, "The same in Python")
 
         def show(

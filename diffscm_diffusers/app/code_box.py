@@ -42,7 +42,7 @@ class Call:
         """The call by a pipeline of that name as Python, with the factual in it. Its `images` are the page's."""
         file = io.BytesIO()
         self.image.save(file, "PNG")
-        lines = textwrap.wrap(base64.b64encode(file.getvalue()).decode(), 100)
+        lines = textwrap.wrap(base64.b64encode(file.getvalue()).decode(), 68)
         factual = "\n".join(f'    "{line}"' for line in lines)
         arguments = [f"    {key}={_indent(value)}," for key, value in self.arguments.items()]
         if self.seed is not None:

@@ -148,7 +148,14 @@ def outputs_of(name: str, code_label: str) -> Outputs:
             elem_id=f"{name}-status",
         ),
         gr.HTML(elem_id=f"{name}-results"),
-        gr.Code(language="python", label=code_label, interactive=False, elem_id=f"{name}-code", buttons=["copy"]),
+        gr.Code(
+            language="python",
+            label=code_label,
+            interactive=False,
+            elem_id=f"{name}-code",
+            buttons=["copy"],
+            wrap_lines=True,
+        ),
     )
 
 

@@ -99,7 +99,8 @@ def to_html(rows: list[Row], filename: str) -> str:
             f"<figcaption>{html.escape(cell.caption)}<br><small>{html.escape(cell.detail)}</small></figcaption></figure>"
             for cell in row.cells
         )
-        parts.append(f"<section><h3>{html.escape(row.title)}</h3><div>{figures}</div></section>")
+        kind = ' class="diffscm-one"' if len(row.cells) == 1 else ""
+        parts.append(f"<section{kind}><h3>{html.escape(row.title)}</h3><div>{figures}</div></section>")
     link = f'<a download="{filename}" href="{to_data_url(to_sheet(rows))}">Download as PNG</a>'
     return f'<div class="diffscm-results">{"".join(parts)}<p>{link}</p></div>'
 

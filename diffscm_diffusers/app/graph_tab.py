@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import gradio as gr
+import networkx
 import numpy as np
 import torch
 from PIL import Image
@@ -38,7 +39,9 @@ from .progress import Steps, Visitors, with_steps
 from .results import counterfactual_rows
 
 
-FOLLOW, SET, HOLD = MODES = ("follow its causes", "set it: do(...)", "hold its value")
+LEAVE, SET, HOLD = MODES = ("leave", "set", "hold")
+MODES_INFO = """**Leave** an attribute to its causes, **set** it by an intervention, or **hold** it at its factual
+value whatever becomes of its causes."""
 NUM_SWEEP = 7
 
 
@@ -68,31 +71,36 @@ class GraphTab:
         name, size = self.name, self.image_shape[-1]
         picture = gr.Textbox(visible=False)
         with gr.Row(equal_height=False):
-            with gr.Column(min_width=300):
+            with gr.Column(min_width=300, elem_classes="diffscm-inputs"):
                 gr.HTML(picture_input(name, self.examples, size))
-                fit = gr.Checkbox(
-                    True,
-                    label="Bring drawings and files to the form of the training images",
-                    info="As in MNIST: grey, bright on dark, the digit centred by mass.",
-                )
-                told = []
-                if self.told or self.examples.measures:
+                with gr.Column(elem_classes="diffscm-own"):
+                    fit = gr.Checkbox(
+                        True,
+                        label="Bring drawings and files to the form of the training images",
+                        info="As in MNIST: grey, bright on dark, the digit centred by mass.",
+                    )
                     gr.Markdown(self.how_attributes_are_known())
-                for attribute in self.told:
-                    told.append(self.control(attribute, f"{attribute} of your own picture", None))
-                drawing = gr.HTML(self.draw_graph((), ()), elem_id=f"{name}-graph")
+                    told = [self.control(name, f"{name} of your picture", None) for name in self.told]
                 first = next((n for n in self.attributes if self.graph.nodes[n].kind == "continuous"), None)
+                drawing = gr.HTML(self.draw_graph((first,) if first else (), ()), elem_id=f"{name}-graph")
+                gr.Markdown(MODES_INFO)
                 modes, values = [], []
                 for attribute in self.attributes:
+                    # What nothing causes stays as it is: to hold it would be to leave it.
+                    choices = list(MODES) if self.graph.parents(attribute) else [LEAVE, SET]
+                    is_set = attribute == first
                     with gr.Group():
-                        modes.append(
-                            gr.Radio(list(MODES), value=SET if attribute == first else FOLLOW, label=attribute)
-                        )
-                        values.append(self.control(attribute, f"{attribute}, if it is set", self.start(attribute)))
-                drawing.value = self.draw_graph(*self.marks([mode.value for mode in modes]))
+                        modes.append(gr.Radio(choices, value=SET if is_set else LEAVE, label=attribute))
+                        label = f"do({attribute} = ...)"
+                        values.append(self.control(attribute, label, self.start(attribute), is_set))
                 for mode in modes:
                     mode.change(
-                        self.redraw, modes, drawing, queue=False, show_progress="hidden", api_visibility="private"
+                        self.redraw,
+                        modes,
+                        [drawing, *values],
+                        queue=False,
+                        show_progress="hidden",
+                        api_visibility="private",
                     )
                 num_draws = draws_slider("More than 1: several counterfactuals, their mean and their spread.")
                 with gr.Accordion("Settings", open=False):
@@ -112,7 +120,7 @@ class GraphTab:
                 with gr.Row():
                     node = gr.Dropdown(self.attributes, value=first or self.attributes[0], label="Attribute to sweep")
                     sweep = gr.Button("Sweep it", elem_id=f"{name}-sweep")
-            with gr.Column(scale=2, min_width=300):
+            with gr.Column(scale=2, min_width=300, elem_classes="diffscm-outputs"):
                 outputs = outputs_of(name, "The same in Python")
 
         # Gradio finds `request` and `progress` by their place, so they stand before the attributes' controls.
@@ -170,25 +178,25 @@ class GraphTab:
             )
         add_cancel(cancel, events, visitors, outputs.status, name)
 
-    def control(self, attribute: str, label: str, value: Any) -> gr.components.Component:
+    def control(self, attribute: str, label: str, value: Any, visible: bool = True) -> gr.components.Component:
         """The control of an attribute's value: a slider or a number in its unit, or a choice."""
         node = self.graph.nodes[attribute]
         if node.kind != "continuous":
-            return gr.Dropdown(list(node.labels), value=value, label=label)
+            return gr.Dropdown(list(node.labels), value=value, label=label, visible=visible)
         low, high = node.range
         unit = f" ({node.unit})" if node.unit and node.unit != "1" else ""
         if value is None:
             return gr.Number(None, label=f"{label}{unit}", minimum=low, maximum=high)
-        return gr.Slider(low, high, value, step=step_of(low, high), label=f"{label}{unit}")
+        return gr.Slider(low, high, value, step=step_of(low, high), label=f"{label}{unit}", visible=visible)
 
     def start(self, attribute: str) -> Any:
-        """The value that an attribute's control starts at: among the larger of the examples', so that it is seen."""
+        """The value that an attribute's control starts at: the largest of the examples', so that much is seen."""
         node = self.graph.nodes[attribute]
         if node.kind != "continuous":
             return node.labels[0]
         low, high = node.range
         known = sorted(self.examples.attributes(i).get(attribute) for i in range(len(self.examples)))
-        value = known[len(known) * 8 // 10] if known and None not in known else (low + high) / 2
+        value = known[-1] if known and None not in known else (low + high) / 2
         step = step_of(low, high)
         return round(low + round((value - low) / step) * step, 6)
 
@@ -204,7 +212,7 @@ class GraphTab:
             )
             if names
         ]
-        return f"The attributes of examples are known. Of a picture of your own, {', and '.join(ways)}."
+        return f"Of a picture of your own, {', and '.join(ways)}. The attributes of examples are known."
 
     def marks(self, modes: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Names of the attributes that are set, and of those that are held."""
@@ -213,17 +221,21 @@ class GraphTab:
         pairs = list(zip(self.attributes, modes, strict=True))
         return tuple(n for n, mode in pairs if mode == SET), tuple(n for n, mode in pairs if mode == HOLD)
 
-    def redraw(self, *modes: str) -> str:
-        return self.draw_graph(*self.marks(modes))
+    def redraw(self, *modes: str) -> list:
+        """The drawing, and which of the attributes' controls are shown."""
+        do, hold = self.marks(modes)
+        return [self.draw_graph(do, hold), *(gr.update(visible=name in do) for name in self.attributes)]
 
     def _draw_graph(self, do: tuple[str, ...], hold: tuple[str, ...]) -> str:
         """The graph under an intervention, as a part of the page."""
         from matplotlib.figure import Figure  # which takes long to import
 
-        figure = Figure(figsize=(5, 3), layout="tight")
+        layers = list(networkx.topological_generations(networkx.DiGraph(self.graph.edges)))
+        size = (max(3.6, 1.2 * len(layers)), max(2.4, 0.9 * max(map(len, layers))))
+        figure = Figure(figsize=size, layout="tight")
         self.graph.plot(do=do, hold=hold, ax=figure.subplots())
         file = BytesIO()
-        figure.savefig(file, dpi=110)
+        figure.savefig(file, dpi=170)
         edges = ", ".join(f"{parent} to {child}" for parent, child in self.graph.edges if child not in (*do, *hold))
         marks = "; ".join(
             f"{what}: {', '.join(names)}, whose incoming edges are cut"
@@ -281,9 +293,9 @@ class GraphTab:
         return {name: round(measure(tensor).item(), 2) for name, measure in self.examples.measures.items()}
 
     def label(self, attribute: str, value: Any) -> Any:
-        """The label that an index means; numbers as they are."""
+        """The label that an index means; numbers to four digits."""
         node = self.graph.nodes[attribute]
-        return value if node.kind == "continuous" else node.labels[int(value)]
+        return round(value, 4) if node.kind == "continuous" else node.labels[int(value)]
 
     def settings(self, steps: Any, guidance_scale: Any, seed: Any) -> tuple[dict[str, Any], int]:
         """Checks settings. Returns arguments that all calls take, and the seed."""
@@ -331,6 +343,8 @@ class GraphTab:
         )
         first = output.images[0]
         table = self.table(output, truth, first[0] if isinstance(first, list) else first)
+        if factual.example is not None and self.examples.world is not None and truth is None:
+            factual.notes.append("The truth of this intervention is not known.")
         status = self.status(factual, output)
         return status, to_html(rows, "counterfactual.png") + table, call.code(self.checkpoint.kind)
 
@@ -418,7 +432,7 @@ class GraphTab:
                 )
             columns["read in the counterfactual"] = self.graph.values(condition)
         if self.examples.measures:
-            columns["measured in it"] = {
+            columns["measured in the image"] = {
                 name: torch.tensor([value]) for name, value in self.measure(counterfactual).items()
             }
         if truth is not None:

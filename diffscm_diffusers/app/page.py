@@ -22,12 +22,17 @@ from .progress import Visitors
 FOLDER = Path(__file__).parent
 # In a checkout; the names are those of the tabs.
 SHIPPED = {
-    "Handwritten digits": "checkpoints/diffscm-mnist",
-    "Handwritten digits, with a code": "checkpoints/diffscm-mnist-semantic",
-    "Printed digits": "checkpoints/diffscm-typeface",
+    "Handwritten": "checkpoints/diffscm-mnist",
+    "With a code": "checkpoints/diffscm-mnist-semantic",
+    "Printed": "checkpoints/diffscm-typeface",
     "Causal graph": "checkpoints/diffscm-morphomnist-graph",
 }
 MAX_WAITING = 64
+ABOUT_KIND = {
+    "DiffSCMCounterfactualPipeline": "one class causes the image; a predictor of it guides the denoiser.",
+    "DiffSCMSemanticCounterfactualPipeline": "one class causes the image; its noise has a semantic part too.",
+    "DiffSCMGraphCounterfactualPipeline": "several attributes cause the image and each other.",
+}
 ABOUT = """# What if this image had had another cause?
 
 Pick or draw a **factual** image and an **intervention**. The model infers the image's exogenous noise (*abduction*),
@@ -99,6 +104,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> gr.Blocks:
             for number, (title, checkpoint) in enumerate(checkpoints.items()):
                 name, shape = f"tab{number}", checkpoint.image_shape
                 with gr.Tab(title, id=name):
+                    gr.Markdown(f"`{checkpoint.name}`: {ABOUT_KIND[checkpoint.kind]}")
                     if checkpoint.has("scm"):
                         graph = CausalGraph.from_dict(checkpoint.config("scm")["graph"])
                         examples = graph_examples(shape, list(graph.attributes))
@@ -150,8 +156,12 @@ def serve(checkpoints: dict[str, str], **kwargs):
         footer_links=["api"],
         app_kwargs={"middleware": [Middleware(Limits)]},
         max_file_size=1,
+        # Few calls run at once; each thread keeps memory of its own.
+        max_threads=4,
         # Gradio keeps its components' state of that many visitors in memory. This page needs none of it.
         state_session_capacity=MAX_WAITING,
+        # Gradio would end a server that does not answer itself within three seconds, as on a busy machine.
+        _frontend=False,
         **kwargs,
     )
     for checkpoint in checkpoints.values():

@@ -38,14 +38,13 @@ def counterfactual_rows(
         rows.append(Row(f"Mean of {len(draws)} draws", _cells(shown, names, read(shown))))
         details = [f"up to {spread.max():.2f}" for spread in spreads]
         spreads = [to_image(spread / max(spread.max(), 1e-6)) for spread in spreads]
-        title = "Spread of the draws: standard deviation (white: where it is largest)"
-        rows.append(Row(title, _cells(spreads, names, details)))
+        rows.append(Row("Spread: standard deviation (white: largest)", _cells(spreads, names, details)))
     else:
         shown = output.images
         rows.append(Row("Counterfactual", _cells(shown, names, read(shown))))
     changes = [difference(image, factual) for image in shown]
     details = [f"mean {abs(pixels(image) - pixels(factual)).mean():.3f}" for image in shown]
-    rows.append(Row("Difference from the factual (red: brighter, blue: darker)", _cells(changes, names, details)))
+    rows.append(Row("Difference (red: brighter, blue: darker)", _cells(changes, names, details)))
     if truths is not None:
         errors = [
             f"error {abs(pixels(image) - pixels(truth)).mean():.3f}"

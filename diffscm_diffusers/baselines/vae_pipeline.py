@@ -11,7 +11,9 @@ from diffusers import DiffusionPipeline, ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 
+from ..checksums import check_pipeline, write_weights_checksums
 from ..pipelines import DiffSCMGraphCounterfactualPipeline
+from ..pipelines.pipeline_diffscm_graph import check_causes
 
 
 @dataclass
@@ -80,13 +82,20 @@ class VAECounterfactualPipeline(DiffusionPipeline):
                 f"`vae` expects a `condition_dim` of {sum(widths.values())}, the image's parents in `scm.graph`, "
                 f"{widths}, got {vae.config.condition_dim}."
             )
-        nodes = scm.graph.to_dict()["nodes"]
-        causes = [[name, nodes[name]] for name in scm.graph.image_parents]
-        trained = [list(pair) for pair in vae.config.get("_trained_with", {}).get("causes", causes)]
-        if trained != causes:
-            raise ValueError(f"`vae` expects a network trained on the causes in `scm.graph`, {causes}, got {trained}.")
+        check_causes(scm.graph, vae=vae)
         self.register_modules(vae=vae.eval(), scm=scm.eval())
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
+        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
+        check_pipeline(pipe, kwargs)
+        return pipe
+
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        # What `save_pretrained` does last, before it publishes.
+        super().save_config(save_directory, push_to_hub, **kwargs)
+        write_weights_checksums(self, save_directory)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

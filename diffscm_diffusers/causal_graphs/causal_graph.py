@@ -79,13 +79,39 @@ class Node:
         """Entries that the attribute has in a condition: one, or one for each category without an order."""
         return len(self.labels) if self.kind == "categorical" else 1
 
+    def read_numbers(self, argument: str) -> dict[int, int]:
+        """
+        What whole numbers mean as values of a categorical or ordinal attribute: labels, where the labels are numbers
+        such as "1", "2", "3", and indices of labels otherwise.
+
+        Args:
+            argument (`str`): What messages call the value.
+
+        Returns:
+            `dict[int, int]`: each number that has a meaning, to the index of its label.
+
+        Raises:
+            ValueError: if some labels are numbers, and others than their indices, but not all are.
+        """
+        numbers = {int(label): index for index, label in enumerate(self.labels) if label.isdecimal()}
+        if all(number == index for number, index in numbers.items()):
+            return {index: index for index in range(len(self.labels))}
+        if len(numbers) < len(self.labels):
+            number = next(number for number, index in numbers.items() if number != index)
+            raise ValueError(
+                f"`{argument}` expects text, as only some of the labels {list(self.labels)} are numbers: {number} may "
+                "be a label or an index."
+            )
+        return numbers
+
     def check(self, value: Any, num_samples: int, argument: str) -> torch.Tensor:
         """
         Reads values of the attribute.
 
         Args:
             value (`float`, `int`, `str`, `Sequence`, `np.ndarray` or `torch.Tensor`):
-                One value, or one for each sample. A category is a label or its index; strings are labels.
+                One value, or one for each sample. A category is its label, or the label's index; strings are labels.
+                Where all labels are numbers, numbers are labels too. Tensors always hold indices.
             num_samples (`int`): Number of samples.
             argument (`str`): What messages call the value.
 
@@ -104,6 +130,20 @@ class Node:
             if unknown:
                 raise ValueError(f"`{argument}` expects labels among {list(self.labels)}, got {str(unknown[0])!r}.")
             value = [self.labels.index(entry) for entry in entries]
+            value = value if is_list else value[0]
+        elif (
+            self.labels is not None
+            and entries
+            and all(type(entry) is int or isinstance(entry, np.integer) for entry in entries)
+        ):
+            numbers = self.read_numbers(argument)
+            unknown = [entry for entry in entries if int(entry) not in numbers]
+            if unknown:
+                raise ValueError(
+                    f"`{argument}` expects labels among {list(self.labels)} or numbers among {sorted(numbers)}, got "
+                    f"{unknown[0]}."
+                )
+            value = [numbers[int(entry)] for entry in entries]
             value = value if is_list else value[0]
         try:
             tensor = torch.as_tensor(value)
@@ -527,26 +567,38 @@ class CausalGraph:
         do, hold = self.check_do_and_hold(do, hold)
         graph = networkx.DiGraph(self.edges)
         graph.add_nodes_from(self.nodes)
-        for layer, names in enumerate(networkx.topological_generations(graph)):
-            for name in names:
-                graph.nodes[name]["layer"] = layer
+        depth = {name: i for i, names in enumerate(networkx.topological_generations(graph)) for name in names}
         # To the right of everything, also of attributes that do not cause it.
-        graph.nodes[self.image]["layer"] = max(networkx.get_node_attributes(graph, "layer").values()) + 1
-        position = networkx.multipartite_layout(graph, subset_key="layer")
+        depth[self.image] = max(depth.values()) + 1
+        # Lists, in the graph's order: networkx makes sets of names, whose order is one of chance.
+        layers = [[name for name in (*self.attributes, self.image) if depth[name] == i] for i in range(len(graph) + 1)]
+        layers = dict(enumerate(names for names in layers if names))
+        layer = {name: i for i, names in layers.items() for name in names}
+        position = networkx.multipartite_layout(graph, subset_key=layers)
         # Edges that pass a layer would run through the nodes of a row.
         for index, name in enumerate([*self.attributes, self.image]):
             position[name] = position[name] + (0, 0.15 * (index % 3 - 1))
         if ax is None:
-            ax = Figure(
-                figsize=(1.5 + 1.5 * len(set(networkx.get_node_attributes(graph, "layer").values())), 3)
-            ).subplots()
+            ax = Figure(figsize=(1.5 + 1.5 * len(layers), 3)).subplots()
         cut = [edge for edge in self.edges if edge[1] in do | hold]
-        kept = [edge for edge in self.edges if edge not in cut]
         size = 2500
-        networkx.draw_networkx_edges(graph, position, kept, ax=ax, node_size=size)
-        networkx.draw_networkx_edges(
-            graph, position, cut, ax=ax, node_size=size, style=":", edge_color="#B0B0B0", arrows=True
-        )
+        middle = sum(place[1] for place in position.values()) / len(position)
+        for edge in self.edges:
+            # Around the layers that it passes.
+            is_long = layer[edge[1]] - layer[edge[0]] > 1
+            bend = 0.5 * is_long * (-1 if position[edge[0]][1] > middle else 1)
+            is_cut = edge in cut
+            networkx.draw_networkx_edges(
+                graph,
+                position,
+                [edge],
+                ax=ax,
+                node_size=size,
+                style=":" if is_cut else "-",
+                edge_color="#767676" if is_cut else "black",
+                arrows=True,
+                connectionstyle=f"arc3,rad={bend}",
+            )
         names = list(graph)
         networkx.draw_networkx_nodes(
             graph,
@@ -560,7 +612,7 @@ class CausalGraph:
             linewidths=[2.5 if name in do | hold else 1 for name in names],
         )
         networkx.draw_networkx_labels(graph, position, ax=ax, font_size=8)
-        ax.margins(0.2)
+        ax.margins(0.25)
         ax.set_axis_off()
         return ax
 

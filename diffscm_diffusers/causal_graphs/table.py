@@ -24,8 +24,8 @@ def read_table(
         graph ([`CausalGraph`]): The graph.
         table (`pandas.DataFrame`, `datasets.Dataset` or `dict[str, torch.Tensor]`):
             One row for each sample, with a column for each attribute. Others are not looked at. Continuous columns
-            hold numbers in the node's unit, categorical and ordinal ones labels or their indices. Of a column of
-            `datasets.ClassLabel` the names count.
+            hold numbers in the node's unit, categorical and ordinal ones labels or their indices. Where all labels are
+            numbers, numbers are labels. Of a column of `datasets.ClassLabel` the names count. Tensors hold indices.
         argument (`str`, *optional*, defaults to `"table"`): What messages call the table.
 
     Returns:
@@ -69,12 +69,22 @@ def read_table(
     for name, node in graph.nodes.items():
         # `datasets` gives a column of a formatted data set in that format.
         column = table.with_format(None)[name][:] if isinstance(table, Dataset) else table[name]
-        column = pd.Series(column.cpu().numpy() if isinstance(column, torch.Tensor) else np.asarray(column))
+        is_tensor = isinstance(column, torch.Tensor)
+        column = pd.Series(column.cpu().numpy() if is_tensor else np.asarray(column))
         empty = np.flatnonzero(column.isna())
         if len(empty) > 0:
             raise ValueError(f"`{argument}[{name!r}]` expects a value in each row, got none in row {empty[0]}.")
         if isinstance(table, Dataset) and isinstance(table.features[name], ClassLabel):
             column = column.map(table.features[name].int2str)
+        elif node.labels is not None and pd.api.types.is_integer_dtype(column) and not is_tensor:
+            numbers = node.read_numbers(f"{argument}[{name!r}]")
+            wrong = np.flatnonzero(~column.isin(numbers))
+            if len(wrong) > 0:
+                raise ValueError(
+                    f"`{argument}[{name!r}]` expects labels among {list(node.labels)} or numbers among "
+                    f"{sorted(numbers)}, got {column[wrong[0]]} in row {wrong[0]}."
+                )
+            column = column.map(numbers)
         values[name] = _read_column(column, node, f"{argument}[{name!r}]")
     return values
 

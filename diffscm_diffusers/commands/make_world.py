@@ -15,6 +15,7 @@ again.
 
 import argparse
 import inspect
+import json
 import sys
 from pathlib import Path
 
@@ -24,7 +25,6 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, rate
@@ -201,4 +201,5 @@ def main(argv=None):
             data_files=data_files,
         )
         save_card(card, unfinished)
-        CausalGraph.from_dict(worlds["train"].graph).save_json(unfinished / "graph.json")
+        # With the noise that has a meaning of its own, by which counterfactuals are measured.
+        (unfinished / "graph.json").write_text(json.dumps(worlds["train"].graph, indent=2) + "\n")

@@ -110,6 +110,9 @@ def load_image_dataset(
             )
     if graph is not None:
         check_attribute_columns(features, graph)
+        for column in find_numeric_labels(features, graph):
+            for name in splits:
+                splits[name] = splits[name].cast_column(column, Value("string"))
         if split is not None and not streaming:
             names = list(graph.image_parents)
             read_attributes(splits[split].select_columns(names)[:], graph, f"the split {split!r}")
@@ -144,6 +147,18 @@ def check_attribute_columns(features: Features, graph: CausalGraph):
                 raise ValueError(f"`graph` expects {expected} in the column {name!r}, which is {feature}.")
 
 
+def find_numeric_labels(features: Features, graph: CausalGraph) -> list[str]:
+    """The columns whose numbers are labels of the graph and not their indices, see [`Node.read_numbers`]."""
+    columns = []
+    for name in graph.image_parents:
+        node, feature = graph.nodes[name], features[name]
+        if node.labels is not None and isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")):
+            numbers = node.read_numbers(f"column {name!r}")
+            if any(number != index for number, index in numbers.items()):
+                columns.append(name)
+    return columns
+
+
 def read_attributes(columns: dict[str, list], graph: CausalGraph, source: str) -> dict[str, torch.Tensor]:
     """
     Reads the values of attributes.
@@ -162,12 +177,14 @@ def read_attributes(columns: dict[str, list], graph: CausalGraph, source: str) -
     attributes = {}
     for name, values in columns.items():
         node, values = graph.nodes[name], list(values)
+        # Numbers that are labels were made text when the data set was loaded. These are indices, as of classes.
+        is_indices = node.labels is not None and all(type(value) is int for value in values)
         try:
-            attributes[name] = node.check(values, len(values), name)
+            attributes[name] = node.check(torch.tensor(values) if is_indices else values, len(values), name)
         except (TypeError, ValueError):
             for row, value in enumerate(values):
                 try:
-                    node.check([value], 1, name)
+                    node.check(torch.tensor([value]) if is_indices else [value], 1, name)
                 except (TypeError, ValueError) as error:
                     reason = "expects a value, got none." if value is None else str(error).removeprefix(f"`{name}` ")
                     raise ValueError(f"Column {name!r}, row {row} of {source} (from 0): {reason}") from error

@@ -34,7 +34,7 @@ def missing_chunks(folder: Path, num_pairs: int, batch_size: int) -> list[range]
     return missing
 
 
-def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, seconds: float):
+def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, seconds: float, **others: torch.Tensor):
     """
     Writes the counterfactuals of consecutive pairs.
 
@@ -43,24 +43,27 @@ def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, second
         chunk (`range`): The pairs' numbers.
         counterfactual (`torch.Tensor` of shape `(len(chunk), channels, height, width)`): Float32 in [0, 1].
         seconds (`float`): How long they took together.
+        others (`torch.Tensor`, *optional*): What else belongs to them, with the same first axis.
     """
     per_counterfactual = torch.full((len(chunk),), seconds / len(chunk))
-    tensors = {"counterfactual": counterfactual.cpu().contiguous(), "seconds": per_counterfactual}
+    tensors = {"counterfactual": counterfactual, **others}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()} | {"seconds": per_counterfactual}
     with written_whole(folder / f"{chunk.start:05d}-{chunk.stop - 1:05d}.safetensors") as path:
         save_file(tensors, path)
 
 
-def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[str, ...] = ()) -> tuple:
     """
     Reads one method's counterfactuals, in the order of the pairs.
 
     Args:
         folder (`str` or `Path`): `counterfactuals/<method>` in the output folder of `diffscm evaluate`.
         num_pairs (`int`, *optional*): How many to read. Default: all that are there.
+        others (`tuple[str]`, *optional*): Names of what else belongs to them.
 
     Returns:
-        `tuple`: counterfactuals, float32 in [0, 1], `(num_pairs, channels, height, width)`, and the seconds that each
-        of them took, `(num_pairs,)`.
+        `tuple`: counterfactuals, float32 in [0, 1], `(num_pairs, channels, height, width)`, the seconds that each of
+        them took, `(num_pairs,)`, and `others`, `None` where they are not there.
 
     Raises:
         ValueError: if some of them are missing, or if a file is damaged.
@@ -81,8 +84,10 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None) -> tuple[torch
             raise ValueError(
                 f"{str(path)!r} is damaged: delete it and run again what wrote it, which makes it anew. {error}"
             ) from error
-    counterfactual, seconds = (torch.cat([file[name] for file in files]) for name in ("counterfactual", "seconds"))
-    return counterfactual[:num_pairs], seconds[:num_pairs]
+    return tuple(
+        torch.cat([file[name] for file in files])[:num_pairs] if name in files[0] else None
+        for name in ("counterfactual", "seconds", *others)
+    )
 
 
 def record_settings(folder: Path, settings: dict):

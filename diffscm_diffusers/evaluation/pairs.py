@@ -12,6 +12,11 @@ from diffscm_diffusers.data.images import DecodedImages, ImageCollator
 from diffscm_diffusers.data.splits import select_rows
 
 
+# Columns of a data set that brings its own interventions, and the true counterfactuals under them.
+INTERVENTION_COLUMN = "intervention"
+COUNTERFACTUAL_COLUMN = "counterfactual"
+
+
 @dataclass
 class Pairs:
     """
@@ -31,7 +36,13 @@ class Pairs:
         return len(self.row)
 
 
-def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: int | None = None) -> Pairs:
+def draw_pairs(
+    classes: torch.Tensor,
+    num_classes: int,
+    seed: int,
+    max_samples: int | None = None,
+    interventions: torch.Tensor | None = None,
+) -> Pairs:
     """
     Draws the pairs of the evaluation: every factual once, in random order because image folders are sorted by class,
     with one intervention drawn uniformly from the other classes. All of them are drawn before any is left out, so a
@@ -42,6 +53,8 @@ def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: 
         num_classes (`int`): How many classes the interventions are drawn from.
         seed (`int`): Seed of order and interventions.
         max_samples (`int`, *optional*): How many pairs to return. Default: one per row.
+        interventions (`torch.Tensor` of shape `(num_rows,)`, *optional*):
+            The interventions, if the data set has them. Default: they are drawn.
 
     Raises:
         ValueError: if there are fewer than two classes or pairs, or rows without a class.
@@ -62,19 +75,23 @@ def draw_pairs(classes: torch.Tensor, num_classes: int, seed: int, max_samples: 
         raise ValueError(
             f"`max_samples` expects at least 2, and a split with as many rows, got {max_samples} of {len(classes)}."
         )
-    return Pairs(row, classes[row], (classes[row] + shift) % num_classes)
+    drawn = (classes[row] + shift) % num_classes
+    return Pairs(row, classes[row], drawn if interventions is None else interventions[row])
 
 
-def read_classes(rows: Dataset, collate: ImageCollator, class_names: list[str]) -> torch.Tensor:
+def read_classes(
+    rows: Dataset, collate: ImageCollator, class_names: list[str], column: str | None = None
+) -> torch.Tensor:
     """
-    Reads the class of every row, by name, as an index of `class_names`; -1 where there is none.
+    Reads the class of every row, by name, as an index of `class_names`; -1 where there is none. It stands in `column`,
+    by default in the label column.
 
     Raises:
         ValueError: if the data has other classes than `class_names`.
     """
-    data_names = rows.features[collate.label_column].names
-    indices = torch.tensor([*match_classes(data_names, class_names, whole=True), -1])
-    return indices[torch.tensor(rows[collate.label_column][:])]  # -1 is the last
+    column = collate.label_column if column is None else column
+    indices = torch.tensor([*match_classes(rows.features[column].names, class_names, whole=True), -1])
+    return indices[torch.tensor(rows[column][:])]  # -1 is the last
 
 
 def load_pairs_and_images(
@@ -86,6 +103,7 @@ def load_pairs_and_images(
     seed: int,
     max_samples: int | None = None,
     show_progress: bool = True,
+    interventions: torch.Tensor | None = None,
 ) -> tuple[Pairs, DecodedImages, DecodedImages]:
     """
     Draws the pairs of an evaluation and reads their factuals and the reference set.
@@ -100,6 +118,7 @@ def load_pairs_and_images(
         seed (`int`): See [`draw_pairs`].
         max_samples (`int`, *optional*): See [`draw_pairs`].
         show_progress (`bool`, *optional*, defaults to `True`): Whether to show progress bars.
+        interventions (`torch.Tensor` of shape `(num_rows,)`, *optional*): See [`draw_pairs`].
 
     Returns:
         `tuple`: the pairs, their factuals in the same order, and the reference images, with the models' class indices.
@@ -109,7 +128,8 @@ def load_pairs_and_images(
             the reference set has fewer than two images of a class that it is needed for.
     """
     factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split, "train_split")
-    pairs = draw_pairs(read_classes(factual_rows, collate, class_names), len(class_names), seed, max_samples)
+    classes = read_classes(factual_rows, collate, class_names)
+    pairs = draw_pairs(classes, len(class_names), seed, max_samples, interventions)
     counts = {name: (pairs.factual_class == c).sum().item() for c, name in enumerate(class_names)}
     name_empty_classes(counts, f"`split` {split!r}, of which {len(pairs)} rows are taken,")
 
@@ -122,6 +142,9 @@ def load_pairs_and_images(
             f"`train_split` expects at least two images of every class to compare with, but {train_split!r} has "
             f"{too_few}."
         )
+    # Other columns may hold images as well, which need not be decoded.
+    columns = [collate.image_column, collate.label_column]
+    factual_rows, reference_rows = factual_rows.select_columns(columns), reference_rows.select_columns(columns)
     factuals = DecodedImages(
         factual_rows.select(pairs.row), collate, "Reading factuals", show_progress, pairs.row.tolist()
     )

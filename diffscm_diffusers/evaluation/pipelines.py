@@ -13,13 +13,22 @@ from diffscm_diffusers import (
     DiffSCMCounterfactualPipeline,
     DiffSCMDDIMInverseScheduler,
     DiffSCMDDIMScheduler,
+    DiffSCMSemanticCounterfactualPipeline,
 )
 from diffscm_diffusers.data.classes import match_classes, unique_names
 
 from .fingerprint import fingerprint
 
 
-def load_pipeline(name_or_path: str, scheduler: str, cache_dir: str | None = None) -> DiffSCMCounterfactualPipeline:
+ClassPipeline = DiffSCMCounterfactualPipeline | DiffSCMSemanticCounterfactualPipeline
+
+
+def load_pipeline(
+    name_or_path: str,
+    scheduler: str,
+    cache_dir: str | None = None,
+    pipeline_classes: tuple[type, ...] = (DiffSCMCounterfactualPipeline,),
+) -> ClassPipeline:
     """
     Loads a checkpoint, with its own moves or with others.
 
@@ -29,23 +38,39 @@ def load_pipeline(name_or_path: str, scheduler: str, cache_dir: str | None = Non
             `"checkpoint"` for its own schedulers, `"belm"` for O-BELM, or `"quadratic"` for DDIM on quadratically
             spaced timesteps.
         cache_dir (`str`, *optional*): Where files from the Hub are kept.
+        pipeline_classes (`tuple[type]`, *optional*, defaults to `(DiffSCMCounterfactualPipeline,)`):
+            Which pipelines it may hold.
+
+    Raises:
+        ValueError: if it holds another pipeline.
     """
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(name_or_path, cache_dir=cache_dir, use_safetensors=True)
+    name = DiffusionPipeline.load_config(name_or_path, cache_dir=cache_dir)["_class_name"]
+    name = name[1] if isinstance(name, list) else name
+    by_name = {pipeline_class.__name__: pipeline_class for pipeline_class in pipeline_classes}
+    if name not in by_name:
+        raise ValueError(
+            f"`--pretrained_model_name_or_path` expects a {' or a '.join(by_name)}, got {str(name_or_path)!r}, a "
+            f"{name}."
+        )
+    pipe = by_name[name].from_pretrained(name_or_path, cache_dir=cache_dir, use_safetensors=True)
     if scheduler == "checkpoint":
         return pipe
     if scheduler == "belm":
-        schedulers = [DiffSCMBELMScheduler.from_config(pipe.scheduler.config)]
+        schedulers = {"scheduler": DiffSCMBELMScheduler.from_config(pipe.scheduler.config), "inverse_scheduler": None}
     else:
-        schedulers = [
-            DiffSCMDDIMScheduler.from_config(pipe.scheduler.config, timestep_spacing="quadratic"),
-            DiffSCMDDIMInverseScheduler.from_config(pipe.inverse_scheduler.config, timestep_spacing="quadratic"),
-        ]
+        schedulers = {
+            name: type_.from_config(pipe.components[name].config, timestep_spacing="quadratic")
+            for name, type_ in (
+                ("scheduler", DiffSCMDDIMScheduler),
+                ("inverse_scheduler", DiffSCMDDIMInverseScheduler),
+            )
+        }
     settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
-    return DiffSCMCounterfactualPipeline(pipe.unet, pipe.classifier, *schedulers, **settings)
+    return type(pipe)(**{**pipe.components, **schedulers, **settings})
 
 
 def complete_settings(
-    pipe: DiffSCMCounterfactualPipeline,
+    pipe: ClassPipeline,
     preset: str | None = None,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -58,7 +83,8 @@ def complete_settings(
     defaults.
 
     Args:
-        pipe ([`DiffSCMCounterfactualPipeline`]): The pipeline.
+        pipe ([`DiffSCMCounterfactualPipeline`] or [`DiffSCMSemanticCounterfactualPipeline`]):
+            The pipeline. The second has no presets and no guidance.
         preset (`str`, *optional*): The name of one of the checkpoint's presets.
         num_inference_steps, guidance_scale, guidance_interval, abduction (*optional*): As in the pipeline's call.
         strength (`float`, *optional*, defaults to 1.0): With which they have to fit.
@@ -69,6 +95,18 @@ def complete_settings(
     Raises:
         ValueError: if the checkpoint has no such preset, or if the settings do not fit the pipeline.
     """
+    if isinstance(pipe, DiffSCMSemanticCounterfactualPipeline):
+        for name, value in (
+            ("preset", preset),
+            ("guidance_scale", guidance_scale),
+            ("guidance_interval", guidance_interval),
+        ):
+            if value is not None:
+                raise ValueError(f"`--{name}` is expected with a guided pipeline, got it with {type(pipe).__name__}.")
+        steps = pipe.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        pipe.check_inputs(abduction=abduction)
+        pipe.prepare_schedulers(steps, abduction)
+        return {"num_inference_steps": steps, **({} if abduction is None else {"abduction": abduction})}
     if preset is not None and preset not in pipe.presets:
         raise ValueError(f"`--preset` expects one of the checkpoint's, {sorted(pipe.presets)}, got {preset!r}.")
     given = {
@@ -91,16 +129,14 @@ def complete_settings(
     return settings
 
 
-def describe_pipeline(
-    pipe: DiffSCMCounterfactualPipeline, name_or_path: str, mixed_precision: str, steps: dict
-) -> dict:
+def describe_pipeline(pipe: ClassPipeline, name_or_path: str, mixed_precision: str, steps: dict) -> dict:
     """The settings that Diff-SCM's counterfactuals depend on, but for the guidance scale."""
     return {
         "pretrained_model_name_or_path": name_or_path,
         "weights": fingerprint(pipe),
         "scheduler": type(pipe.scheduler).__name__,
         "mixed_precision": mixed_precision,
-        "marginal_abduction": pipe.config.default_marginal_abduction,
+        "marginal_abduction": pipe.config.get("default_marginal_abduction", False),
         **steps,
     }
 

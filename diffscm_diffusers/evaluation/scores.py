@@ -43,7 +43,8 @@ class Scorer:
 
     Args:
         accelerator (`Accelerator`): The processes and their devices.
-        models ([`MetricModels`]): The networks that the metrics need.
+        models ([`MetricModels`], *optional*):
+            The networks that the metrics need. Without them, the distance from the factual is all that is scored.
         pairs (`Pairs`): The pairs.
         factuals (`DecodedImages`): Their factuals.
         reference (`DecodedImages`): Real images, whose latents are compared with.
@@ -61,14 +62,14 @@ class Scorer:
     def __init__(
         self,
         accelerator: Accelerator,
-        models: MetricModels,
+        models: MetricModels | None,
         pairs: Pairs,
         factuals: DecodedImages,
         reference: DecodedImages,
         batch_size: int,
     ):
         self.accelerator = accelerator
-        self.models = models.to(accelerator.device)
+        self.models = None if models is None else models.to(accelerator.device)
         self.pairs = pairs
         self.factuals = factuals
         self.reference = reference
@@ -77,8 +78,14 @@ class Scorer:
 
         # Models that don't fit the data fail here, not after hours of generation.
         self.score_batch(torch.arange(2), factuals.images(slice(2)))
-        self.factual_mean, self.factual_variance = self.encode(factuals, "Encoding factuals")
-        self.reference_mean, self.reference_variance = self.encode(reference, "Encoding references")
+        if models is not None:
+            self.factual_mean, self.factual_variance = self.encode(factuals, "Encoding factuals")
+            self.reference_mean, self.reference_variance = self.encode(reference, "Encoding references")
+
+    @property
+    def vae(self) -> LatentVAE | None:
+        """[`LatentVAE`]: the one that scores; `None` without metric models."""
+        return None if self.models is None else self.models.vae
 
     def share(self, batches: tuple) -> tuple:
         """The batches that are this process's."""
@@ -105,14 +112,15 @@ class Scorer:
         factual = self.factuals.images(index).to(device)
         factual_class = self.pairs.factual_class[index].to(device)
         intervention = self.pairs.intervention[index].to(device)
+        scores = {norm: minimality(factual, counterfactual, norm).cpu() for norm in ("l1", "l2")}
+        if self.models is None:
+            return scores
         class_autoencoders, autoencoder = self.models.class_autoencoders, self.models.autoencoder
         mean, variance = self.models.vae.encode(counterfactual)
-        scores = {
+        scores |= {
             "im1": im1(counterfactual, factual_class, intervention, class_autoencoders),
             "im2": im2(counterfactual, intervention, class_autoencoders, autoencoder),
             "effectiveness": effectiveness(counterfactual, intervention, self.models.oracle),
-            "l1": minimality(factual, counterfactual, "l1"),
-            "l2": minimality(factual, counterfactual, "l2"),
             "mean": mean,
             "variance": variance,
         }
@@ -154,10 +162,11 @@ class Scorer:
                 self.score_batch(index, counterfactual[index]) for index in self.progress_bar(self.batches, "Scoring")
             ]
             scores = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
-            latents = scores.pop("mean"), scores.pop("variance")
-            scores["cld"] = counterfactual_latent_divergence(*latents, *self.divergence_inputs)
-            scores["cld_floor"] = self.cld_floor
-            scores["cld_excess"] = scores["cld"] - scores["cld_floor"]
+            if self.models is not None:
+                latents = scores.pop("mean"), scores.pop("variance")
+                scores["cld"] = counterfactual_latent_divergence(*latents, *self.divergence_inputs)
+                scores["cld_floor"] = self.cld_floor
+                scores["cld_excess"] = scores["cld"] - scores["cld_floor"]
             index = torch.cat(self.batches)
             columns = {
                 "index": index,

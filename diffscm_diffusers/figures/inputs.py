@@ -52,6 +52,10 @@ def read_evaluation(
     missing = [name for name in ("factual", "diff-scm") if len(samples[name]) == 0]
     if missing:
         raise ValueError(f"`--evaluation` expects an evaluation of {missing} too, but {str(folder)!r} has none.")
+    if "effectiveness" not in samples["diff-scm"]:
+        raise ValueError(
+            f"`--evaluation` expects an evaluation with metric models, but {str(folder)!r} is one with none."
+        )
     row, factual_class, intervention = (
         torch.tensor(samples["factual"][name].to_numpy()) for name in ("row", "factual_class", "intervention")
     )

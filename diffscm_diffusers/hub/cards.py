@@ -24,6 +24,9 @@ TAGS = ["diffscm-diffusers", "causality", "counterfactual"]
 
 # What `summary.json` calls a score, and the card.
 SCORES = {
+    "error_l1": "error to the true counterfactual, mean absolute difference, pixels in [0, 1]",
+    "null_intervention": "null intervention, mean absolute difference from the factual",
+    "there_and_back": "there and back, mean absolute difference from the factual",
     "effectiveness": "effectiveness: an oracle sees the target (higher is better)",
     "im1": "IM1 (lower is better)",
     "im2": "IM2 (lower is better)",
@@ -297,8 +300,7 @@ def check_summary(summary: dict):
     if missing or "num_pairs" not in summary:
         raise ValueError(f"`summary` expects what `diffscm evaluate` wrote, got one without {missing or 'num_pairs'}.")
     check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
-    for name in SCORES:
-        score = method["scores"].get(name)
+    for name, score in method["scores"].items():
         numbers = [score.get(key) for key in ("mean", "low", "high")] if isinstance(score, dict) else [None]
         if not all(isinstance(number, (int, float)) for number in numbers):
             raise ValueError(f"`summary` expects mean, low and high of the score {name!r}, got {score!r}.")
@@ -383,16 +385,19 @@ def make_pipeline_card(
         method = summary["methods"]["diff-scm"]
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
-        scale = settings["guidance_scale"]
         setting = (
-            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps, "
-            f"guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
+            f"{summary['num_pairs']} counterfactuals with random targets, {settings['num_inference_steps']} steps"
         )
+        if "guidance_scale" in settings:
+            scale = settings["guidance_scale"]
+            setting += f", guidance scale {'searched for each image' if isinstance(scale, dict) else f'{scale:g}'}"
         lines = [
             f"On the split `{settings['split']}` of `{data}`: {setting}.\n",
             "| score | mean | 95 % bootstrap interval |\n| --- | --- | --- |",
         ]
         for score, description in SCORES.items():
+            if score not in scores:
+                continue
             mean, low, high = (float(f"{scores[score][key]:.4g}") for key in ("mean", "low", "high"))
             lines.append(f"| {description} | {mean:g} | [{low:g}, {high:g}] |")
             evaluations.append(

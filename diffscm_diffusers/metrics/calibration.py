@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import math
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,9 @@ class Coverage(PerSampleMetric):
     `(1 - level) / 2` of them; a rank at its end may count in part. So draws from the truth's own law have a coverage
     of exactly `level` in the mean, however many they are. Where the truth is tied with draws, its rank is any of
     theirs. Elements where all draws equal the truth, such as a black background, have nothing to rank and do not
-    count.
+    count. With a `threshold`, neither do those where the truth and all draws are at most that: what is left are the
+    elements with ink. Both treat truth and draws alike, so that neither moves the coverage of draws from the truth's
+    own law; leaving elements out by the truth alone would.
 
     Source: the rank histogram of [Hamill (2001)](https://doi.org/10.1175/1520-0493(2001)129<0550:IORHFV>2.0.CO;2).
 
@@ -27,10 +30,12 @@ class Coverage(PerSampleMetric):
         reduction (`str`, *optional*, defaults to `"mean"`):
             `"mean"` for the mean over all samples with anything to rank, `"none"` for the result of every sample, NaN
             if it has nothing.
+        threshold (`float`, *optional*):
+            Only elements count where the largest of the draws and the truth is above it. Default: all count.
         kwargs: Keyword arguments of [`torchmetrics.Metric`].
 
     Raises:
-        ValueError: If `level` is out of its range or `reduction` is unknown.
+        ValueError: If `level` or `threshold` is out of its range or `reduction` is unknown.
 
     Example:
         >>> import torch
@@ -46,11 +51,20 @@ class Coverage(PerSampleMetric):
     plot_upper_bound = 1.0
     allows_nan = True
 
-    def __init__(self, level: float = 0.9, reduction: Literal["mean", "none"] = "mean", **kwargs: Any):
+    def __init__(
+        self,
+        level: float = 0.9,
+        reduction: Literal["mean", "none"] = "mean",
+        threshold: float | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(reduction, **kwargs)
         if not isinstance(level, (int, float)) or not 0 < level < 1:
             raise ValueError(f"`level` expects a number between 0 and 1, got {level!r}.")
+        if threshold is not None and (not isinstance(threshold, (int, float)) or not math.isfinite(threshold)):
+            raise ValueError(f"`threshold` expects a finite number, got {threshold!r}.")
         self.level = level
+        self.threshold = threshold
 
     def update(self, draws: torch.Tensor, truth: torch.Tensor) -> None:
         """
@@ -60,7 +74,7 @@ class Coverage(PerSampleMetric):
             draws (`torch.Tensor` of shape `(num_draws, batch, ...)`): Draws of the counterfactuals, floats.
             truth (`torch.Tensor` of shape `(batch, ...)`): The true counterfactuals, floats.
         """
-        result = coverage(draws, truth, self.level)
+        result = coverage(draws, truth, self.level, self.threshold)
         self.add(result[~result.isnan()] if self.reduction == "mean" else result)
 
 

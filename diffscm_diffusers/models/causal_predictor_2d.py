@@ -222,9 +222,40 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
 
     def forward(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, condition: torch.Tensor
-    ) -> torch.Tensor:
-        """The same as [`~CausalPredictor2DModel.log_prob`], which wrappers for training call."""
-        return self.log_prob(sample, timestep, condition)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""
+        What training maximises: log-probabilities, each with a weight. That of a number is its predicted variance,
+        without a gradient ([Seitzer et al., 2022](https://huggingface.co/papers/2203.09168), with beta = 1). Without
+        it, a number that is nearly certain has gradients so large, the error over the variance, that nothing else is
+        learned. The maximum is the same.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Noisy images `x_t`.
+            timestep (`torch.Tensor` or `float` or `int`): Diffusion times `t`, one for all or one per image.
+            condition (`torch.Tensor` of shape `(batch, sum of condition_widths)`): The values of the parents.
+
+        Returns:
+            `tuple` of two `torch.Tensor` of shape `(batch, num_parents)`: the result of
+            [`~CausalPredictor2DModel.log_prob`], and the weights.
+
+        Raises:
+            ValueError: if the images or `condition` have another shape.
+        """
+        self._check_sample(sample)
+        widths = [width for _, width in self.config.condition_widths]
+        self._check_condition(condition, len(sample))
+        features, told, log_prob, weights = self._features(sample, timestep), [], [], []
+        for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
+            parameters = self._evaluate(head, features, told)
+            if value.shape[1] == 1:
+                mean, std = self._gaussian(parameters)
+                log_prob.append(-((value[:, 0] - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2)
+                weights.append(std.detach().square())
+            else:
+                log_prob.append((value * F.log_softmax(parameters, dim=1)).sum(dim=1))
+                weights.append(torch.ones_like(log_prob[-1]))
+            told.append(value)
+        return torch.stack(log_prob, dim=1), torch.stack(weights, dim=1)
 
     def log_prob(
         self, sample: torch.Tensor, timestep: torch.Tensor | float | int, condition: torch.Tensor
@@ -247,19 +278,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if the images or `condition` have another shape.
         """
-        self._check_sample(sample)
-        widths = [width for _, width in self.config.condition_widths]
-        self._check_condition(condition, len(sample))
-        features, told, log_prob = self._features(sample, timestep), [], []
-        for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
-            parameters = self._evaluate(head, features, told)
-            if value.shape[1] == 1:
-                mean, std = self._gaussian(parameters)
-                log_prob.append(-((value[:, 0] - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2)
-            else:
-                log_prob.append((value * F.log_softmax(parameters, dim=1)).sum(dim=1))
-            told.append(value)
-        return torch.stack(log_prob, dim=1)
+        return self(sample, timestep, condition)[0]
 
     def predict(
         self,

@@ -510,7 +510,8 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             if len(order) < batch_size:
                 order = torch.randperm(num_rows, generator=generator)
             rows, order = order[:batch_size].to(self.device), order[batch_size:]
-            loss = -self._log_prob({name: value[rows] for name, value in values.items()}).mean()
+            with torch.enable_grad():  # whatever the caller has set
+                loss = -self._log_prob({name: value[rows] for name, value in values.items()}).mean()
             if not loss.isfinite():
                 raise ValueError(
                     f"`learning_rate` of {learning_rate:g} led to a loss of {loss.item()} in step {step}."

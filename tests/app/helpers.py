@@ -22,8 +22,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = {
-    "Handwritten digits": str(ROOT / "checkpoints" / "diffscm-mnist"),
-    "Printed digits": str(ROOT / "checkpoints" / "diffscm-typeface"),
+    "Handwritten": str(ROOT / "checkpoints" / "diffscm-mnist"),
+    "Printed": str(ROOT / "checkpoints" / "diffscm-typeface"),
+    "Causal graph": str(ROOT / "checkpoints" / "diffscm-morphomnist-graph"),
 }
 
 
@@ -39,34 +40,45 @@ def find_browser() -> str | None:
 
 
 class Server:
-    """The page in a process of its own, whose files go to a folder that can be looked at."""
+    """
+    The page in a process of its own, whose files go to a folder that can be looked at.
 
-    def __init__(self, checkpoints: dict[str, str], folder: Path):
+    Args:
+        command (`list[str]`): Arguments of Python.
+        folder (`Path`): An empty one.
+        cwd (`Path`, *optional*): Where it works.
+        env (`dict[str, str]`, *optional*): Beside the environment that every server gets.
+    """
+
+    def __init__(self, command: list[str], folder: Path, cwd: Path = ROOT, env: dict[str, str] | None = None):
         with socket.socket() as listener:
             listener.bind(("localhost", 0))
             self.port = listener.getsockname()[1]
         self.url, self.files, self.log = f"http://127.0.0.1:{self.port}", folder / "files", folder / "log.txt"
         self.files.mkdir()
-        code = f"""
-import sys
-from diffscm_diffusers.app.page import serve
-serve({checkpoints!r}, server_name="127.0.0.1", server_port={self.port})
-"""
         environment = {
             **os.environ,
-            "GRADIO_TEMP_DIR": str(self.files),
-            "TMPDIR": str(self.files),
-            "HF_HUB_OFFLINE": "1",
             "GRADIO_ANALYTICS_ENABLED": "False",
+            "GRADIO_SERVER_PORT": str(self.port),
+            "GRADIO_TEMP_DIR": str(self.files),
+            "HF_HUB_OFFLINE": "1",
+            "TMPDIR": str(self.files),
+            **(env or {}),
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", code], env=environment, stdout=log, stderr=log, cwd=ROOT
+                [sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=cwd
             )
         deadline = time.monotonic() + 300
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)
+
+    @classmethod
+    def of(cls, checkpoints: dict[str, str], folder: Path) -> "Server":
+        """The page of some checkpoints."""
+        code = f"from diffscm_diffusers.app.page import serve; serve({checkpoints!r}, server_name='127.0.0.1')"
+        return cls(["-c", code], folder)
 
     def answers(self) -> bool:
         try:
@@ -74,6 +86,11 @@ serve({checkpoints!r}, server_name="127.0.0.1", server_port={self.port})
         except (OSError, urllib.error.URLError):
             return False
         return True
+
+    def seconds(self) -> float:
+        """Seconds of processor time that the server has used."""
+        times = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> float:
         """Resident memory in MB."""

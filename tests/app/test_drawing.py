@@ -34,8 +34,8 @@ def test_mean_and_spread_of_draws_are_the_pipelines():
     assert [row.title.partition(":")[0].partition(" (")[0] for row in rows] == [
         "Factual",
         "Mean of 3 draws",
-        "Spread of the draws",
-        "Difference from the factual",
+        "Spread",
+        "Difference",
         *(f"Draw {i}" for i in (1, 2, 3)),
     ]
     stack = np.stack([[np.asarray(image) / 255 for image in draw] for draw in output.images])

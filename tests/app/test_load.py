@@ -23,7 +23,7 @@ NUM_VISITORS, NUM_REQUESTS = 20, 200
 
 def test_twenty_visitors_and_two_hundred_requests(tmp_path):
     checkpoints = dict(list(CHECKPOINTS.items())[:1])
-    server = Server(checkpoints, tmp_path)
+    server = Server.of(checkpoints, tmp_path)
     url = f"{server.url}/gradio_api/call/tab0"
 
     def ask(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -179,5 +179,5 @@ def test_bad_input_is_named(model_class):
         VAECounterfactualPipeline(vae, vae)
     causes = [[name, NODES[name]] for name in ("gain", "shade", "level")]
     vae.register_to_config(_trained_with={"causes": causes})
-    with pytest.raises(ValueError, match="`vae` expects a network trained on the causes in `scm.graph`"):
+    with pytest.raises(ValueError, match="`vae` expects a network trained on the image's parents in `scm.graph`"):
         VAECounterfactualPipeline(vae, pipe.scm)

@@ -1,7 +1,9 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import importlib.util
+import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -10,11 +12,14 @@ from ..pipelines.dummies import get_dummy_pipe
 
 @pytest.fixture(scope="session")
 def load_benchmark():
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+
     def load(name: str):
-        path = Path(__file__).resolve().parents[2] / "benchmarks" / f"{name}.py"
+        path = folder / f"{name}.py"
         spec = importlib.util.spec_from_file_location(name, path)
         benchmark = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(benchmark)
+        with mock.patch.object(sys, "path", [str(folder), *sys.path]):  # as of a script that is run
+            spec.loader.exec_module(benchmark)
         return benchmark
 
     return load

@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+from unittest import mock
 
 import pytest
 import torch
@@ -21,11 +22,27 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
     vae = tmp_path / "vae"
     ConditionalVAE2DModel(28, 12, block_out_channels=(4, 4)).save_pretrained(vae)
 
-    argv = ["--dataset_name", str(tmp_path / "digits"), "--num_samples", "3", "--num_inference_steps", "2"]
-    load_benchmark("thickness_and_intensity").main([*argv, "--baselines", str(vae), "--output_dir", str(tmp_path)])
+    argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
+    argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
+    with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
+        load_benchmark("thickness_and_intensity").main([*argv, "--baselines", str(vae), "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "thickness_and_intensity.json").read_text())
     for node in ("thickness", "intensity"):
         ours, theirs = results[f"do({node}), diffusion causal model"], results[f"do({node}), {vae}"]
         assert ours["error to the truth"] != theirs["error to the truth"]
         for name in ("the factual itself", "error of the intensity that the structural causal model predicts"):
             assert ours[name] == theirs[name]
+    for method in ("diffusion causal model", str(vae)):
+        measures = results[f"do(digit), {method}"]
+        assert 0 <= measures["digit seen by the judge"] <= 1 and measures["change of the thickness"] >= 0
+    for part in ("the noise of a draw", "a drawn code"):
+        read = results[f"what a probe reads from {part}"]
+        assert read["thickness, R2"] <= 1 and 0 <= read["digit"] <= 1
+    assert 0 <= results["draws of do(thickness)"]["coverage of the 90 % interval, where draws or truth differ"] <= 1
+
+
+@pytest.mark.parametrize("flag", ("num_samples", "num_train"))
+def test_too_few_to_probe_are_refused(load_benchmark, flag, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load_benchmark("thickness_and_intensity").parse_args([f"--{flag}", "9", "--output_dir", str(tmp_path)])
+    assert f"--{flag} expects at least 10, for a probe, got 9" in capsys.readouterr().err

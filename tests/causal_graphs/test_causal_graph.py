@@ -5,12 +5,14 @@ import re
 
 import networkx
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features
 from matplotlib.colors import to_hex
 
 from diffscm_diffusers import CausalGraph
-from diffscm_diffusers.causal_graphs import Node
+from diffscm_diffusers.causal_graphs import Node, read_table
 from diffscm_diffusers.worlds import TypefaceWorld
 
 
@@ -145,6 +147,35 @@ def test_end_of_a_range_that_rounds_in_float32_is_in_the_range():
     assert node.check([0.1, 0.3], 2, "do['a']").tolist() == pytest.approx([0.1, 0.3])
 
 
+def test_numbers_are_labels_where_labels_are_numbers():
+    grade, some = (Node("ordinal", labels=labels) for labels in (("1", "2", "3"), ("1", "2", "more")))
+    for value in (3, "3", [3], np.array([3]), torch.tensor([2])):
+        assert grade.check(value, 1, "do['grade']").tolist() == [2]
+    for wrong in (0, [4], torch.tensor(3)):
+        with pytest.raises(ValueError, match=r"`do\['grade'\]` expects"):
+            grade.check(wrong, 1, "do['grade']")
+    assert some.check("1", 1, "do['grade']").tolist() == some.check(torch.tensor(0), 1, "do").tolist() == [0]
+    with pytest.raises(ValueError, match="expects text, as only some of the labels .* 1 may be a label or an index"):
+        some.check(1, 1, "do['grade']")
+    digits = Node("categorical", labels=[*map(str, range(10))])
+    assert digits.check(7, 1, "do['digit']").tolist() == digits.check("7", 1, "do['digit']").tolist() == [7]
+
+
+def test_columns_of_numbers_have_the_same_rule():
+    graph = CausalGraph({"grade": {"kind": "ordinal", "labels": ["1", "2", "3"]}}, [("grade", "image")])
+    column = [3, 1, 2]
+    classes = Features({"grade": ClassLabel(names=["3", "2", "1"])})
+    for table in (
+        pd.DataFrame({"grade": column}),
+        Dataset.from_dict({"grade": column}),
+        {"grade": torch.tensor([2, 0, 1])},
+        Dataset.from_dict({"grade": [0, 2, 1]}, classes),
+    ):
+        assert read_table(graph, table)["grade"].tolist() == [2, 0, 1]
+    with pytest.raises(ValueError, match=r"`table\['grade'\]` expects .* numbers among \[1, 2, 3\], got 0 in row 1"):
+        read_table(graph, pd.DataFrame({"grade": [1, 0]}))
+
+
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
@@ -157,7 +188,8 @@ def test_end_of_a_range_that_rounds_in_float32_is_in_the_range():
         ({"thickness": True}, TypeError, "'thickness'.*expects numbers"),
         ({"thickness": None}, TypeError, "'thickness'.*expects numbers"),
         ({"digit": "three"}, ValueError, r"'digit'.*labels among \['zero', 'one', 'two'\], got 'three'"),
-        ({"digit": 3}, ValueError, r"'digit'.*values in \[0, 2\], got 3"),
+        ({"digit": 3}, ValueError, r"'digit'.*numbers among \[0, 1, 2\], got 3"),
+        ({"digit": torch.tensor(3)}, ValueError, r"'digit'.*values in \[0, 2\], got 3"),
         ({"digit": 1.0}, TypeError, "'digit'.*labels or their indices, got torch.float32"),
         ({"size": ["small", 1]}, TypeError, "'size'.*labels or their indices"),
         ([1, 2], TypeError, "`do` expects a `dict`"),
@@ -229,7 +261,7 @@ def test_pictures_refuse_what_is_no_attribute_or_both_set_and_held(graph):
     for draw in (graph.plot, graph.mermaid):
         with pytest.raises(ValueError, match="`do` expects attributes among .*, got 'image'"):
             draw(do="image")
-        with pytest.raises(ValueError, match=r"different attributes, got \['size'\] in both"):
+        with pytest.raises(ValueError, match=r"`hold` expects other .* got \['size'\] in both"):
             draw(do=["size", "digit"], hold="size")
 
 

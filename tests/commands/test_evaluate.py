@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import dataclasses
 import json
 import math
 import os
@@ -16,12 +17,16 @@ from accelerate.state import AcceleratorState
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
+from diffscm_diffusers.evaluation.measuring import MeasuringNetwork
+from diffscm_diffusers.evaluation.methods import METHODS as REGISTRY
 from diffscm_diffusers.files import locked
 from diffscm_diffusers.guidance import posterior_mean
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
 from tests.evaluation.conftest import CLASSES
+from tests.evaluation.small_world import write_world
 from tests.helpers import load_script, start_script, to_argv
+from tests.pipelines.test_semantic import get_semantic_pipe
 
 
 evaluate = load_script("evaluate")
@@ -29,13 +34,18 @@ evaluate = load_script("evaluate")
 METHODS = ["diff-scm", "factual", "random-real", "nearest-real-in-pixels", "nearest-real-in-latents"]
 
 
+# Few samples, as what is repeated is slow.
+FEW = {"criteria_samples": 4, "repeated_samples": 2}
+
+
 def run(flags: dict, output_dir, methods=METHODS, **more):
-    evaluate.main([*to_argv({**flags, "output_dir": output_dir, **more}), "--methods", *methods])
+    evaluate.main([*to_argv({**FEW, **flags, "output_dir": output_dir, **more}), "--methods", *methods])
     return pd.read_csv(output_dir / "samples.csv")
 
 
 def chunk_times(output_dir) -> dict:
-    return {path.relative_to(output_dir): path.stat().st_mtime_ns for path in output_dir.rglob("*.safetensors")}
+    paths = [path for name in ("counterfactuals", "criteria") for path in (output_dir / name).rglob("*.safetensors")]
+    return {path.relative_to(output_dir): path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +116,17 @@ def test_summary_and_table_are_of_the_samples(finished):
             assert summary["methods"][name]["scores"][score]["mean"] == pytest.approx(rows[score].mean(), rel=1e-4)
         assert summary["methods"][name]["realism"] >= 0
     table = (output_dir / "table.md").read_text().splitlines()
-    assert len(table) == 2 + len(METHODS)
-    assert table[2].startswith("| Diff-SCM | ")
+    assert table[0].startswith("| | Diff-SCM | *the factual itself* | ") and table[0].count(" | ") == len(METHODS)
+    # Without a truth the criteria that need none lead.
+    assert [line.split(" | ")[0] for line in table[2:5]] == [
+        "| null intervention, L1 ↓",
+        "| there and back, L1 ↓",
+        "| ten times there and back, L1 ↓",
+    ]
+    assert table[-2].startswith("| L1 from the factual ↓ | ")
+    criteria = summary["methods"]["diff-scm"]
+    assert criteria["noise"]["noise"]["std"] > 0 and criteria["scores"]["null_intervention"]["mean"] > 0
+    assert summary["methods"]["factual"]["noise"] == {}
 
 
 def test_baselines_are_called_as_the_pipeline_is(flags, finished, tmp_path):
@@ -171,7 +190,8 @@ def test_a_restarted_run_does_only_what_is_missing(flags, tmp_path):
     methods = ["diff-scm", "random-real"]
     samples = run(flags, tmp_path, methods)
     before = chunk_times(tmp_path)
-    assert len(before) == 6
+    # Three of each method, and one for each of the criteria: null intervention, twice there and back, one draw.
+    assert len(before) == 6 + 4
     lost = tmp_path / "counterfactuals" / "diff-scm" / "00004-00007.safetensors"
     lost.unlink()
 
@@ -212,7 +232,7 @@ def test_an_interruption_leaves_no_new_results_beside_old_ones(flags, finished, 
 
     with mock.patch("os.replace", interrupt), pytest.raises(KeyboardInterrupt):
         run(flags, folder, ["factual"])
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "counterfactuals", "samples.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "counterfactuals", "criteria", "samples.csv"]
     assert set(pd.read_csv(folder / "samples.csv")["method"]) == {"factual"}
 
 
@@ -246,7 +266,7 @@ def free_port() -> int:
 
 
 def test_two_processes_equal_one(flags, finished, tmp_path):
-    argv = [*to_argv({**flags, "output_dir": tmp_path}), "--methods", *METHODS]
+    argv = [*to_argv({**FEW, **flags, "output_dir": tmp_path}), "--methods", *METHODS]
     shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
     ranks = [start_script("evaluate", argv, RANK=rank, LOCAL_RANK=rank, **shared) for rank in ("0", "1")]
     for rank in ranks:
@@ -290,7 +310,7 @@ class TestScaleSearch:
         changes = {}
         for name, encoder in (("pixels", ["pixels"]), ("latents", vaes), ("one scale", [])):
             output_dir = tmp_path / name
-            argv = to_argv({**flags, "output_dir": output_dir})
+            argv = to_argv({**FEW, **flags, "output_dir": output_dir})
             search = ["--search_scale", *encoder] if name != "one scale" else []
             evaluate.main([*argv, "--methods", "diff-scm", *search])
             changes[name] = pd.read_csv(output_dir / "samples.csv")["l1"].tolist()
@@ -315,7 +335,7 @@ class TestPosteriorMean:
         images = {}
         for name, averaging, batch_size in (("one", [], 4), ("mean", [10, 2], 4), ("chunks", [10, 2], 3)):
             output_dir = tmp_path / name
-            argv = to_argv({**flags, "output_dir": output_dir, "batch_size": batch_size})
+            argv = to_argv({**FEW, **flags, "output_dir": output_dir, "batch_size": batch_size})
             averaging = ["--posterior_mean", *map(str, averaging)] if averaging else []
             evaluate.main([*argv, "--methods", "diff-scm", *averaging])
             images[name], _ = read_chunks(output_dir / "counterfactuals" / "diff-scm")
@@ -367,3 +387,116 @@ def test_precisions_are_not_mixed_in_one_folder(flags, fresh_accelerator, tmp_pa
     AcceleratorState._reset_state(reset_partial_state=True)
     with pytest.raises(ValueError, match="`mixed_precision` 'no' there and 'bf16' here"):
         run(flags, tmp_path, ["diff-scm"], max_samples=2, mixed_precision="bf16")
+
+
+class TestTruth:
+    """Data that know the true counterfactuals."""
+
+    methods = ["diff-scm", "factual", "nearest-real-in-pixels", "truth"]
+
+    @pytest.fixture(scope="class")
+    def world(self, tmp_path_factory):
+        return write_world(tmp_path_factory.mktemp("world") / "small")
+
+    @pytest.fixture
+    def world_flags(self, flags, world):
+        flags = {**flags, "dataset_name": world, "metric_models": "none", "measuring_steps": 5}
+        return {name: value for name, value in flags.items() if name != "train_data_dir"}
+
+    @pytest.mark.parametrize("kind", ["guided", "marginal", "semantic"])
+    def test_leads_the_table_for_both_pipelines(self, world_flags, world, tmp_path, kind):
+        if kind == "semantic":
+            world_flags["num_inference_steps"] = 2
+            pipe = get_semantic_pipe()
+            pipe.classifier.register_to_config(id2label=dict(enumerate(CLASSES)))
+        else:
+            pipe = DiffSCMCounterfactualPipeline.from_pretrained(world_flags["pretrained_model_name_or_path"])
+            pipe.register_to_config(default_marginal_abduction=kind == "marginal")
+        pipe.save_pretrained(tmp_path / "checkpoint")
+        world_flags["pretrained_model_name_or_path"] = tmp_path / "checkpoint"
+        samples = run(world_flags, tmp_path / "out", self.methods)
+
+        # The data's own interventions, and their truth.
+        assert ((samples["factual_class"] + 1) % 3 == samples["intervention"]).all()
+        images = {name: read_chunks(tmp_path / "out" / "counterfactuals" / name)[0] for name in self.methods}
+        for name, rows in samples.groupby("method"):
+            error = (images[name] - images["truth"]).flatten(1)
+            assert rows["error_l1"].tolist() == pytest.approx(error.abs().mean(1).tolist(), abs=1e-5)
+            assert rows["error_rms"].tolist() == pytest.approx(error.square().mean(1).sqrt().tolist(), abs=1e-5)
+        assert samples[samples["method"] == "factual"]["l1"].max() == 0
+        assert {"error_grey", "error_pattern", "error_shift"} <= set(samples) and "im1" not in samples
+
+        # Counterfactuals are those of the pipeline, under the data's class.
+        rows = samples[samples["method"] == "diff-scm"]
+        classes = None if kind == "marginal" else rows["factual_class"].tolist()
+        settings = {"factual_class": classes, "output_type": "pt"}
+        settings |= {"num_inference_steps": 2} if kind == "semantic" else {}
+        expected = pipe(images["factual"], rows["intervention"].tolist(), **settings).images
+        torch.testing.assert_close(images["diff-scm"], expected, atol=1e-5, rtol=0)
+        summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+        method = summary["methods"]["diff-scm"]
+        null = pipe(images["factual"][:4], rows["factual_class"].tolist()[:4], **{**settings, **cut(classes)}).images
+        null = (null - images["factual"][:4]).abs().mean().item()
+        assert method["scores"]["null_intervention"]["mean"] == pytest.approx(null, abs=1e-5)
+        assert {"coverage", "coverage_of_ink", "crps", "error_of_one_draw", "error_of_mean"} <= set(method["scores"])
+        assert set(method["noise"]) == ({"noise", "code"} if kind == "semantic" else {"noise"})
+        assert summary["criteria"] == {"criteria_samples": 4, "repeated_samples": 2, "num_draws": 19}
+
+        table = (tmp_path / "out" / "table.md").read_text().splitlines()
+        assert table[2].startswith("| error to the true counterfactual, L1 ↓ | ")
+        assert table[2].endswith("| 0.0000 [0.0000, 0.0000] |")  # the truth itself
+        assert any(line.startswith("| error of shift (grey levels) ↓") for line in table)
+
+    def test_a_restart_trains_and_draws_nothing_anew(self, world_flags, tmp_path):
+        samples = run(world_flags, tmp_path, self.methods)
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
+        with mock.patch.object(MeasuringNetwork, "train", side_effect=AssertionError):
+            again = run(world_flags, tmp_path, self.methods)
+        assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == before
+        pd.testing.assert_frame_equal(again, samples)
+        with pytest.raises(ValueError, match="`num_draws` 19 there and 20 here"):
+            run(world_flags, tmp_path, self.methods, num_draws=20)
+
+    def test_all_that_can_be_done_is_the_default(self, world_flags, flags, tmp_path):
+        """Without metric models there are no latents, and without truth there is no truth."""
+        created = {}
+        for name, some_flags in (("world", world_flags), ("images", flags)):
+            with mock.patch.dict(REGISTRY), mock.patch.object(evaluate, "list_criteria", side_effect=StopIteration):
+                for method in ("schut", "van-looveren-klaise"):
+                    REGISTRY[method] = REGISTRY["factual"]
+                for method, entry in REGISTRY.items():
+                    create = mock.Mock(side_effect=entry.create)
+                    REGISTRY[method] = dataclasses.replace(entry, create=create)
+                    created.setdefault(name, {})[method] = create
+                with pytest.raises(StopIteration):
+                    evaluate.main(to_argv({**some_flags, "output_dir": tmp_path / name}))
+        called = {name: {m for m, create in methods.items() if create.called} for name, methods in created.items()}
+        assert set(REGISTRY) - called["world"] == {"nearest-real-in-latents"}
+        assert set(REGISTRY) - called["images"] == {"truth"}
+
+    @pytest.mark.parametrize(
+        ("change", "methods", "message"),
+        [
+            ({}, ["nearest-real-in-latents"], "`--metric_models` is needed for the method 'nearest-real-in-latents'"),
+            ({"split": "train"}, ["truth"], "The method 'truth' expects a data set with true counterfactuals"),
+            ({"oracle": "someone/oracle"}, ["factual"], "`--oracle` is expected with `--metric_models`"),
+        ],
+    )
+    def test_bad_input(self, world_flags, tmp_path, change, methods, message):
+        with pytest.raises(ValueError, match=message):
+            run(world_flags, tmp_path, methods, **change)
+
+    @pytest.mark.parametrize("change", [{"guidance_scale": 2}, {"preset": "fast"}, {"search_scale": "pixels"}])
+    def test_a_pipeline_without_guidance_refuses_its_settings(self, world_flags, tmp_path, change):
+        get_semantic_pipe().save_pretrained(tmp_path / "checkpoint")
+        world_flags["pretrained_model_name_or_path"] = tmp_path / "checkpoint"
+        with pytest.raises(ValueError, match=f"`--{next(iter(change))}` .*DiffSCMSemanticCounterfactualPipeline"):
+            run(world_flags, tmp_path / "out", ["diff-scm"], **change)
+
+    def test_too_few_draws(self, world_flags, tmp_path):
+        with pytest.raises(ValueError, match="`--num_draws` expects at least 19, .* got 18"):
+            run(world_flags, tmp_path, ["factual"], num_draws=18)
+
+
+def cut(classes):
+    return {"factual_class": None if classes is None else classes[:4]}

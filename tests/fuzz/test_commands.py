@@ -311,6 +311,8 @@ BAD = {
         ("baselines", {"methods": ["schut"], "baselines": "ROOT/nowhere"}),
         ("baselines", {"methods": ["van-looveren-klaise"], "baselines": "ROOT/empty"}),
         ("oracle", {"oracle": "ROOT/nowhere"}),
+        ("oracle", {"oracle": "ROOT/nowhere", "metric_models": "none"}),
+        ("num_draws", {"num_draws": 5}),
     ],
     "search-scale": [
         *SAME_DATA,

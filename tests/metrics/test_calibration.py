@@ -59,6 +59,24 @@ def test_elements_that_never_vary_do_not_count():
     assert 0 < metric.compute() < 1
 
 
+def test_a_threshold_leaves_the_coverage_of_the_truths_law_as_it_is():
+    """Ink in the draws or in the truth, whichever: by the truth alone, its rank would be a high one."""
+    draws, truth = gaussian(19, 4000, 50, seed=1), gaussian(4000, 50)
+    assert functional.coverage(draws, truth, threshold=2.2).nanmean().item() == pytest.approx(0.9, abs=0.01)
+    covered = functional.coverage(draws.flatten(1), truth.flatten())
+    assert covered[truth.flatten() > 2.2].mean() < 0.6
+
+    # What is below it does not count, whatever it covers.
+    expected = functional.coverage(draws, truth, threshold=2.2)
+    with_background = torch.cat([draws, draws - 9], dim=2), torch.cat([truth, truth - 9], dim=1)
+    torch.testing.assert_close(functional.coverage(*with_background, threshold=2.2), expected, equal_nan=True)
+    metric = Coverage(threshold=2.2, reduction="none")
+    metric.update(draws, truth)
+    torch.testing.assert_close(metric.compute(), expected.float(), equal_nan=True)
+    with pytest.raises(ValueError, match="`threshold` expects a finite number, got nan"):
+        Coverage(threshold=math.nan)
+
+
 @pytest.mark.parametrize("num_draws", [2, 5, 40])
 @pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.7, 1.0), (0.0, 0.3)])
 def test_crps_of_gaussian_draws(num_draws, mean, std):

@@ -98,6 +98,24 @@ class TestHeads:
         expected = Categorical(logits=logits).log_prob(CONDITION[:, 1:4].argmax(dim=1))
         torch.testing.assert_close(log_prob[:, 1], expected)
 
+    def test_weight_makes_the_gradient_of_a_mean_the_error_whatever_the_spread(self, sample):
+        class ConstantHead(nn.Module):
+            def __init__(self, spread):
+                super().__init__()
+                self.parameters_ = nn.Parameter(torch.tensor([[0.1, spread]] * 2))
+
+            def forward(self, features):
+                return self.parameters_
+
+        for spread in (-9.0, 0.0, 2.0):
+            model = get_model(condition_widths={"thickness": 1, "digit": 4})
+            model.heads[0] = ConstantHead(spread)
+            log_prob, weight = model(sample, 7, CONDITION)
+            torch.testing.assert_close(log_prob, model.log_prob(sample, 7, CONDITION))
+            (weight * log_prob).sum().backward()
+            torch.testing.assert_close(model.heads[0].parameters_.grad[:, 0], CONDITION[:, 0] - 0.1)
+            assert not weight.requires_grad and torch.equal(weight[:, 1], torch.ones(2))
+
     def test_prediction_tells_each_head_what_was_predicted(self, sample):
         model = get_model()
         prediction = model.predict(sample, 7)
@@ -163,7 +181,7 @@ class TestGradient:
 
     def test_reaches_every_parameter(self, sample):
         model = get_model()
-        (-model(sample, 7, CONDITION).mean()).backward()
+        (-model.log_prob(sample, 7, CONDITION).mean()).backward()
         assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
 
 

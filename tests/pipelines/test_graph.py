@@ -282,6 +282,38 @@ def test_copies_are_equal(name, copy, original):
     assert body(copy) == body(original)
 
 
+class TestCauses:
+    """What the networks were told in training is compared with the graph."""
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (lambda causes: causes[::-1], "the image's parents .* got one trained on .'tint', 'thickness'."),
+            (lambda causes: causes[:1], "the image's parents .* got one trained on .'thickness'."),
+            (
+                lambda causes: [[causes[0][0], {**causes[0][1], "range": [0, 9]}], causes[1]],
+                "'thickness' as it is in `scm.graph`.* got one trained on .*9",
+            ),
+        ],
+    )
+    @pytest.mark.parametrize("name", ["unet", "predictor", "encoder"])
+    def test_other_causes_are_refused(self, name, changes, message):
+        networks = {
+            "unet": CausalUNet2DModel(WIDTHS, 8, 2, 1, up_block_types=("UpBlock2D",), **SHARED),
+            "predictor": CausalPredictor2DModel(WIDTHS, 8, 1, **SHARED),
+            "encoder": SemanticEncoder2DModel(8, 2, code_dim=7, block_out_channels=(4, 4, 4), hidden_features=8),
+        }
+        scm = StructuralCausalModel(get_random_graph_pipe().scm.graph, hidden_features=4, num_bins=2)
+        nodes = scm.graph.to_dict()["nodes"]
+        causes = [[cause, nodes[cause]] for cause in scm.graph.image_parents]
+        for network in networks.values():
+            network.register_to_config(_trained_with={"causes": causes})
+        DiffSCMGraphCounterfactualPipeline(scheduler=DDPMScheduler(), inverse_scheduler=None, scm=scm, **networks)
+        networks[name].register_to_config(_trained_with={"causes": changes(causes)})
+        with pytest.raises(ValueError, match=f"`{name}` expects a network trained on {message}"):
+            DiffSCMGraphCounterfactualPipeline(scheduler=DDPMScheduler(), inverse_scheduler=None, scm=scm, **networks)
+
+
 class TestErrors:
     @pytest.mark.parametrize(
         ("changes", "error", "message"),

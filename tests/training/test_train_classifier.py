@@ -96,21 +96,23 @@ def graph_run_flags(flags, graph_flags, model_configs):
 
 
 @pytest.mark.parametrize("chained", [True, False])
-def test_loss_is_the_negative_joint_log_probability_of_all_causes(graph_run_flags, monkeypatch, chained):
-    log_probs = []
+def test_loss_is_the_weighted_joint_log_probability_of_all_causes(graph_run_flags, monkeypatch, chained):
+    results = []
     forward = CausalPredictor2DModel.forward
 
     def record_call(self, *args):
-        log_probs.append(forward(self, *args))
-        return log_probs[-1]
+        results.append(forward(self, *args))
+        return results[-1]
 
     monkeypatch.setattr(CausalPredictor2DModel, "forward", record_call)
     flags = {**graph_run_flags, "report_to": "tensorboard", "logging_steps": 1}
     load_script("train_classifier").main(to_argv(flags | ({} if chained else {"not_chained": True})))
     events = EventAccumulator(str(flags["output_dir"] / "logs" / "diffscm-diffusers"))
     events.Reload()
-    losses = [event.value for event in events.Scalars("loss")]
-    assert losses == pytest.approx([-log_prob.sum(dim=1).mean().item() for log_prob in log_probs], rel=1e-4)
+    logged = [[event.value for event in events.Scalars(name)] for name in ("loss", "log_prob")]
+    losses = [-(weight * log_prob).sum(dim=1).mean().item() for log_prob, weight in results]
+    assert logged[0] == pytest.approx(losses, rel=1e-4)
+    assert logged[1] == pytest.approx([log_prob.sum(dim=1).mean().item() for log_prob, _ in results], rel=1e-4)
     measured = {f"{name}/t={t}" for name in ("accuracy of shade", "error of level") for t in (250, 750)}
     assert measured <= set(events.Tags()["scalars"])
     predictor = CausalPredictor2DModel.from_pretrained(flags["output_dir"])

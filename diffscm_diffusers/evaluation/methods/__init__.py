@@ -5,10 +5,10 @@
 import importlib
 import pkgutil
 
-from .registry import METHODS, Method, register_method
+from .registry import METHODS, Draws, Method, register_method
 
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f".{_module.name}", __name__)
 
-__all__ = ["METHODS", "Method", "register_method"]
+__all__ = ["METHODS", "Draws", "Method", "register_method"]

@@ -9,7 +9,7 @@ from diffscm_diffusers.flags import value_of
 
 from ..fingerprint import fingerprint
 from ..pipelines import describe_pipeline
-from .registry import Method, register_method
+from .registry import Draws, Method, register_method
 
 
 @register_method("diff-scm", "Diff-SCM")
@@ -30,26 +30,35 @@ def create_diff_scm(
     **unused,
 ) -> Method:
     """
-    Abduction, action and prediction (paper, Alg. 1).
+    Abduction, action and prediction (paper, Alg. 1), under the factual's class unless the checkpoint abducts
+    marginally.
 
     Raises:
         ValueError: as [`create_search`], and if `posterior_mean` is out of its range.
     """
     settings = describe_pipeline(pipe, pretrained_model_name_or_path, accelerator.mixed_precision, steps)
-    settings["guidance_scale"] = guidance_scale
+    is_marginal = pipe.config.get("default_marginal_abduction", False)
+    arguments = {**steps, "output_type": "pt"}
+    if guidance_scale is not None:
+        settings["guidance_scale"] = arguments["guidance_scale"] = guidance_scale
 
-    def estimate(images, index, **how):
-        factual_class = None if pipe.config.default_marginal_abduction else pairs.factual_class[index]
-        return pipe(images, pairs.intervention[index], guidance_scale, factual_class=factual_class, **how)
+    def call(images, factual_class, intervention, **kwargs):
+        factual_class = None if is_marginal else factual_class
+        with accelerator.autocast():
+            return pipe(images, intervention, factual_class=factual_class, **arguments, **kwargs)
+
+    def estimate(images, factual_class, intervention):
+        return call(images, factual_class, intervention).images
 
     if search_scale is not None:
-        search, search_settings = create_search(search_scale, pipe, reference, scorer.models.vae)
-        settings |= {"guidance_scale": search_settings, "train_split": train_split}
+        search, settings["guidance_scale"] = create_search(search_scale, pipe, reference, scorer.vae)
+        settings["train_split"] = train_split
 
-        def estimate(images, index, **how):
-            return search(images, pairs.intervention[index], **how)
+        def estimate(images, factual_class, intervention):
+            with accelerator.autocast():
+                return search(images, intervention, **steps, output_type="pt").images
 
-    averaging = None
+    estimate_once = estimate
     if posterior_mean is not None:
         timestep, num_draws = posterior_mean
         averaging = {"timestep": timestep, "num_draws": num_draws, "guidance_scale": guidance_scale}
@@ -58,23 +67,30 @@ def create_diff_scm(
         with value_of("posterior_mean", posterior_mean, "a timestep and an even number of draws"):
             guidance.posterior_mean(pipe, factuals.images(slice(1)), pairs.intervention[:1], **averaging)
 
-    def generate(index):
-        images = factuals.images(index)
-        with accelerator.autocast():
-            images = estimate(images, index, **steps, output_type="pt").images
-            if averaging is None:
-                return images
+        def estimate(images, factual_class, intervention):
+            images = estimate_once(images, factual_class, intervention)
             # The same draws for every chunk, so that none depends on which were generated before.
             generator = torch.Generator().manual_seed(seed)
-            return guidance.posterior_mean(
-                pipe, images, pairs.intervention[index], **averaging, generator=generator, output_type="pt"
-            )
+            with accelerator.autocast():
+                return guidance.posterior_mean(
+                    pipe, images, intervention, **averaging, generator=generator, output_type="pt"
+                )
 
-    return Method(generate, settings)
+    def generate(index):
+        return estimate(factuals.images(index), pairs.factual_class[index], pairs.intervention[index])
+
+    def draw(index, num_draws, generator):
+        batch = factuals.images(index), pairs.factual_class[index], pairs.intervention[index]
+        output = call(*batch, num_draws=num_draws, generator=generator, batch_size=len(index))
+        return Draws(output.images, output.exogenous_noise, output.get("code"))
+
+    # The way up of the other schedulers starts from the image itself; the other options make one image of many.
+    can_draw = pipe.inverse_scheduler.order == 1 and search_scale is None and posterior_mean is None
+    return Method(generate, settings, estimate, draw if can_draw else None)
 
 
 def create_search(
-    encoder: list[str], pipe: DiffSCMCounterfactualPipeline, reference: DecodedImages, scoring_vae: LatentVAE
+    encoder: list[str], pipe: DiffSCMCounterfactualPipeline, reference: DecodedImages, scoring_vae: LatentVAE | None
 ) -> tuple[guidance.GuidanceScaleSearch, dict]:
     """
     Creates the search for each image's guidance scale.
@@ -83,7 +99,7 @@ def create_search(
         encoder (`list[str]`): The word pixels alone, or folders of VAEs.
         pipe ([`DiffSCMCounterfactualPipeline`]): Makes the counterfactuals.
         reference (`DecodedImages`): The real images that the search compares with.
-        scoring_vae ([`LatentVAE`]): The one that scores, which the search must not see.
+        scoring_vae ([`LatentVAE`], *optional*): The one that scores, which the search must not see.
 
     Returns:
         `tuple`: the search, and the settings that its result depends on.
@@ -95,7 +111,7 @@ def create_search(
     if encoder != ["pixels"]:
         vaes = [load_vae(folder).to(pipe.device) for folder in encoder]
         settings["weights"] = [fingerprint(vae) for vae in vaes]
-        if fingerprint(scoring_vae) in settings["weights"]:
+        if scoring_vae is not None and fingerprint(scoring_vae) in settings["weights"]:
             raise ValueError(
                 "`--search_scale` expects other VAEs than the one in `--metric_models`, which scores what the search "
                 f"finds, got {encoder}."

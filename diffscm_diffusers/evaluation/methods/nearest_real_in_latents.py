@@ -7,11 +7,18 @@ from .registry import Method, register_method
 
 @register_method("nearest-real-in-latents", "*nearest real image of the target class, in latents*", is_control=True)
 def create_nearest_real_in_latents(pairs, reference, scorer, metric_models, train_split, **unused) -> Method:
-    """Shows the real image of the target class whose latent mean, under the VAE that scores, is the nearest."""
+    """
+    Shows the real image of the target class whose latent mean, under the VAE that scores, is the nearest.
+
+    Raises:
+        ValueError: if there are no metric models.
+    """
+    if scorer.vae is None:
+        raise ValueError("`--metric_models` is needed for the method 'nearest-real-in-latents', got none.")
 
     def generate(index):
         latents = scorer.factual_mean[index], pairs.intervention[index], scorer.reference_mean
         return reference.images(find_nearest_references(*latents, reference.classes))
 
-    weights = fingerprint(scorer.models.vae)
+    weights = fingerprint(scorer.vae)
     return Method(generate, {"train_split": train_split, "metric_models": metric_models, "weights": weights})

@@ -7,9 +7,27 @@ import torch
 
 
 @dataclass
+class Draws:
+    """
+    Several counterfactuals of each of some pairs.
+
+    Args:
+        images (`torch.Tensor` of shape `(num_draws, batch, channels, height, width)`): Images in [0, 1].
+        noise (`torch.Tensor` of shape `(num_draws, batch, ...)`, *optional*):
+            The spatial exogenous noise that they were predicted from, if the method has one. Its law is `N(0, I)`.
+        code (`torch.Tensor` of shape `(num_draws, batch, code_dim)`, *optional*):
+            The semantic code that they were predicted from, if the method has one.
+    """
+
+    images: torch.Tensor
+    noise: torch.Tensor | None = None
+    code: torch.Tensor | None = None
+
+
+@dataclass
 class Method:
     """
-    A method that is ready to generate.
+    A method that is ready to generate. A causal model can do more than that, and is held to more.
 
     Args:
         generate (`Callable`):
@@ -17,10 +35,17 @@ class Method:
         settings (`dict`, *optional*):
             Everything that the images depend on beside the pairs, as JSON. Images made with other settings are not
             mixed with these.
+        estimate (`Callable`, *optional*):
+            Maps images in [0, 1], `(batch, channels, height, width)`, their classes and interventions, `(batch,)`, to
+            counterfactuals like the images. The null intervention, and there and back, are taken by it.
+        draw (`Callable`, *optional*):
+            Maps the numbers of pairs, a number of draws and a generator to [`Draws`].
     """
 
     generate: Callable[[torch.Tensor], torch.Tensor]
     settings: dict = field(default_factory=dict)
+    estimate: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor] | None = None
+    draw: Callable[[torch.Tensor, int, torch.Generator], Draws] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +75,8 @@ def register_method(name: str, label: str, is_control: bool = False):
     returns a [`Method`]. They are `pairs` ([`Pairs`]), `factuals` and `reference` ([`DecodedImages`]), `scorer`
     ([`Scorer`]), which has their latents, `accelerator`, and flags of `diffscm evaluate`: `seed`, `train_split`,
     `metric_models` and `baselines`; and `class_names`, the names of the classes that `pairs` has indices of. Diff-SCM
-    uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`, `search_scale` and `posterior_mean`.
+    uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`, `search_scale` and `posterior_mean`, the
+    truth itself `truth` ([`Truth`], or `None` where the data have none).
 
     Args:
         name (`str`): The method's name on the command line and in files.

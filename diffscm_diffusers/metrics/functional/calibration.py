@@ -25,7 +25,9 @@ def check_draws(draws: torch.Tensor, truth: torch.Tensor, min_draws: int) -> Non
         )
 
 
-def coverage(draws: torch.Tensor, truth: torch.Tensor, level: float = 0.9) -> torch.Tensor:
+def coverage(
+    draws: torch.Tensor, truth: torch.Tensor, level: float = 0.9, threshold: float | None = None
+) -> torch.Tensor:
     """
     [`~diffscm_diffusers.metrics.Coverage`] of each sample.
 
@@ -34,11 +36,13 @@ def coverage(draws: torch.Tensor, truth: torch.Tensor, level: float = 0.9) -> to
         truth (`torch.Tensor` of shape `(batch, ...)`): The true counterfactuals, floats.
         level (`float`, *optional*, defaults to 0.9):
             Probability of the interval, between 0 and 1. It needs `2 / (1 - level) - 1` draws: 19 for 0.9.
+        threshold (`float`, *optional*):
+            Only elements count where the largest of the draws and the truth is above it. Default: all count.
 
     Returns:
         `torch.Tensor` of shape `(batch,)`:
-            The part of each sample's elements that the interval covers, in [0, 1]; NaN for a sample whose draws all
-            equal the truth.
+            The part of each sample's elements that the interval covers, in [0, 1]; NaN for a sample of which none
+            counts, as all its draws equal the truth or are below the threshold.
 
     Raises:
         ValueError: If the shapes do not match, values are not finite, `level` is out of its range, or there are too
@@ -55,6 +59,8 @@ def coverage(draws: torch.Tensor, truth: torch.Tensor, level: float = 0.9) -> to
     check_draws(draws, truth, min_draws=1)
     if not 0 < level < 1:
         raise ValueError(f"`level` expects a number between 0 and 1, got {level!r}.")
+    if threshold is not None and (not isinstance(threshold, (int, float)) or not math.isfinite(threshold)):
+        raise ValueError(f"`threshold` expects a finite number, got {threshold!r}.")
     # What the interval leaves out of the ranks on either side.
     num_ranks = len(draws) + 1
     tail = (1 - level) / 2 * num_ranks
@@ -70,6 +76,8 @@ def coverage(draws: torch.Tensor, truth: torch.Tensor, level: float = 0.9) -> to
     covered = covered / (highest + 1 - lowest)
     # Where all are equal, there is nothing to rank. Draws and truth are treated alike, so no bias comes from it.
     covered = covered.masked_fill((lowest == 0) & (highest == len(draws)), torch.nan)
+    if threshold is not None:
+        covered = covered.masked_fill(torch.maximum(draws.amax(dim=0), truth) <= threshold, torch.nan)
     return covered.flatten(1).nanmean(dim=1) if covered.ndim > 1 else covered
 
 
