@@ -195,13 +195,6 @@ def train_all(args):
     images = DecodedImages(splits[args.train_split], collate, "Reading training images")
     of_class = [Subset(images, (images.classes == c).nonzero().flatten().tolist()) for c in range(len(names))]
 
-    labels = splits[args.validation_split][args.label_column]
-    unmeasured = [name for c, name in enumerate(names) if c not in set(labels)]
-    if unmeasured:
-        raise ValueError(
-            f"`--validation_split` expects images of every class, got {args.validation_split!r} without {unmeasured}."
-        )
-
     train(args, "oracle", ImageClassifier, oracle_config, images, classification_loss, args.oracle_epochs, "cosine")
     train(args, "vae", LatentVAE, vae_config, images, variational_loss, args.vae_epochs, "cosine")
     settings = reconstruction_loss, args.autoencoder_epochs, "constant"
