@@ -3,8 +3,8 @@
 """
 Compares counterfactual methods on the same pairs of factual and intervention (paper, Sec. 5, Table 1).
 
-They are compared with the truth, where the data set knows it, by criteria that need no truth, and by how typical images
-are of their class.
+They are compared with the truth, where the data set knows it, by criteria that need no truth, and by how typical
+images are of their class.
 
     diffscm evaluate --dataset_name outputs/typeface --pretrained_model_name_or_path checkpoints/diffscm-typeface \
         --metric_models none --methods diff-scm factual random-real nearest-real-in-pixels truth \
