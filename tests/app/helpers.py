@@ -69,7 +69,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, *command], env=environment, stdout=log, stderr=log, cwd=cwd
             )
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)
