@@ -72,4 +72,4 @@ results["error"] = error(lambda: DiffusionPipeline.from_pretrained("ada/thicknes
 """,
         package=False,
     )
-    assert result["error"][0] == "ValueError" and "import diffscm_diffusers before" in result["error"][1]
+    assert result["error"][0] == "ValueError" and "scm/diffscm_diffusers.py" in result["error"][1]
