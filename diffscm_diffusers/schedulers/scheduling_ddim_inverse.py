@@ -396,7 +396,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 f"`num_inference_steps`={num_inference_steps} with `timestep_spacing`="
                 f"{self.config.timestep_spacing!r} and `steps_offset`={self.config.steps_offset} makes `DDIMScheduler`"
                 f" use timesteps from {destinations[0]} to {destinations[-1]}, but the network takes those from 0 to"
-                f" {len(self.alphas_cumprod) - 1}. Use another number of steps."
+                f" {len(self.alphas_cumprod) - 1}. Use another number of steps, or a smaller `steps_offset`."
             )
 
         # Below timestep 0 lies the level `final_alpha_cumprod`, which has no timestep of its own.
