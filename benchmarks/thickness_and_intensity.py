@@ -54,7 +54,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--abduction", choices=["source", "destination", "implicit"], help="Default: the checkpoint's."
     )
-    parser.add_argument("--tolerance", type=positive_float, default=1e-6, help="Of implicit abduction.")
+    parser.add_argument("--tolerance", type=positive_float, help="Of implicit abduction. Default: the checkpoint's.")
     parser.add_argument("--max_iterations", type=positive_int, default=40, help="Of implicit abduction.")
     parser.add_argument("--batch_size", type=positive_int, default=100)
     parser.add_argument("--seed", type=non_negative_int, default=0)

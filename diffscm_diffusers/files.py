@@ -74,9 +74,12 @@ def locked(folder: str | Path, is_new: bool = False) -> Iterator[None]:
             removed in the end.
 
     Raises:
-        OSError: if another run holds the folder.
+        OSError: if another run holds the folder, or if it cannot be one.
     """
     folder = Path(folder).absolute()
+    file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+    if file is not None:
+        raise NotADirectoryError(f"`output_dir` expects a folder, got {str(folder)!r}: {str(file)!r} is a file.")
     path = folder.with_name(f".{folder.name}{LOCK_NAME}") if is_new else folder / LOCK_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

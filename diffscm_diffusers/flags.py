@@ -51,6 +51,25 @@ def bad_input_in_one_line(name: str) -> Iterator[None]:
         raise SystemExit(2) from error
 
 
+@contextmanager
+def value_of(flag: str, value: str | list, expected: str) -> Iterator[None]:
+    """
+    Says which flag an error of input is about, where what raises it cannot know.
+
+    Args:
+        flag (`str`): The flag, without dashes.
+        value (`str` or `list`): What it got.
+        expected (`str`): What it expects.
+
+    Raises:
+        ValueError: if the block raises a `ValueError` or an `OSError`.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ValueError(f"`--{flag}` expects {expected}, got {value!r}: {error}") from error
+
+
 def _number(convert: Callable, text: str, expected: str, is_allowed: Callable) -> int | float:
     try:
         value = convert(text)

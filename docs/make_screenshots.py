@@ -56,6 +56,7 @@ def main():
                 continue
             show(page)
             page.mouse.move(0, 0)
+            page.evaluate("scrollTo(0, 0)")
             page.wait_for_timeout(500)
             page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
             print(f"Wrote {IMAGES / name}.png.")

@@ -27,10 +27,8 @@ class DiffSCMAbductionOutput(BaseOutput):
             The noise of each factual image, float32, shape `(num_factuals, channels, height, width)`; with a
             [`DiffSCMBELMScheduler`] two samples of each, float64, `(num_factuals, 2, channels, height, width)`.
         residual (`torch.Tensor` of shape `(num_factuals,)`, *optional*):
-            The largest residual of the image's moves: mean absolute difference of noisy images in [-1, 1]. `None`
-            unless abduction is implicit.
-        num_evaluations (`torch.Tensor` of shape `(num_factuals,)`):
-            How often the denoiser was evaluated for each image, int64.
+            The largest residual of the image's implicit moves: mean absolute difference of noisy images in [-1, 1].
+        num_evaluations (`torch.Tensor` of shape `(num_factuals,)`): The denoiser's evaluations per image, int64.
         factual_class (`torch.Tensor` of shape `(num_factuals,)`, *optional*):
             The class under which each image was abducted, given or read by the predictor. `None`: under none.
         remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
@@ -199,39 +197,34 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise TypeError(f"`unet` expects a UNet2DModel, got {type(unet).__name__}.")
         if not hasattr(classifier, "log_prob_gradient"):
             raise TypeError(f"`classifier` expects an AntiCausalClassifier2DModel, got {type(classifier).__name__}.")
-        if unet.config.sample_size is None:
+        config, channels, embeds = unet.config, unet.config.in_channels, unet.config.num_class_embeds
+        if config.sample_size is None:
             raise ValueError("`unet` expects a `sample_size`, the images' height and width, got None.")
-        if unet.config.out_channels not in (unet.config.in_channels, 2 * unet.config.in_channels):
-            raise ValueError(
-                "`unet` expects as many output as input channels, or twice as many, got "
-                f"{unet.config.out_channels} and {unet.config.in_channels}."
-            )
+        if config.out_channels not in (channels, 2 * channels):
+            got = f"{config.out_channels} and {channels}"
+            raise ValueError(f"`unet` expects as many output as input channels, or twice as many, got {got}.")
         for name in ("sample_size", "in_channels"):
-            if unet.config[name] != classifier.config.get(name):
-                raise ValueError(
-                    f"`classifier` expects the `{name}` of `unet`, {unet.config[name]}, got "
-                    f"{classifier.config.get(name)}."
-                )
-        num_classes, embeds = classifier.config.num_classes, unet.config.num_class_embeds
-        if embeds not in (None, num_classes + 1) or unet.config.class_embed_type is not None:
+            expected, got = config[name], classifier.config.get(name)
+            if got != expected:
+                raise ValueError(f"`classifier` expects the `{name}` of `unet`, {expected}, got {got}.")
+        num_embeds = classifier.config.num_classes + 1
+        if embeds not in (None, num_embeds) or config.class_embed_type is not None:
             raise ValueError(
-                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_classes + 1}, "
-                f"the classes of `classifier` and none, got one with `num_class_embeds` {embeds} and "
-                f"`class_embed_type` {unet.config.class_embed_type!r}."
+                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_embeds}, the "
+                f"classes of `classifier` and none, got one with `num_class_embeds` {embeds} and `class_embed_type` "
+                f"{config.class_embed_type!r}."
             )
-        presets, names = {} if presets is None else presets, set(self._preset_arguments)
-        if not isinstance(presets, dict) or not all(isinstance(p, dict) and set(p) <= names for p in presets.values()):
-            raise ValueError(
-                f"`presets` expects dictionaries with values of {', '.join(self._preset_arguments)}, got {presets!r}."
-            )
+        presets, names = {} if presets is None else presets, self._preset_arguments
+        is_dict = isinstance(presets, dict) and all(isinstance(preset, dict) for preset in presets.values())
+        if not is_dict or not all(set(preset) <= set(names) for preset in presets.values()):
+            raise ValueError(f"`presets` expects dictionaries with values of {', '.join(names)}, got {presets!r}.")
 
         if not getattr(scheduler, "is_invertible", False):
             # Imported here only: a saved pipeline brings its schedulers with it.
             from diffscm_diffusers.schedulers import DiffSCMDDIMScheduler
 
             scheduler = DiffSCMDDIMScheduler.from_noise_schedule(scheduler)
-        if inverse_scheduler is None:
-            inverse_scheduler = scheduler.inverse()
+        inverse_scheduler = scheduler.inverse() if inverse_scheduler is None else inverse_scheduler
         scheduler.check_inverse(inverse_scheduler)
         check_trained_with(scheduler, unet=unet, classifier=classifier)
 
@@ -458,16 +451,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError("`intervention` expects a class unless `guidance_scale` is 0, got None.")
         indices = [0] if classes is None else self.classifier.class_indices(classes, argument)
         num_images = max(num_factuals, len(indices))
-        if (num_factuals > 1 or argument == "factual_class") and len(indices) not in (1, num_factuals):
-            raise ValueError(
-                f"`{argument}` expects one class for all images, or one per image, got {len(indices)} for "
-                f"{num_factuals} image(s)."
-            )
-        if len(scales) not in (1, num_images):
-            raise ValueError(
-                f"`guidance_scale` expects one number for all images, or one per image, got {len(scales)} for "
-                f"{num_images} image(s)."
-            )
+        # One factual may meet several interventions, but comes from one class.
+        num_classes = num_factuals if num_factuals > 1 or argument == "factual_class" else num_images
+        for name, kind, values, number in (
+            (argument, "class", indices, num_classes),
+            ("guidance_scale", "number", scales, num_images),
+        ):
+            if len(values) not in (1, number):
+                got = f"{len(values)} for {number} image(s)"
+                raise ValueError(f"`{name}` expects one {kind} for all images, or one per image, got {got}.")
         if max(scales) == 0:
             return None, num_images
         target = torch.tensor(indices, device=self._execution_device).expand(num_images)
@@ -488,10 +480,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             marginal_abduction = factual_class is None and self.config.default_marginal_abduction
         if marginal_abduction and factual_class is not None:
             raise ValueError(f"`factual_class` expects None with `marginal_abduction`, got {factual_class!r}.")
-        classes = 0 if factual_class is None else factual_class
-        guidance, _ = self.prepare_guidance(
-            None if marginal_abduction else classes, guidance_scale, guidance_interval, len(images), "factual_class"
-        )
+        # Until it is read, any class stands for that of the factual.
+        classes = 0 if factual_class is None and not marginal_abduction else factual_class
+        how = (guidance_scale, guidance_interval, len(images), "factual_class")
+        guidance, _ = self.prepare_guidance(classes, *how)
         if guidance is not None and factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size or len(images))
             logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
@@ -515,14 +507,11 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             )
         self.scheduler.check_inverse(self.inverse_scheduler)
         check_trained_with(self.scheduler, unet=self.unet, classifier=self.classifier)
-        if num_inference_steps is None:
-            num_inference_steps = self.config.default_num_inference_steps
+        steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         scheduler, inverse_scheduler = copy.deepcopy(self.scheduler), copy.deepcopy(self.inverse_scheduler)
-        inverse_scheduler.set_timesteps(
-            num_inference_steps, **({} if abduction is None else {"evaluate_at": abduction})
-        )
-        scheduler.set_timesteps(num_inference_steps)
-        num_moves = round(num_inference_steps * strength)
+        inverse_scheduler.set_timesteps(steps, **({} if abduction is None else {"evaluate_at": abduction}))
+        scheduler.set_timesteps(steps)
+        num_moves = round(steps * strength)
         scheduler.check_num_moves(num_moves)
         if guidance is not None:
             low, high = guidance.interval
@@ -597,10 +586,16 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_moves: int,
         batch_size: int | None,
         solver: dict | None,
-        lowest_noise: torch.Tensor | None = None,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> DiffSCMAbductionOutput:
         """Alg. 1, abduction: the moves from the images up to their exogenous noise, implicit ones by a `solver`."""
         prediction_scheduler, scheduler = schedulers
+        lowest_noise = None
+        if num_draws is not None:
+            draws = torch.arange(len(images), device=images.device).repeat(num_draws)
+            images, guidance = images[draws], None if guidance is None else guidance[draws]
+            lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
         batch_size = batch_size or len(images)
         outputs, remainders = [], []
         with self.progress_bar(total=-(-len(images) // batch_size) * num_moves) as progress_bar:
@@ -615,8 +610,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                     # The noise at the lowest level is exogenous as well: what the last move down leaves of the image.
                     last = prediction_scheduler.timesteps[-1].item()
                     prediction = self.predict_noise(sample, last, batch_guidance)
-                    moved = prediction_scheduler.step(prediction, last, sample).prev_sample
-                    remainders.append(images[batch] - moved)
+                    remainders.append(images[batch] - prediction_scheduler.step(prediction, last, sample).prev_sample)
                 prediction, residual = None, sample.new_zeros(len(sample))
                 num_evaluations = torch.full((len(sample),), len(remainders[:1]), device=sample.device)
                 finite = []  # looked at when all steps are made, as each look makes the CPU wait for a GPU
@@ -645,13 +639,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
                 stacklevel=4,  # past the public method and its decorator, to the caller
             )
-        return DiffSCMAbductionOutput(
-            exogenous_noise=noise,
-            residual=None if solver is None else residual,
-            num_evaluations=num_evaluations,
-            factual_class=None if guidance is None else guidance.target,
-            remainder=torch.cat(remainders) if remainders else None,
-        )
+        residual, target = None if solver is None else residual, None if guidance is None else guidance.target
+        remainder = torch.cat(remainders) if remainders else None
+        return DiffSCMAbductionOutput(noise, residual, num_evaluations, target, remainder)
 
     def _predict(
         self,
@@ -773,22 +763,18 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         The other arguments and the result are those of [`~DiffSCMCounterfactualPipeline.__call__`].
         """
         # 1. Check inputs
-        self.check_inputs(
-            strength, eta, None, guidance_interval, generator, batch_size, output_type, callback_on_step_end
-        )
+        how = (generator, batch_size, output_type, callback_on_step_end)
+        self.check_inputs(strength, eta, None, guidance_interval, *how)
 
         # 2. Prepare the exogenous noise, the intervention and the scheduler
         exogenous_noise = self.prepare_exogenous_noise(exogenous_noise)
-        guidance, num_images = self.prepare_guidance(
-            intervention, guidance_scale, guidance_interval, len(exogenous_noise)
-        )
+        num_factuals, *shape = exogenous_noise.shape
+        guidance, num_images = self.prepare_guidance(intervention, guidance_scale, guidance_interval, num_factuals)
         scheduler, _, num_moves = self.prepare_schedulers(num_inference_steps, strength, guidance=guidance)
 
         # 3. Action and prediction
-        noise = exogenous_noise.expand(num_images, *exogenous_noise.shape[1:])
-        images, log_probs = self._predict(
-            noise, guidance, scheduler, num_moves, batch_size, eta, generator, callback_on_step_end
-        )
+        how = (scheduler, num_moves, batch_size, eta, generator, callback_on_step_end)
+        images, log_probs = self._predict(exogenous_noise.expand(num_images, *shape), guidance, *how)
 
         # 4. Decode
         self.maybe_free_model_hooks()
@@ -870,15 +856,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 Only a reconstruction (`guidance_scale=0`) needs none.
             guidance_scale (`float` or `list[float]` or `torch.Tensor`, *optional*, defaults to the checkpoint's):
                 Weight `s` of the anti-causal predictor's gradient, at least 0, for all images or for each
-                ([`GuidanceScaleSearch`] finds them). Higher values make the image show the intervention more surely
-                and the factual less (paper, App. I). With 0 the images are reconstructed without the predictor.
+                ([`GuidanceScaleSearch`] finds them). Higher values show the intervention more surely and the factual
+                less (paper, App. I); 0 reconstructs the images without the predictor.
             num_inference_steps (`int`, *optional*, defaults to the checkpoint's):
                 Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
             strength (`float`, *optional*, defaults to 1.0):
                 Fraction of the steps, in (0, 1]. Below 1 abduction stops at a lower noise level and keeps more.
             eta (`float`, *optional*, defaults to 0.0):
-                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above 0 each
-                step draws fresh noise and forgets part of the exogenous noise.
+                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above, each
+                step draws fresh noise and forgets part of the exogenous one.
             generator (`torch.Generator`, *optional*): Makes `num_draws` and the draws of `eta > 0` reproducible.
             batch_size (`int`, *optional*): The most images the networks see at once. Draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -889,8 +875,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 noisy_images})`. It returns `None`, or a dictionary that may hold changed images.
             abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
                 How the image's noise is found ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"`
-                evaluate the denoiser once in each step and miss the noise by an error that falls with the number of
-                steps; `"implicit"` solves each step, for more evaluations, so that the image is recovered at any.
+                evaluate the denoiser once in each step, with an error that falls with the number of steps;
+                `"implicit"` solves each step, for more evaluations, and recovers the image at any number.
             guidance_interval (`tuple[int, int]`, *optional*):
                 The lowest and the highest timestep at which the predictor guides; elsewhere it does not run
                 ([Kynkaanniemi et al., 2024](https://huggingface.co/papers/2404.07724)). Default: at all of them.
@@ -929,29 +915,17 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         solver = {"tolerance": 1e-6, "max_iterations": 40} if abduction == "implicit" else None
 
         # 3. Abduction
-        rows = torch.arange(num_factuals, device=images.device).repeat(draws)
-        factual_guidance = None if factual_guidance is None else factual_guidance[rows]
-        lowest_noise = None
-        if num_draws is not None:
-            lowest_noise = randn_tensor((len(rows), *self.image_shape), generator, images.device, images.dtype)
-        images = images[rows]
-        abducted = self._abduct(images, factual_guidance, schedulers, num_moves, batch_size, solver, lowest_noise)
+        abducted = self._abduct(
+            images, factual_guidance, schedulers, num_moves, batch_size, solver, num_draws, generator
+        )
 
         # 4. Action and prediction: every draw of a factual meets every intervention
-        rows = torch.arange(len(rows), device=images.device).view(draws, num_factuals).expand(draws, num_images)
-        rows, targets = rows.flatten(), torch.arange(num_images, device=images.device).repeat(draws)
-        remainder = None if abducted.remainder is None else abducted.remainder[rows]
-        images, log_probs = self._predict(
-            abducted.exogenous_noise[rows],
-            None if guidance is None else guidance[targets],
-            schedulers[0],
-            num_moves,
-            batch_size,
-            eta,
-            generator,
-            callback_on_step_end,
-            remainder,
-        )
+        rows = torch.arange(draws * num_factuals, device=images.device).view(draws, num_factuals)
+        rows, targets = rows.expand(draws, num_images).flatten(), torch.arange(num_images).repeat(draws)
+        noise, remainder = (x if x is None else x[rows] for x in (abducted.exogenous_noise, abducted.remainder))
+        guidance = None if guidance is None else guidance[targets.to(images.device)]
+        how = (schedulers[0], num_moves, batch_size, eta, generator, callback_on_step_end, remainder)
+        images, log_probs = self._predict(noise, guidance, *how)
 
         # 5. Decode
         self.maybe_free_model_hooks()

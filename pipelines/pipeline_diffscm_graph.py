@@ -232,6 +232,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             Reads a code under the factual parents, and decodes it under others.
         default_num_inference_steps (`int`, *optional*, defaults to 25): What calls use that give none.
         default_guidance_scale (`float` or `dict[str, float]`, *optional*, defaults to 1.0): The same for the scale.
+        default_abduction (`str`, *optional*): The same for `abduction`.
+        default_tolerance (`float`, *optional*, defaults to 1e-6): The same for the tolerance of implicit abduction.
 
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
@@ -256,6 +258,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         encoder: ModelMixin | None = None,
         default_num_inference_steps: int = 25,
         default_guidance_scale: float | dict[str, float] = 1.0,
+        default_abduction: str | None = None,
+        default_tolerance: float = 1e-6,
     ):
         super().__init__()
 
@@ -322,13 +326,17 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             encoder=encoder if encoder is None else encoder.eval(),
         )
         self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale
+            default_num_inference_steps=default_num_inference_steps,
+            default_guidance_scale=default_guidance_scale,
+            default_abduction=default_abduction,
+            default_tolerance=default_tolerance,
         )
         try:
             self.prepare_guidance(default_guidance_scale)
+            self.check_inputs(abduction=default_abduction, tolerance=default_tolerance)
             self.prepare_schedulers(None)
         except (TypeError, ValueError) as error:
-            settings = "`default_guidance_scale` and `default_num_inference_steps`"
+            settings = ", ".join(f"`{name}`" for name in self.config if name.startswith("default_"))
             raise type(error)(f"A call with {settings} cannot be made: {error}") from error
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
@@ -458,6 +466,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         abduction: str | None = None,
+        tolerance: float | None = None,
+        max_iterations: int = 40,
         output_type: str = "pil",
     ):
         """Checks the arguments of a call that say how it is made."""
@@ -469,6 +479,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`abduction` expects one of {abductions} with this inverse scheduler, got {abduction!r}."
             )
+        if tolerance is not None and (not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf")):
+            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
+        if type(max_iterations) is not int or max_iterations < 1:
+            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
         if num_draws is not None and self.inverse_scheduler.order > 1:
             raise ValueError(
                 f"`num_draws` expects None with {type(self.inverse_scheduler).__name__}, whose way up starts from the "
@@ -654,16 +668,14 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None,
         batch_size: int | None,
         abduction: str | None,
-        tolerance: float,
+        tolerance: float | None,
         max_iterations: int,
     ) -> DiffSCMGraphAbductionOutput:
         """Abduction: the attributes' noise, the code, and the moves up under the factual parents."""
         # 1. Check inputs, and read what is missing
-        self.check_inputs(num_draws, generator, batch_size, abduction)
-        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
-            raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
-        if type(max_iterations) is not int or max_iterations < 1:
-            raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
+        self.check_inputs(num_draws, generator, batch_size, abduction, tolerance, max_iterations)
+        abduction = self.config.default_abduction if abduction is None else abduction
+        tolerance = self.config.default_tolerance if tolerance is None else tolerance
         images = self.prepare_image(image)
         batch_size = batch_size or len(images) * (num_draws or 1)
         attributes, read_attributes = self.prepare_attributes(attributes, images, batch_size)
@@ -853,7 +865,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         abduction: str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         max_iterations: int = 40,
     ) -> DiffSCMGraphAbductionOutput:
         r"""
@@ -929,7 +941,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         abduction: str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         max_iterations: int = 40,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -952,7 +964,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMGraphPipelineOutput`] or `tuple`: as from a call, but counterfactuals have the axes
             `(num_factuals, num_values)`, and PIL images a list for each factual.
         """
-        self.check_inputs(num_draws, generator, batch_size, abduction, output_type)
+        self.check_inputs(num_draws, generator, batch_size, abduction, output_type=output_type)
         if isinstance(values, str) or not hasattr(values, "__len__") or len(values) == 0:
             raise ValueError(f"`values` expects at least one value of {node!r} in a list or an array, got {values!r}.")
         if node in ({} if do is None else do):
@@ -996,7 +1008,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         abduction: str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         max_iterations: int = 40,
         output_type: str = "pil",
         return_dict: bool = True,
@@ -1038,10 +1050,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             batch_size (`int`, *optional*):
                 The most images that are worked on at once. Default: all. Scales other than 1 evaluate a conditional
                 denoiser up to four times as many.
-            abduction (`str`, *optional*, defaults to the inverse scheduler's):
+            abduction (`str`, *optional*, defaults to `default_abduction`, or else to the inverse scheduler's):
                 How the moves up are made, one of the inverse scheduler's `abductions`: `"source"` and `"destination"`
                 are explicit, `"implicit"` is exact and takes several evaluations of each move.
-            tolerance (`float`, *optional*, defaults to 1e-6):
+            tolerance (`float`, *optional*, defaults to `default_tolerance`):
                 The residual at which an implicit move has converged; see [`DiffSCMDDIMInverseScheduler.solve`]. A
                 warning says if it is missed.
             max_iterations (`int`, *optional*, defaults to 40): The most evaluations for an implicit move.
@@ -1059,7 +1071,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             the intervention leaves the support of the training data, of which a warning tells too.
         """
         # Before the long part
-        self.check_inputs(num_draws, generator, batch_size, abduction, output_type)
+        self.check_inputs(num_draws, generator, batch_size, abduction, output_type=output_type)
         do, hold, factuals = self.prepare_intervention(do, hold, len(self.prepare_image(image)))
         noise = self._abduct(
             image,

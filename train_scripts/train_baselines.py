@@ -230,6 +230,7 @@ def train_all(args):
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
+        split_argument="train_split",
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,

@@ -31,7 +31,7 @@ from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, value_of
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import AntiCausalClassifier2DModel, CausalPredictor2DModel
@@ -106,8 +106,9 @@ def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
             "`--from_unet` expects no other source of the model, got `--pretrained_model_name_or_path` or "
             "`--model_config_name_or_path` too."
         )
-    denoiser = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True)
-    check_pipeline(denoiser, {})
+    with value_of("from_unet", args.from_unet, "the Hub name or folder of a `DDPMPipeline`"):
+        denoiser = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True)
+        check_pipeline(denoiser, {})
     unet = denoiser.unet
     for name in ("num_train_timesteps", "beta_schedule"):
         if getattr(args, name) != denoiser.scheduler.config[name]:
@@ -194,13 +195,17 @@ def main(argv=None):
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
     # 1. Data, network and noise schedule
-    graph = CausalGraph.from_json(args.graph) if args.graph is not None else None
+    graph = None
+    if args.graph is not None:
+        with value_of("graph", args.graph, "the JSON file of a causal graph"):
+            graph = CausalGraph.from_json(args.graph)
     label_column = args.label_column if graph is None else None
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
+        split_argument="train_split",
         image_column=args.image_column,
         label_column=label_column,
         graph=graph,

@@ -32,7 +32,7 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import load_whole, save_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate, value_of
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
@@ -82,7 +82,7 @@ def parse_args(argv=None):
         "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
     )
     causes.add_argument(
-        "--parent_dropout", type=rate, default=0.1, help="Rate at which each parent is dropped, with `--graph`."
+        "--parent_dropout", type=rate, help="Rate at which each parent is dropped, with `--graph`. Default: 0.1."
     )
     causes.add_argument(
         "--encoder", help="Semantic encoder, frozen, whose decoded code the denoiser sees: a Hub name or a folder."
@@ -116,11 +116,16 @@ def check_causes(args):
             f"`--label_column` expects `--class_dropout` or `--encoder`, by which a denoiser is told the class, got "
             f"{args.label_column!r} alone."
         )
+    if args.parent_dropout is not None and args.graph is None:
+        raise ValueError(f"`--parent_dropout` expects a `--graph`, whose parents it drops, got {args.parent_dropout}.")
+    if args.parent_dropout is None:
+        args.parent_dropout = 0.1
 
 
 def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
     """Loads the encoder, frozen. A `ValueError` if it is another network or knows other causes."""
-    class_name = SemanticEncoder2DModel.load_config(args.encoder, cache_dir=args.cache_dir).get("_class_name")
+    with value_of("encoder", args.encoder, "a `SemanticEncoder2DModel`, a Hub name or a folder"):
+        class_name = SemanticEncoder2DModel.load_config(args.encoder, cache_dir=args.cache_dir).get("_class_name")
     if class_name != "SemanticEncoder2DModel":
         raise ValueError(f"`--encoder` expects a `SemanticEncoder2DModel`, got {args.encoder!r}, a {class_name}.")
     encoder = load_whole(SemanticEncoder2DModel, args.encoder, cache_dir=args.cache_dir)
@@ -174,12 +179,16 @@ def main(argv=None):
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
     # 1. Data, networks and noise schedule
-    graph = CausalGraph.from_json(args.graph) if args.graph is not None else None
+    graph = None
+    if args.graph is not None:
+        with value_of("graph", args.graph, "the JSON file of a causal graph"):
+            graph = CausalGraph.from_json(args.graph)
     dataset = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
+        split_argument="train_split",
         image_column=args.image_column,
         label_column=args.label_column,
         graph=graph,

@@ -24,6 +24,7 @@ from diffscm_diffusers.flags import (
     non_negative_int,
     positive_float,
     positive_int,
+    value_of,
 )
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
@@ -88,13 +89,15 @@ def main(argv=None):
         raise ValueError(f"`--table` or `--dataset_name` is expected, one of the two, got {got}.")
     if args.hub_model_id is not None and not args.push_to_hub:
         raise ValueError(f"`--hub_model_id` expects `--push_to_hub` beside it, got {args.hub_model_id!r} alone.")
-    graph = CausalGraph.from_json(args.graph)
+    with value_of("graph", args.graph, "the JSON file of a causal graph"):
+        graph = CausalGraph.from_json(args.graph)
     if args.table is not None:
         table = read_file(args.table)
     else:
-        table = load_dataset(
-            args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
-        )
+        with value_of("dataset_name", args.dataset_name, "a data set, a Hub name or a folder"):
+            table = load_dataset(
+                args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
+            )
     # Before the fit, so that a missing login shows early.
     if args.push_to_hub:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)

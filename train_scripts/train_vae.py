@@ -31,6 +31,7 @@ from diffscm_diffusers.flags import (
     non_negative_float,
     non_negative_int,
     positive_int,
+    value_of,
 )
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
@@ -92,12 +93,14 @@ def main(argv=None):
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)
 
     # 1. Data and network
-    graph = CausalGraph.from_json(args.graph)
+    with value_of("graph", args.graph, "the JSON file of a causal graph"):
+        graph = CausalGraph.from_json(args.graph)
     dataset = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
+        split_argument="train_split",
         image_column=args.image_column,
         label_column=None,
         graph=graph,

@@ -327,7 +327,7 @@ class CausalGraph:
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"`{path}` expects a causal graph as JSON: {error}") from error
+            raise ValueError(f"`path` expects a causal graph as JSON, got {str(path)!r}: {error}") from error
 
     def save_json(self, path: str | Path) -> None:
         """
@@ -335,7 +335,12 @@ class CausalGraph:
 
         Args:
             path (`str` or `Path`): The file. An older one is replaced.
+
+        Raises:
+            TypeError: if `path` is no path of a file.
         """
+        if not isinstance(path, (str, Path)) or not Path(path).name:
+            raise TypeError(f"`path` expects a file to write, got {path!r}.")
         with written_whole(path) as unfinished:
             unfinished.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -383,8 +388,11 @@ class CausalGraph:
             `set[str]`: the names.
 
         Raises:
+            TypeError: if there are no names.
             ValueError: if one is not an attribute.
         """
+        if not isinstance(names, Iterable):
+            raise TypeError(f"`{argument}` expects names of attributes, got {names!r}.")
         names = [names] if isinstance(names, str) else list(names)
         for name in names:
             if name not in self.nodes:
@@ -451,12 +459,15 @@ class CausalGraph:
             is one-hot. `float32`, on the device of the values.
 
         Raises:
-            ValueError: if one of the image's parents is missing.
+            TypeError: if `values` is no `dict`.
+            ValueError: if one of the image's parents is missing or no tensor.
         """
-        missing = [name for name in self.image_parents if name not in values]
+        if not isinstance(values, Mapping):
+            raise TypeError(f"`values` expects a `dict` of attributes to tensors, got {values!r}.")
+        missing = [name for name in self.image_parents if not isinstance(values.get(name), torch.Tensor)]
         if missing:
             raise ValueError(
-                f"`values` expects the image's parents {list(self.image_parents)}, got none of {missing}."
+                f"`values` expects tensors of the image's parents {list(self.image_parents)}, got none of {missing}."
             )
         columns = []
         for name in self.image_parents:
@@ -482,9 +493,15 @@ class CausalGraph:
             device.
 
         Raises:
-            ValueError: if `condition` has another shape.
+            TypeError: if `condition` is no tensor of floats.
+            ValueError: if `condition` has another shape, or values that are not finite.
         """
         widths = self.condition_widths
+        if not isinstance(condition, torch.Tensor) or not condition.is_floating_point():
+            got = condition.dtype if isinstance(condition, torch.Tensor) else repr(condition)
+            raise TypeError(f"`condition` expects a tensor of floats, got {got}.")
+        if not condition.isfinite().all():
+            raise ValueError("`condition` expects finite values, got NaN or infinity.")
         if condition.ndim != 2 or condition.shape[1] != sum(widths.values()):
             raise ValueError(
                 f"`condition` expects shape (num_samples, {sum(widths.values())}), got {tuple(condition.shape)}."
@@ -523,7 +540,7 @@ class CausalGraph:
         """
         do, hold = self.check_names(do, "do"), self.check_names(hold, "hold")
         if do & hold:
-            raise ValueError(f"`do` and `hold` expect different attributes, got {sorted(do & hold)} in both.")
+            raise ValueError(f"`hold` expects other attributes than `do`, got {sorted(do & hold)} in both.")
         return do, hold
 
     def plot(self, do: str | Iterable[str] = (), hold: str | Iterable[str] = (), ax=None):
@@ -542,8 +559,11 @@ class CausalGraph:
         Raises:
             ValueError: if `do` or `hold` names something that is not an attribute, or both name the same.
         """
+        from matplotlib.axes import Axes
         from matplotlib.figure import Figure
 
+        if ax is not None and not isinstance(ax, Axes):
+            raise TypeError(f"`ax` expects axes of matplotlib, got {ax!r}.")
         do, hold = self.check_do_and_hold(do, hold)
         graph = networkx.DiGraph(self.edges)
         graph.add_nodes_from(self.nodes)

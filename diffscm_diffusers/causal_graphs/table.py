@@ -39,12 +39,17 @@ def read_table(
     """
     from datasets import ClassLabel, Dataset  # not above: it takes long to import
 
+    if not isinstance(graph, CausalGraph):
+        raise TypeError(f"`graph` expects a CausalGraph, got {graph!r}.")
     if isinstance(table, Dataset):
         columns, length = table.column_names, len(table)
     elif isinstance(table, pd.DataFrame):
         columns, length = list(table.columns), len(table)
     elif isinstance(table, Mapping):
         columns = list(table)
+        for name in graph.attributes:
+            if name in table and np.ndim(table[name]) != 1:
+                raise TypeError(f"`{argument}[{name!r}]` expects a value for each row, got {table[name]!r}.")
         lengths = {name: len(table[name]) for name in graph.attributes if name in table}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"`{argument}` expects columns of one length, got {lengths}.")

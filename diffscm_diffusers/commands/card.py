@@ -41,6 +41,8 @@ def main(argv=None):
     folder = Path(args.pretrained_model_name_or_path)
     if not folder.is_dir():
         raise ValueError(f"`--pretrained_model_name_or_path` expects a checkpoint's folder, got {str(folder)!r}.")
+    if args.picture is not None and not Path(args.picture).is_file():
+        raise ValueError(f"`--picture` expects a file, got {args.picture!r}.")
     summary = None
     if args.evaluation is not None:
         file = Path(args.evaluation, "summary.json")

@@ -31,7 +31,7 @@ from diffscm_diffusers.checksums import write_weights_checksums
 from diffscm_diffusers.conversion.adm_configs import scheduler_config
 from diffscm_diffusers.conversion.adm_networks import convert_classifier, convert_denoiser
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int, rate
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_float, positive_int, rate, value_of
 from diffscm_diffusers.hub.weights import read_weights
 
 
@@ -45,8 +45,15 @@ def integers(text: str) -> tuple[int, ...]:
     return tuple(positive_int(part) for part in text.split(",") if part)
 
 
+def file_size(text: str) -> str:
+    number, unit = text[:-2], text[-2:].upper()
+    if unit not in ("KB", "MB", "GB", "TB") or not number.isdigit() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"expects a size such as 500MB or 1GB, got {text!r}")
+    return text
+
+
 def multipliers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(",") if part)
+    return tuple(positive_float(part) for part in text.split(",") if part)
 
 
 def parse_args(argv=None):
@@ -57,7 +64,9 @@ def parse_args(argv=None):
     parser.add_argument("--classifier_path", help="Weights of the classifier, `.pt` or `.safetensors`.")
     parser.add_argument("--output_dir", required=True, help="New folder for the checkpoint.")
     parser.add_argument("--id2label", help="JSON list with the names of the classes. Default: ImageNet's, if 1,000.")
-    parser.add_argument("--max_shard_size", default="1GB", help="Weights beyond this size get several files.")
+    parser.add_argument(
+        "--max_shard_size", type=file_size, default="1GB", help="Weights beyond this size get several files."
+    )
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default of calls that give none.")
 
     both = parser.add_argument_group("both networks and the diffusion, as in guided-diffusion")
@@ -113,20 +122,28 @@ def check_args(args: argparse.Namespace):
             f"`--num_inference_steps` expects at most the `--diffusion_steps`, {args.diffusion_steps}, got "
             f"{args.num_inference_steps}."
         )
+    if args.id2label is not None:
+        read_id2label(args.id2label)
     if Path(args.output_dir).exists():
         raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
 
 
 def read_id2label(path: str) -> dict[int, str]:
-    names = json.loads(Path(path).read_text())
+    with value_of("id2label", path, "a JSON file"):
+        names = json.loads(Path(path).read_text())
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"`--id2label` expects a JSON list of names, in the order of the classes, got {path!r}.")
     return dict(enumerate(names))
 
 
+def read_file(flag: str, path: str) -> dict[str, torch.Tensor]:
+    with value_of(flag, path, "a file of weights"):
+        return read_weights(path)
+
+
 def load_denoiser(args: argparse.Namespace) -> UNet2DModel:
     return convert_denoiser(
-        read_weights(args.model_path),
+        read_file("model_path", args.model_path),
         class_cond=args.class_cond,
         use_new_attention_order=args.use_new_attention_order,
         image_size=args.image_size,
@@ -145,7 +162,7 @@ def load_denoiser(args: argparse.Namespace) -> UNet2DModel:
 
 def load_classifier(args: argparse.Namespace) -> AntiCausalClassifier2DModel:
     return convert_classifier(
-        read_weights(args.classifier_path),
+        read_file("classifier_path", args.classifier_path),
         id2label=None if args.id2label is None else read_id2label(args.id2label),
         image_size=args.image_size,
         classifier_width=args.classifier_width,

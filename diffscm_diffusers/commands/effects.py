@@ -30,7 +30,7 @@ from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.finite import check_finite_numbers
-from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int
+from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, value_of
 
 
 def parse_args(argv=None):
@@ -89,9 +89,14 @@ def describe(draws: torch.Tensor) -> dict[str, float]:
 
 def main(argv=None):
     args = parse_args(argv)
-    pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(
-        args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
-    ).to(get_device())
+    with value_of(
+        "pretrained_model_name_or_path",
+        args.pretrained_model_name_or_path,
+        "the Hub name or folder of a pipeline's checkpoint",
+    ):
+        pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(
+            args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
+        ).to(get_device())
     pipe.set_progress_bar_config(leave=False)
     graph = pipe.scm.graph
     do = read_intervention(args.do, graph)

@@ -1,8 +1,10 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Compares counterfactual methods on the same pairs of factual and intervention: with the truth, where the data set knows
-it, by criteria that need no truth, and by how typical images are of their class (paper, Sec. 5, Table 1).
+Compares counterfactual methods on the same pairs of factual and intervention (paper, Sec. 5, Table 1).
+
+They are compared with the truth, where the data set knows it, by criteria that need no truth, and by how typical
+images are of their class.
 
     diffscm evaluate --dataset_name outputs/typeface --pretrained_model_name_or_path checkpoints/diffscm-typeface \
         --metric_models none --methods diff-scm factual random-real nearest-real-in-pixels truth \
@@ -48,6 +50,7 @@ from diffscm_diffusers.flags import (
     non_negative_float,
     non_negative_int,
     positive_int,
+    value_of,
 )
 from diffscm_diffusers.metrics import MetricModels
 
@@ -78,7 +81,7 @@ def parse_args(argv=None):
     methods.add_argument(
         "--posterior_mean",
         nargs=2,
-        type=int,
+        type=non_negative_int,
         metavar=("TIMESTEP", "DRAWS"),
         help="Replace Diff-SCM's counterfactuals by the mean of what they could be, given what noise of TIMESTEP "
         "leaves of them; see `diffscm_diffusers.guidance.posterior_mean`.",
@@ -126,7 +129,12 @@ def main(argv=None):
 
     # 1. Load models and images
     pipeline_classes = (DiffSCMCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline)
-    pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir, pipeline_classes)
+    with value_of(
+        "pretrained_model_name_or_path",
+        args.pretrained_model_name_or_path,
+        "the Hub name or folder of a pipeline's checkpoint",
+    ):
+        pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir, pipeline_classes)
     pipe.to(accelerator.device)
     if isinstance(pipe, DiffSCMSemanticCounterfactualPipeline) and (args.search_scale or args.posterior_mean):
         raise ValueError(
@@ -140,7 +148,8 @@ def main(argv=None):
     class_names = unique_names(pipe.classifier.id2label)
     models = None
     if args.metric_models != "none":
-        models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+        with value_of("metric_models", args.metric_models, "what train_metric_models.py wrote, or none"):
+            models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
         models = models.order_classes(class_names)
     elif args.oracle is not None:
         raise ValueError("`--oracle` is expected with `--metric_models`, got it with none.")

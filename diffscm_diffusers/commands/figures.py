@@ -42,6 +42,7 @@ from diffscm_diffusers.flags import (
     non_negative_float,
     non_negative_int,
     positive_int,
+    value_of,
 )
 
 
@@ -112,9 +113,14 @@ def main(argv=None):
 
     # 2. Load everything before anything is computed
     device = get_device()
-    pipe = DiffSCMCounterfactualPipeline.from_pretrained(
-        args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
-    ).to(device)
+    with value_of(
+        "pretrained_model_name_or_path",
+        args.pretrained_model_name_or_path,
+        "the Hub name or folder of a pipeline's checkpoint",
+    ):
+        pipe = DiffSCMCounterfactualPipeline.from_pretrained(
+            args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
+        ).to(device)
     pipe.set_progress_bar_config(leave=False)
     names = unique_names(pipe.classifier.id2label)
     classes = spread(len(names), NUM_ROWS)
@@ -147,7 +153,7 @@ def main(argv=None):
                 f"`--metric_models` expects what train_metric_models.py wrote, got {args.metric_models!r}: {error}"
             ) from error
         shown = [evaluated.factual_class[0].item(), evaluated.intervention[0].item()]
-        rows = select_rows(splits, args.train_split)
+        rows = select_rows(splits, args.train_split, "train_split")
         reference = read_references(rows, collate, names, shown, NUM_REFERENCES, args.seed)
     if "scale_search" in args.figures:
         search = json.loads(Path(args.search, "search.json").read_text())

@@ -37,6 +37,7 @@ from diffscm_diffusers.flags import (
     non_negative_int,
     positive_float,
     positive_int,
+    value_of,
 )
 from diffscm_diffusers.generation.generator import CounterfactualGenerator
 from diffscm_diffusers.generation.interventions import Interventions
@@ -114,17 +115,25 @@ def limit_rows(
 
 def main(argv=None):
     args = parse_args(argv)
+    for flag in ("hub_dataset_id", "hub_private_repo"):
+        if getattr(args, flag) and not args.push_to_hub:
+            raise ValueError(f"`--{flag}` expects `--push_to_hub` beside it, got {getattr(args, flag)!r} alone.")
     # One process may wait for another's last chunk.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
     with accelerator.main_process_first():
-        pipe = DiffSCMCounterfactualPipeline.from_pretrained(
+        with value_of(
+            "pretrained_model_name_or_path",
             args.pretrained_model_name_or_path,
-            revision=args.revision,
-            variant=args.variant,
-            dtype=getattr(torch, args.dtype),
-            cache_dir=args.cache_dir,
-            use_safetensors=True,
-        ).to(accelerator.device)
+            "the Hub name or folder of a pipeline's checkpoint",
+        ):
+            pipe = DiffSCMCounterfactualPipeline.from_pretrained(
+                args.pretrained_model_name_or_path,
+                revision=args.revision,
+                variant=args.variant,
+                dtype=getattr(torch, args.dtype),
+                cache_dir=args.cache_dir,
+                use_safetensors=True,
+            ).to(accelerator.device)
         dataset = load_image_dataset(
             args.dataset_name,
             args.train_data_dir,

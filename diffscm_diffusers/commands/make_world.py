@@ -92,6 +92,7 @@ def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
         args.train_data_dir,
         dataset_config_name=args.dataset_config_name,
         split=args.train_split,
+        split_argument="train_split",
         image_column=args.image_column,
         label_column=args.label_column,
         cache_dir=args.cache_dir,

@@ -14,7 +14,7 @@ takes the copies in the repository. Everything is uploaded in one commit: the re
 import argparse
 
 from diffscm_diffusers.flags import ArgumentParser
-from diffscm_diffusers.hub.publishing import VARIANTS, publish_checkpoint
+from diffscm_diffusers.hub.publishing import publish_checkpoint
 
 
 def parse_args(argv=None):
@@ -27,7 +27,7 @@ def parse_args(argv=None):
     parser.add_argument("--revision", default="main", help="Branch to publish on. It is made if there is none.")
     parser.add_argument(
         "--variant",
-        choices=sorted(VARIANTS),
+        choices=["bf16", "fp16"],
         help="Adds the weights in this type: `from_pretrained(variant=...)`.",
     )
     parser.add_argument("--commit_message", default="Publish a Diff-SCM checkpoint", help="Message of the commit.")

@@ -34,7 +34,7 @@ from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.finite import check_finite_numbers
-from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, fraction, non_negative_float
+from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, fraction, non_negative_float, value_of
 from diffscm_diffusers.metrics import MetricModels
 
 
@@ -142,8 +142,9 @@ def main(argv=None):
     other_settings = [args.preset, args.num_inference_steps, args.abduction, args.guidance_interval] != [None] * 4
     if args.update_checkpoint and (other_settings or args.scheduler != "checkpoint" or args.mixed_precision != "no"):
         raise ValueError(
-            "`--update_checkpoint` stores a scale that holds for the checkpoint's own settings: leave out `--preset`, "
-            "`--num_inference_steps`, `--abduction`, `--guidance_interval`, `--scheduler` and `--mixed_precision`."
+            "`--update_checkpoint` expects the checkpoint's own settings, for which the stored scale holds: leave out "
+            "`--preset`, `--num_inference_steps`, `--abduction`, `--guidance_interval`, `--scheduler` and "
+            "`--mixed_precision`."
         )
     output_dir = Path(args.output_dir)
     folders = {
@@ -161,7 +162,12 @@ def main(argv=None):
     )
 
     # 1. Load models and images
-    pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
+    with value_of(
+        "pretrained_model_name_or_path",
+        args.pretrained_model_name_or_path,
+        "the Hub name or folder of a pipeline's checkpoint",
+    ):
+        pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     steps = complete_settings(
         pipe,
@@ -171,7 +177,8 @@ def main(argv=None):
         abduction=args.abduction,
     )
     del steps["guidance_scale"]  # what is searched
-    models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
+    with value_of("metric_models", args.metric_models, "what train_metric_models.py wrote, a Hub name or a folder"):
+        models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
     class_names = unique_names(pipe.classifier.id2label)
     models = models.order_classes(class_names)
     data = {

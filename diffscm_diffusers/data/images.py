@@ -30,6 +30,7 @@ def load_image_dataset(
     cache_dir: str | None = None,
     streaming: bool = False,
     skip_broken: bool = False,
+    split_argument: str = "split",
 ) -> DatasetDict | IterableDatasetDict:
     """
     Loads every split of a data set of images. The images are not decoded: [`ImageCollator`] does that.
@@ -51,6 +52,7 @@ def load_image_dataset(
         skip_broken (`bool`, *optional*, defaults to `False`):
             Whether to leave out rows whose images cannot be used; see [`leave_out_broken`]. Who reads a streamed data
             set leaves them out on the way.
+        split_argument (`str`, *optional*, defaults to `"split"`): What messages call `split`.
 
     Returns:
         `datasets.DatasetDict` or `datasets.IterableDatasetDict`: the splits by name.
@@ -65,6 +67,8 @@ def load_image_dataset(
             "Exactly one of `dataset_name` and `train_data_dir` is expected, got "
             f"{dataset_name!r} and {train_data_dir!r}."
         )
+    if dataset_config_name is not None and dataset_name is None:
+        raise ValueError(f"`dataset_config_name` expects `dataset_name` beside it, got {dataset_config_name!r} alone.")
     if train_data_dir is not None:
         argument, source = "train_data_dir", {"path": "imagefolder"}
         if not os.path.isdir(train_data_dir):
@@ -76,7 +80,7 @@ def load_image_dataset(
         if dataset_name is not None:
             check_shards(dataset_name)
         splits = load_dataset(**source, cache_dir=cache_dir, streaming=streaming)
-    except (DatasetsError, FileNotFoundError, RuntimeError, ValueError) as error:  # the third of data sets of code
+    except (DatasetsError, OSError, RuntimeError, ValueError) as error:  # the third of data sets of code
         name, reason = str(train_data_dir or dataset_name), str(error)
         if isinstance(error, DatasetGenerationError):
             reason = find_broken_file(source) or explain(error)
@@ -88,7 +92,7 @@ def load_image_dataset(
         )
 
     if split is not None and split not in splits:
-        raise ValueError(f"`split` expects one of the data set's splits, {sorted(splits)}, got {split!r}.")
+        raise ValueError(f"`{split_argument}` expects one of the data set's splits, {sorted(splits)}, got {split!r}.")
     features = splits[split or next(iter(splits))].features
     if features is None:
         raise ValueError("`streaming` expects a data set that declares the types of its columns, got one without.")

@@ -2,13 +2,14 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Counterfactuals on disk, in chunks that are written whole or not at all."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from diffscm_diffusers.files import UNFINISHED_PREFIX, written_whole
 
@@ -34,6 +35,14 @@ def missing_chunks(folder: Path, num_pairs: int, batch_size: int) -> list[range]
     return missing
 
 
+def hash_tensors(tensors: dict[str, torch.Tensor]) -> str:
+    """The SHA-256 of tensors' values, in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
 def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, seconds: float, **others: torch.Tensor):
     """
     Writes the counterfactuals of consecutive pairs.
@@ -49,7 +58,7 @@ def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, second
     tensors = {"counterfactual": counterfactual, **others}
     tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()} | {"seconds": per_counterfactual}
     with written_whole(folder / f"{chunk.start:05d}-{chunk.stop - 1:05d}.safetensors") as path:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata={"sha256": hash_tensors(tensors)})
 
 
 def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[str, ...] = ()) -> tuple:
@@ -79,8 +88,12 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[
     files = []
     for path in chunks.values():
         try:
-            files.append(load_file(path))
-        except SafetensorError as error:
+            with safe_open(path, "pt") as file:
+                files.append({name: file.get_tensor(name) for name in file.keys()})
+                expected = (file.metadata() or {}).get("sha256")
+            if expected not in (None, hash_tensors(files[-1])):
+                raise ValueError("Its values are not those that were written.")
+        except (SafetensorError, ValueError) as error:
             raise ValueError(
                 f"{str(path)!r} is damaged: delete it and run again what wrote it, which makes it anew. {error}"
             ) from error

@@ -127,7 +127,7 @@ def load_pairs_and_images(
         ValueError: as [`select_rows`], [`draw_pairs`] and [`ImageCollator`], and if the data has other classes, or if
             the reference set has fewer than two images of a class that it is needed for.
     """
-    factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split)
+    factual_rows, reference_rows = select_rows(splits, split), select_rows(splits, train_split, "train_split")
     classes = read_classes(factual_rows, collate, class_names)
     pairs = draw_pairs(classes, len(class_names), seed, max_samples, interventions)
     counts = {name: (pairs.factual_class == c).sum().item() for c, name in enumerate(class_names)}

@@ -280,6 +280,32 @@ makes the data set again, with {{ versions }}.
 """
 
 
+def check_texts(optional: tuple[str, ...] = (), **texts: str | None):
+    """Raises a `TypeError` unless all arguments are text; those that are named as optional may be `None`."""
+    for name, text in texts.items():
+        if not isinstance(text, str) and not (text is None and name in optional):
+            raise TypeError(f"`{name}` expects text, got {text!r}.")
+        if name == "name" and not text.strip("/ "):
+            raise ValueError(f"`name` expects the name of a folder or repository, got {text!r}.")
+
+
+def check_summary(summary: dict):
+    """Raises a `ValueError` unless `summary` is what `diffscm evaluate` writes, with scores of `diff-scm`."""
+    methods = summary.get("methods") if isinstance(summary, dict) else None
+    if not isinstance(methods, dict) or "diff-scm" not in methods:
+        got = sorted(methods) if isinstance(methods, dict) else summary
+        raise ValueError(f"`summary` expects scores of the method 'diff-scm', got {got!r}.")
+    method = methods["diff-scm"]
+    missing = [key for key in ("settings", "scores", "seconds") if key not in method]
+    if missing or "num_pairs" not in summary:
+        raise ValueError(f"`summary` expects what `diffscm evaluate` wrote, got one without {missing or 'num_pairs'}.")
+    check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
+    for name, score in method["scores"].items():
+        numbers = [score.get(key) for key in ("mean", "low", "high")] if isinstance(score, dict) else [None]
+        if not all(isinstance(number, (int, float)) for number in numbers):
+            raise ValueError(f"`summary` expects mean, low and high of the score {name!r}, got {score!r}.")
+
+
 def read_section(card: str, title: str) -> str:
     """Returns the text of a card's section without its heading; an empty string where there is none."""
     match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", card, flags=re.MULTILINE | re.DOTALL)
@@ -292,7 +318,11 @@ def list_versions(*libraries: str) -> str:
 
 
 def save_card(card: RepoCard, folder: str | Path):
-    """Writes a card into its folder, as `README.md`."""
+    """Writes a card into its folder, as `README.md`. Raises a `TypeError` if it is no card, or `folder` no path."""
+    if not isinstance(card, RepoCard):
+        raise TypeError(f"`card` expects a card, got {card!r}.")
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"`folder` expects a path, got {folder!r}.")
     with written_whole(Path(folder, "README.md")) as unfinished:
         card.save(unfinished)
 
@@ -342,14 +372,17 @@ def make_pipeline_card(
 
     Raises:
         ValueError: if `summary` has no method `diff-scm`, or one of its scores is not finite.
+        TypeError: if an argument is of another type.
     """
+    if "classifier" not in getattr(pipeline, "components", {}):
+        raise TypeError(f"`pipeline` expects one with a class as cause, got {type(pipeline).__name__}.")
+    texts = {"name": name, "cause": cause, "effect": effect, "training": training, "limits": limits}
+    check_texts(("dataset", "license", "picture"), **texts, dataset=dataset, license=license, picture=picture)
     title = name.rstrip("/").split("/")[-1]
     results, evaluations = "", []
     if summary is not None:
-        if "diff-scm" not in summary["methods"]:
-            raise ValueError(f"`summary` expects scores of the method 'diff-scm', got {sorted(summary['methods'])}.")
+        check_summary(summary)
         method = summary["methods"]["diff-scm"]
-        check_finite_numbers(method["scores"], "summary['methods']['diff-scm']['scores']")
         settings, scores = method["settings"], method["scores"]
         data = dataset or settings["dataset_name"] or settings["train_data_dir"]
         setting = (
@@ -458,6 +491,10 @@ def make_graph_card(
     Returns:
         `huggingface_hub.ModelCard`: the card.
     """
+    if "scm" not in getattr(pipeline, "components", {}):
+        raise TypeError(f"`pipeline` expects one of a causal graph, got {type(pipeline).__name__}.")
+    texts = {"name": name, "effect": effect, "training": training, "results": results, "limits": limits}
+    check_texts(("dataset", "license", "picture"), **texts, dataset=dataset, license=license, picture=picture)
     title, graph, scheduler = name.rstrip("/").split("/")[-1], pipeline.scm.graph, pipeline.scheduler
     attributes, example = [], {}
     for node_name in graph.attributes:
@@ -556,7 +593,18 @@ def make_component_card(
 
     Returns:
         `huggingface_hub.ModelCard`: the card.
+
+    Raises:
+        ValueError: if `name` is empty, or a number is below 1.
+        TypeError: if an argument is of another type.
     """
+    sources = {"dataset_name": dataset_name, "train_data_dir": train_data_dir}
+    check_texts(tuple(sources), name=name, description=description, script=script, split=split, **sources)
+    if not isinstance(argv, (list, tuple)) or not all(isinstance(text, str) for text in argv):
+        raise TypeError(f"`argv` expects a list of texts, got {argv!r}.")
+    for argument, number in (("num_processes", num_processes), ("num_steps", num_steps)):
+        if type(number) is not int or number < 1:
+            raise ValueError(f"`{argument}` expects a whole number of at least 1, got {number!r}.")
     launch = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
     return ModelCard.from_template(
         ModelCardData(

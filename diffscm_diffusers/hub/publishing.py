@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl
-from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import validate_repo_id
 
 import diffscm_diffusers
 from diffscm_diffusers import pipelines
@@ -24,6 +25,16 @@ from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card
 
 VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+
+
+def check_repository_name(name: str, argument: str):
+    """Raises an error if there can be no repository of this name, `"user/name"` or a name under one's own."""
+    if not isinstance(name, str):
+        raise TypeError(f"`{argument}` expects the name of a repository, got {name!r}.")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise ValueError(f"`{argument}` expects the name of a repository, got {name!r}: {error}") from error
 
 
 @contextmanager
@@ -83,9 +94,13 @@ def create_repository(
         `str`: the repository's full name.
 
     Raises:
+        ValueError: if no repository can have this name.
         PermissionError, FileNotFoundError, ConnectionError: see [`explain_hub_errors`].
     """
-    name = name or Path(output_dir).resolve().name
+    if repo_type not in ("model", "dataset"):
+        raise ValueError(f"`repo_type` expects 'model' or 'dataset', got {repo_type!r}.")
+    name = Path(output_dir).resolve().name if name is None else name
+    check_repository_name(name, "name")
     with explain_hub_errors(name):
         return HfApi().create_repo(name, repo_type=repo_type, private=private, exist_ok=True).repo_id
 
@@ -133,6 +148,8 @@ def load_checkpoint(folder: str | Path) -> DiffusionPipeline:
     Raises:
         ValueError: if it is no checkpoint of a pipeline, if it holds pickles, or if a file is missing or torn.
     """
+    if not isinstance(folder, (str, Path)):
+        raise TypeError(f"`pretrained_model_name_or_path` expects a folder, got {folder!r}.")
     folder = Path(folder)
     if not (folder / DiffusionPipeline.config_name).is_file():
         raise ValueError(
@@ -140,7 +157,13 @@ def load_checkpoint(folder: str | Path) -> DiffusionPipeline:
             f"{str(folder)!r}, which has no `{DiffusionPipeline.config_name}`. `diffscm join-checkpoint` writes such "
             "folders."
         )
-    name = json.loads((folder / DiffusionPipeline.config_name).read_text()).get("_class_name")
+    try:
+        name = json.loads((folder / DiffusionPipeline.config_name).read_text()).get("_class_name")
+    except (AttributeError, ValueError) as error:
+        raise ValueError(
+            f"`pretrained_model_name_or_path` expects a pipeline's checkpoint, got {str(folder)!r}, whose "
+            f"`{DiffusionPipeline.config_name}` is none: {error}"
+        ) from error
     name = name[-1] if isinstance(name, list) else name  # a list in a checkpoint that was published
     if name not in pipelines.__all__:
         raise ValueError(
@@ -157,7 +180,8 @@ def load_checkpoint(folder: str | Path) -> DiffusionPipeline:
         return getattr(pipelines, name).from_pretrained(folder, use_safetensors=True)
     except OSError as error:
         raise ValueError(
-            f"{str(folder)!r} has a missing or torn file ({error}): restore it, or save the checkpoint again."
+            f"`pretrained_model_name_or_path` expects a whole checkpoint, got {str(folder)!r}, which has a missing or "
+            f"torn file ({error}): restore it, or save the checkpoint again."
         ) from error
 
 
@@ -234,11 +258,20 @@ def publish_checkpoint(
         `huggingface_hub.RepoUrl`: the repository.
 
     Raises:
-        ValueError: as [`load_checkpoint`], and if `private` is `True` and the repository exists and is public.
+        ValueError, TypeError: as [`load_checkpoint`], if an argument is out of its range, and if `private` is `True`
+            and the repository exists and is public.
         PermissionError, FileNotFoundError, ConnectionError: see [`explain_hub_errors`].
     """
-    folder = Path(folder)
+    check_repository_name(hub_model_id, "hub_model_id")
+    for name, text in (("revision", revision), ("commit_message", commit_message)):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"`{name}` expects text, got {text!r}.")
+    if variant is not None and variant not in VARIANTS:
+        raise ValueError(f"`variant` expects one of {sorted(VARIANTS)}, got {variant!r}.")
+    if not isinstance(private, bool):
+        raise TypeError(f"`private` expects True or False, got {private!r}.")
     pipeline = load_checkpoint(folder)
+    folder = Path(folder)
     api = HfApi()
     with tempfile.TemporaryDirectory() as staging, explain_hub_errors(hub_model_id):
         paths = collect_files(pipeline, folder, Path(staging), variant)

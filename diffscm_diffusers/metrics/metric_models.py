@@ -45,6 +45,16 @@ class ReorderedOracle(nn.Module):
         return self.oracle(image)[:, self.indices]
 
 
+def load_oracle(name_or_path: str | Path, cache_dir: str | Path | None) -> TransformersOracle:
+    """Loads a classifier of `transformers`, or says that `oracle` is none."""
+    try:
+        return TransformersOracle(name_or_path, cache_dir)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`oracle` expects an image classifier of transformers, got {str(name_or_path)!r}: {error}"
+        ) from error
+
+
 class MetricModels(nn.Module):
     r"""
     The networks that the metrics need for one data set, in evaluation mode and with frozen weights. They expect images
@@ -171,7 +181,7 @@ class MetricModels(nn.Module):
             class_autoencoders=nn.ModuleList(
                 load(ImageAutoencoder, f"class_autoencoders/{c}") for c in range(num_classes)
             ),
-            oracle=own_oracle if oracle is None else TransformersOracle(oracle, cache_dir),
+            oracle=own_oracle if oracle is None else load_oracle(oracle, cache_dir),
             class_names=list(own_oracle.id2label.values()),
         )
 

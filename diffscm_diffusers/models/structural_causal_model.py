@@ -38,6 +38,11 @@ def _gumbel(shape: tuple[int, ...], generator: torch.Generator | None, device: t
     return -(-_uniform(shape, generator, device).log()).log()
 
 
+def _check_generator(generator: torch.Generator | None) -> None:
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise TypeError(f"`generator` expects a `torch.Generator`, got {generator!r}.")
+
+
 class ParametersFromParents(nn.Module):
     """
     Parameters of a mechanism, given the node's parents: constant, plus linear (the first `linear_features` of them
@@ -308,6 +313,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
             TypeError: if a value is neither a number nor a label.
             ValueError: if an attribute is unknown or missing, or a value does not fit it.
         """
+        _check_generator(generator)
         values = self._read_values(values)
         return {
             name: mechanism.abduct(values[name], self._parents(name, values), generator)
@@ -414,6 +420,7 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         """
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
             raise ValueError(f"`num_samples` expects a positive integer, got {num_samples!r}.")
+        _check_generator(generator)
         noise = {
             name: mechanism.sample_noise(num_samples, generator, self.device)
             for name, mechanism in zip(self.graph.attributes, self.mechanisms, strict=True)
@@ -474,8 +481,13 @@ class StructuralCausalModel(ModelMixin, ConfigMixin):
         for argument, number in (("num_steps", num_steps), ("batch_size", batch_size)):
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise ValueError(f"`{argument}` expects a positive integer, got {number!r}.")
-        if not 0 < learning_rate < math.inf:
+        is_number = isinstance(learning_rate, (int, float)) and not isinstance(learning_rate, bool)
+        if not is_number or not 0 < learning_rate < math.inf:
             raise ValueError(f"`learning_rate` expects a positive number, got {learning_rate!r}.")
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise TypeError(f"`seed` expects an integer, got {seed!r}.")
+        if not isinstance(progress_bar, bool):
+            raise TypeError(f"`progress_bar` expects True or False, got {progress_bar!r}.")
         values = {name: value.to(self.device) for name, value in read_table(self.graph, table).items()}
         num_rows = len(values[self.graph.attributes[0]])
         batch_size = min(batch_size, num_rows)

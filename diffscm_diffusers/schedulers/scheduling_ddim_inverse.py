@@ -396,7 +396,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 f"`num_inference_steps`={num_inference_steps} with `timestep_spacing`="
                 f"{self.config.timestep_spacing!r} and `steps_offset`={self.config.steps_offset} makes `DDIMScheduler`"
                 f" use timesteps from {destinations[0]} to {destinations[-1]}, but the network takes those from 0 to"
-                f" {len(self.alphas_cumprod) - 1}. Use another number of steps."
+                f" {len(self.alphas_cumprod) - 1}. Use another number of steps, or a smaller `steps_offset`."
             )
 
         # Below timestep 0 lies the level `final_alpha_cumprod`, which has no timestep of its own.
@@ -422,6 +422,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         self.destination_alphas_cumprod = destination_alphas_cumprod
         evaluate_at = self.config.evaluate_at if evaluate_at is None else evaluate_at
         self.timesteps = (labels if evaluate_at == "source" else destinations).to(device)
+        self._evaluated_at_source = evaluate_at == "source"
         self._destination_timesteps = destinations
         self._begin_index = None
         self._step_index = None
@@ -435,7 +436,8 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
     ) -> DiffSCMDDIMInverseSchedulerOutput | tuple[torch.Tensor, torch.Tensor]:
         """
         Makes the next move upwards: finds the sample from which [`DDIMScheduler`] would arrive at `sample`, given this
-        same `model_output`.
+        same `model_output`. A velocity that was predicted at the source is read there, since it turns with the level:
+        the clean sample and the noise are what stay the same.
 
         Args:
             model_output (`torch.Tensor` of shape `(batch_size, num_channels, height, width)`):
@@ -469,7 +471,7 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             raise ValueError(message)
 
         index = self._take_index(timestep)
-        prev_sample, pred_original_sample = self._move(model_output, sample, index)
+        prev_sample, pred_original_sample = self._move(model_output, sample, index, self._evaluated_at_source)
         if not return_dict:
             return (prev_sample, pred_original_sample)
         return DiffSCMDDIMInverseSchedulerOutput(prev_sample=prev_sample, pred_original_sample=pred_original_sample)
@@ -614,7 +616,9 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
         self._step_index += 1
         return self._step_index - 1
 
-    def _move(self, model_output: torch.Tensor, sample: torch.Tensor, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _move(
+        self, model_output: torch.Tensor, sample: torch.Tensor, index: int, evaluated_at_source: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The move `index` with the given output: the sample at its destination and the predicted clean sample."""
         # 1. The two levels. At each, sample = alpha * x_0 + sigma * epsilon, with alpha = sqrt(alphas_cumprod). The
         # square roots are float32 as in DDIMScheduler; as Python floats they then take part in float64 arithmetic.
@@ -640,6 +644,10 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
                 alpha_prod = self.alphas_cumprod[self.timesteps[index]]
                 pred_epsilon = sample - (alpha_prod**0.5).item() * pred_original_sample
                 pred_epsilon = pred_epsilon / ((1 - alpha_prod) ** 0.5).item()
+            prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
+        elif evaluated_at_source:
+            pred_original_sample = alpha_source * sample - sigma_source * model_output
+            pred_epsilon = sigma_source * sample + alpha_source * model_output
             prev_sample = alpha_destination * pred_original_sample + sigma_destination * pred_epsilon
         else:
             # DDIM reads x_0 and epsilon off the sample at the destination:

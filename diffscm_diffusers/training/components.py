@@ -38,6 +38,8 @@ def load_model_config(
         config = model_class.load_config(config_name_or_path)
     except OSError as error:
         raise ValueError(f"{expected}: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{expected}, a JSON file of a {type(config).__name__}.")
     # A network that extends another may be made from the other's file.
     classes = [base for base in model_class.__mro__ if issubclass(base, ModelMixin)]
     class_name = config.get("_class_name", model_class.__name__)
@@ -86,7 +88,13 @@ def create_model(
         config["sample_size"] = resolution
     if pretrained_model_name_or_path is not None:
         source = {"subfolder": subfolder, "cache_dir": cache_dir}
-        class_name = model_class.load_config(pretrained_model_name_or_path, **source).get("_class_name")
+        try:
+            class_name = model_class.load_config(pretrained_model_name_or_path, **source).get("_class_name")
+        except OSError as error:
+            raise ValueError(
+                f"`pretrained_model_name_or_path` expects a {model_class.__name__}, got "
+                f"{str(pretrained_model_name_or_path)!r}: {error}"
+            ) from error
         if class_name != model_class.__name__:
             # Another network's weights would be left out, where the names differ.
             raise ValueError(

@@ -378,8 +378,6 @@ class Trainer:
                     f"{', '.join(differences)}. Resume with the flags of that run, or start another in another "
                     "`output_dir`."
                 )
-            if self.is_streamed != ("stream" in progress):
-                raise ValueError(f"`streaming` must be as in the run that wrote {str(folder)!r}.")
             load_training_state(self.accelerator, self.ema, folder)
             self.lr_scheduler.load_state_dict(progress["lr_scheduler"])
             if self.is_streamed:

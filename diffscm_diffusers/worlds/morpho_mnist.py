@@ -61,6 +61,9 @@ class MorphoMNISTWorld(World):
     """
 
     def __init__(self, images: np.ndarray, labels: np.ndarray, slant: bool = False, color: bool = False):
+        for name, flag in (("slant", slant), ("color", color)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"`{name}` expects True or False, got {flag!r}.")
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8:
             raise TypeError(f"`images` expects `uint8`, got {images.dtype}.")
@@ -119,8 +122,11 @@ class MorphoMNISTWorld(World):
                 If a column is missing, if classes have names that are no digits, or if an image is not grey or has
                 another size.
         """
-        from datasets import ClassLabel, Image  # not above: it takes long to import
+        from datasets import ClassLabel, Dataset, Image  # not above: it takes long to import
 
+        if not isinstance(dataset, Dataset) or len(dataset) == 0:
+            got = f"{len(dataset)} rows" if isinstance(dataset, Dataset) else repr(dataset)
+            raise ValueError(f"`dataset` expects a `datasets.Dataset` with at least one row, got {got}.")
         for argument, column in (("image_column", image_column), ("label_column", label_column)):
             if column not in dataset.column_names:
                 raise ValueError(f"`{argument}` expects a column among {dataset.column_names}, got {column!r}.")

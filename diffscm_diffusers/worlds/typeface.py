@@ -70,10 +70,15 @@ class TypefaceWorld(World):
     def __init__(self, image_size: int = 28, color: bool = False, confounding: float | None = None):
         if image_size not in (28, 64):
             raise ValueError(f"`image_size` expects 28 or 64, got {image_size!r}.")
-        if confounding is not None and not 0 <= confounding < 1:
+        if not isinstance(color, bool):
+            raise TypeError(f"`color` expects True or False, got {color!r}.")
+        is_number = isinstance(confounding, (int, float)) and not isinstance(confounding, bool)
+        if confounding is not None and not (is_number and 0 <= confounding < 1):
             raise ValueError(f"`confounding` expects a number in [0, 1), got {confounding!r}.")
         if confounding is not None and not color:
-            raise ValueError("`confounding` expects `color=True`: the confounder is seen in the hue.")
+            raise ValueError(
+                f"`confounding` expects `color=True`, for it is seen in the hue, got {confounding!r} without."
+            )
         self.image_size = image_size
         self.color = color
         self.confounding = confounding

@@ -59,9 +59,12 @@ class World:
 
         Raises:
             `ValueError`: If `num_samples` is not a positive `int`, or `generator` is not on the CPU.
+            `TypeError`: If `generator` is none.
         """
         if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
             raise ValueError(f"`num_samples` expects an `int` of at least 1, got {num_samples!r}.")
+        if generator is not None and not isinstance(generator, torch.Generator):
+            raise TypeError(f"`generator` expects a `torch.Generator`, got {generator!r}.")
         if generator is not None and generator.device.type != "cpu":
             raise ValueError(f"`generator` expects a generator on the CPU, got one on {generator.device}.")
         noise = self._sample_exogenous_noise(num_samples, generator)
@@ -87,8 +90,17 @@ class World:
 
         Raises:
             `ValueError`: If `do` names something that is not a variable, or a value has a wrong shape, is not a number
-                of the variable's kind, or is out of its range.
+                of the variable's kind, or is out of its range, or if `sample` is of another world.
+            `TypeError`: If `sample` is no sample, or `do` no dictionary.
         """
+        if not isinstance(sample, WorldSample):
+            raise TypeError(f"`sample` expects a WorldSample, got {sample!r}.")
+        if not isinstance(do, dict):
+            raise TypeError(f"`do` expects a dictionary of variables and values, got {do!r}.")
+        missing = [name for name in self.graph["nodes"] if name not in sample.variables]
+        missing += [name for name in self.graph["exogenous_noise"] if name not in sample.exogenous_noise]
+        if missing:
+            raise ValueError(f"`sample` expects a sample of this world, got one without {missing}.")
         values = {name: self._check_intervention(name, value, len(sample)) for name, value in do.items()}
         changed = set(values)
         variables = {}

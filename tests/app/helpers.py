@@ -73,6 +73,7 @@ class Server:
         while not self.answers():
             assert self.process.poll() is None and time.monotonic() < deadline, self.log.read_text()
             time.sleep(0.2)
+        self.seconds_to_start = self.seconds()
 
     @classmethod
     def of(cls, checkpoints: dict[str, str], folder: Path) -> "Server":

@@ -43,6 +43,7 @@ def test_twenty_visitors_and_two_hundred_requests(tmp_path):
             half = server.memory()
             answers += list(visitors.map(ask, range(NUM_REQUESTS // 2, NUM_REQUESTS)))
         seconds, after = time.monotonic() - start, server.memory()
+        assert [path for path in server.files.rglob("*") if path.is_file()] == []
     finally:
         server.stop()
 

@@ -137,6 +137,21 @@ def judge():
     return read
 
 
+def test_server_starts_and_answers_fast(server, visit):
+    """By its processor time: how long a visitor waits depends on what else the machine does."""
+    choose_tab(visit, 0)
+    draw_seven(visit)
+    choose_target(visit, "3")
+    press(visit, 0)  # the networks are loaded
+    before = server.seconds()
+    press(visit, 0)
+    call = server.seconds() - before
+    print(
+        f"\n{server.seconds_to_start:.1f} s until the server answers, {call:.1f} s for a drawn digit's counterfactual."
+    )
+    assert server.seconds_to_start < 15 and call < 3
+
+
 def test_drawn_digit_is_shown_as_another(visit, judge):
     choose_tab(visit, 0)
     draw_seven(visit)

@@ -15,7 +15,12 @@ def faults(monkeypatch):
 
 
 def test_kills_are_survived_and_damages_named(faults, tmp_path):
-    damages = ["checkpoint: weights with flipped bytes", "model: weights truncated"]
+    damages = [
+        "checkpoint: weights with flipped bytes",
+        "model: weights truncated",
+        "model: weights with flipped bytes",
+        "data: shard missing",
+    ]
     status = faults.main(["--num_kills", "1", "--damages", *damages, "--output_dir", str(tmp_path / "faults")])
     report = json.loads((tmp_path / "faults" / "faults.json").read_text())
     for name in ("training", "generation"):

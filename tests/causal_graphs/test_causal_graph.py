@@ -116,8 +116,9 @@ def test_what_is_no_graph_is_refused(change, message):
 def test_file_that_holds_no_graph_is_refused_by_its_name(tmp_path, text, message):
     path = tmp_path / "graph.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match=f"`{re.escape(str(path))}` .*{message}"):
+    with pytest.raises(ValueError, match=message) as caught:
         CausalGraph.from_json(path)
+    assert repr(str(path)) in str(caught.value)
 
 
 def test_values_are_read_in_the_order_of_the_graph(graph):
@@ -260,7 +261,7 @@ def test_pictures_refuse_what_is_no_attribute_or_both_set_and_held(graph):
     for draw in (graph.plot, graph.mermaid):
         with pytest.raises(ValueError, match="`do` expects attributes among .*, got 'image'"):
             draw(do="image")
-        with pytest.raises(ValueError, match=r"different attributes, got \['size'\] in both"):
+        with pytest.raises(ValueError, match=r"`hold` expects other .* got \['size'\] in both"):
             draw(do=["size", "digit"], hold="size")
 
 

@@ -322,7 +322,9 @@ class TestBadInput:
             assert_refused(flags, "damaged or incomplete|is no checkpoint", model_path=torn)
 
     def test_no_file(self, flags):
-        assert_refused(flags, "There is no file .*nowhere.pt.*: download", classifier_path="nowhere.pt")
+        assert_refused(
+            flags, "`--classifier_path` expects a file .*nowhere.pt.*: download", classifier_path="nowhere.pt"
+        )
 
     @pytest.mark.parametrize(
         "content", ({"step": 3}, [torch.zeros(2)], torch.zeros(2), {"model": {"a": torch.zeros(2)}})

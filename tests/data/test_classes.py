@@ -16,6 +16,13 @@ def test_classes_are_matched_by_name():
         match_classes(["dark", "blue"], names)
 
 
+def test_names_of_several_classes_are_refused():
+    with pytest.raises(ValueError, match="`label_column` expects classes with names of their own, got 'dark' twice"):
+        match_classes(["dark", "dark"], ["dark", "light"])
+    with pytest.raises(ValueError, match="with names of their own, got 'light' twice"):
+        match_classes(["dark"], ["dark", "light", "light"])
+
+
 def test_messages_name_ten_classes():
     names = [str(number) for number in range(11)]
     assert abbreviate(names[:10]) == "'0', '1', '2', '3', '4', '5', '6', '7', '8', '9'"

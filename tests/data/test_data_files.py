@@ -6,8 +6,9 @@ import os
 
 import PIL.Image
 import pytest
-from datasets import Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, Value
 
+from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.data_files import check_shards
 from diffscm_diffusers.data.images import load_image_dataset
 from diffscm_diffusers.data.streaming import ShuffledStream
@@ -72,6 +73,16 @@ def test_files_of_other_columns_are_named(shards, tmp_path):
     Dataset.from_dict({"other": [1]}).to_parquet(shards[1])
     with pytest.raises(ValueError, match=rf"`dataset_name` expects .*{shards[1].name}"):
         load(tmp_path / "data", tmp_path)
+
+
+def test_classes_in_another_order_than_the_graphs_are_refused(tmp_path):
+    features = Features({"image": Image(), "shade": ClassLabel(names=["light", "dark"])})
+    rows = {"image": [PIL.Image.new("L", (8, 8))], "shade": [0]}
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "data" / "train.parquet")
+    node = {"kind": "categorical", "labels": ["dark", "light"]}
+    graph = CausalGraph({"shade": node}, [["shade", "image"]])
+    with pytest.raises(ValueError, match=r"the classes \['dark', 'light'\], in this order, in the column 'shade'"):
+        load(tmp_path / "data", tmp_path, split="train", graph=graph)
 
 
 def test_file_that_breaks_while_it_is_streamed_is_named_by_file_and_row(shards, tmp_path):

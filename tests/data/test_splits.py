@@ -30,7 +30,7 @@ def test_rows_are_those_of_the_slices(splits, split, rows):
     [
         ("validation", "`split` expects a split or slices of splits, got 'validation': Unknown split"),
         ("test[5:", r"`split` expects a split or slices of splits, got 'test\[5:'"),
-        ("train[100:]", r"`split` expects at least one row, but 'train\[100:\]' of splits with {'train': 20"),
+        ("train[100:]", r"`split` expects at least one row, got 'train\[100:\]' of splits with {'train': 20"),
     ],
 )
 def test_other_texts_are_refused(splits, split, message):

@@ -55,8 +55,9 @@ def test_a_damaged_chunk_is_named(tmp_path):
     write(tmp_path, range(0, 4), range(4, 8))
     path = tmp_path / "00004-00007.safetensors"
     whole = path.read_bytes()
-    for size in (0, 5, len(whole) - 1):
-        path.write_bytes(whole[:size])
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    for content in (whole[:0], whole[:5], whole[:-1], flipped):
+        path.write_bytes(content)
         with pytest.raises(ValueError, match="00004-00007.safetensors' is damaged: delete it and run again"):
             read_chunks(tmp_path)
     assert len(read_chunks(tmp_path, 4)[0]) == 4

@@ -11,7 +11,7 @@ from diffusers import UNet2DModel
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, StructuralCausalModel
 from diffscm_diffusers.evaluation.scores import Scorer
-from diffscm_diffusers.evaluation.summary import SCORES, summarize
+from diffscm_diffusers.evaluation.summary import summarize
 from diffscm_diffusers.finite import check_finite_numbers
 from diffscm_diffusers.guidance import GuidanceScaleSearch, posterior_mean
 from diffscm_diffusers.hub.cards import make_pipeline_card
@@ -121,7 +121,7 @@ class TestStructuralCausalModel:
 class TestScores:
     @pytest.mark.parametrize("value", [NAN, INF])
     def test_of_an_evaluation(self, value):
-        samples = pd.DataFrame(dict.fromkeys(SCORES, [0.5, 0.5, 0.5]))
+        samples = pd.DataFrame({"im1": [0.5, 0.5, 0.5], "im2": [0.5, 0.5, 0.5]})
         samples.loc[1, "im2"] = value
         with pytest.raises(ValueError, match=f"`im2` expects finite scores, got {value} for pair 1"):
             summarize(samples, seed=0, num_resamples=10)
@@ -150,9 +150,9 @@ class TestScores:
         check_finite_numbers({"chosen": None, "scales": [{"mean": 1, "name": "nan"}]}, "search")
 
     def test_on_a_card(self):
-        method = {"settings": {}, "scores": {"l1": {"mean": INF}}}
+        method = {"settings": {}, "scores": {"l1": {"mean": INF}}, "seconds": 1.0}
         with pytest.raises(ValueError, match=r"\['l1'\]\['mean'\]` expects a finite number, got inf"):
-            make_pipeline_card(get_dummy_pipe(), "pipe", summary={"methods": {"diff-scm": method}})
+            make_pipeline_card(get_dummy_pipe(), "pipe", summary={"num_pairs": 1, "methods": {"diff-scm": method}})
 
 
 class TestMetrics:

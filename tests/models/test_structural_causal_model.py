@@ -345,7 +345,7 @@ def test_other_bad_tables_and_arguments_are_refused():
         (
             lambda scm, v: scm.counterfactual(v, {"grade": 1}, hold={"grade"}),
             ValueError,
-            r"`do` and `hold` expect different attributes, got \['grade'\] in both",
+            r"`hold` expects other attributes than `do`, got \['grade'\] in both",
         ),
         (lambda scm, v: scm.sample(0), ValueError, "`num_samples` expects a positive integer, got 0"),
         (lambda scm, v: scm.predict({}), TypeError, "`noise` expects a `dict`"),

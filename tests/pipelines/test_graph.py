@@ -86,6 +86,15 @@ class TestGuidance:
             pipe(get_dummy_image(2), ATTRIBUTES, {"thickness": 7.0}, guidance_scale=scale, **STEPS)
             assert evaluations == batches
 
+    def test_abduction_and_tolerance_default_to_the_checkpoints(self):
+        exact = get_random_graph_pipe(default_abduction="implicit", default_tolerance=1e-4)
+        arguments = {"image": get_dummy_image(2), "attributes": ATTRIBUTES, "num_inference_steps": 3}
+        noise = exact.abduct(**arguments).exogenous_noise
+        given = get_random_graph_pipe().abduct(**arguments, abduction="implicit", tolerance=1e-4).exogenous_noise
+        assert torch.equal(noise, given)
+        assert not torch.equal(noise, exact.abduct(**arguments, tolerance=1e-6).exogenous_noise)
+        assert not torch.equal(noise, exact.abduct(**arguments, abduction="source").exogenous_noise)
+
     def test_default_is_the_checkpoints(self):
         pipe = get_random_graph_pipe(default_guidance_scale={"intervened": 3.0}, default_num_inference_steps=2)
         images = pipe(get_dummy_image(), ATTRIBUTES, {"tint": 0.9}, output_type="pt").images
@@ -375,6 +384,8 @@ class TestErrors:
                 "`predictor` expects images of 1 channel.*, 8 pixels .* got 1 channel.* and 16 pixels",
             ),
             ("conditional", {"default_guidance_scale": -1.0}, "`guidance_scale` expects a number of at least 0"),
+            ("conditional", {"default_abduction": "exact"}, "`default_abduction`.* `abduction` expects one of"),
+            ("conditional", {"default_tolerance": 0}, "`default_tolerance` cannot be made: `tolerance` expects"),
         ],
     )
     def test_components_that_do_not_fit(self, way, changes, message):

@@ -1,6 +1,8 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -44,12 +46,32 @@ class TestRoundTrip:
     def test_closes_with_an_offset(self, timestep_spacing):
         self.round_trip(7, "destination", "epsilon", timestep_spacing=timestep_spacing, steps_offset=1)
 
-    @pytest.mark.parametrize("evaluate_at", EVALUATE_AT)
-    @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+    @pytest.mark.parametrize(
+        ("prediction_type", "evaluate_at"),
+        # A velocity of the source is another one at the destination, so it is not among these.
+        [case for case in product(PREDICTION_TYPES, EVALUATE_AT) if case != ("v_prediction", "source")],
+    )
     @pytest.mark.parametrize("set_alpha_to_one", (True, False))
     def test_closes_with_every_prediction_type(self, set_alpha_to_one, prediction_type, evaluate_at):
         """The lowest move is another one from the clean image, where there is no noise to read."""
         self.round_trip(10, evaluate_at, prediction_type, set_alpha_to_one=set_alpha_to_one)
+
+    @pytest.mark.parametrize("prediction_type", PREDICTION_TYPES)
+    def test_keeps_image_and_noise_that_the_network_knows(self, prediction_type):
+        """A network that knows both gives them at each level, so that few moves end where many would."""
+        image, noise = torch.randn(2, 1, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        _, inverse = pair(4, "source", prediction_type=prediction_type, set_alpha_to_one=False)
+        levels = [*inverse.source_alphas_cumprod, inverse.destination_alphas_cumprod[-1]]
+        levels = [(level.double() ** 0.5, (1 - level.double()) ** 0.5) for level in levels]
+        sample = levels[0][0] * image + levels[0][1] * noise
+        for t, (alpha, sigma), (next_alpha, next_sigma) in zip(
+            inverse.timesteps, levels[:-1], levels[1:], strict=True
+        ):
+            output = {"epsilon": noise, "sample": image, "v_prediction": alpha * noise - sigma * image}
+            move = inverse.step(output[prediction_type], t, sample)
+            sample = move.prev_sample
+            torch.testing.assert_close(sample, next_alpha * image + next_sigma * noise, rtol=0, atol=1e-6)
+            torch.testing.assert_close(move.pred_original_sample, image, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize("prediction_type", ("sample", "v_prediction"))
     @pytest.mark.parametrize("timestep_spacing", ENDS_IN_NOISE)

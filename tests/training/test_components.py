@@ -35,6 +35,12 @@ def test_pretrained_classifier_of_other_classes_is_refused(model_configs, tmp_pa
         create_model(AntiCausalClassifier2DModel, pretrained_model_name_or_path=tmp_path, num_classes=2)
 
 
+def test_pretrained_network_of_another_class_is_refused(model_configs, tmp_path):
+    UNet2DModel.from_config(UNet2DModel.load_config(model_configs["unet"])).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="expects a AntiCausalClassifier2DModel, got .*, a UNet2DModel"):
+        create_model(AntiCausalClassifier2DModel, pretrained_model_name_or_path=tmp_path)
+
+
 @pytest.mark.parametrize("flags", [{}, {"pretrained_model_name_or_path": "a", "model_config_name_or_path": "b"}])
 def test_exactly_one_source_is_needed(flags):
     with pytest.raises(ValueError, match="Exactly one of `pretrained_model_name_or_path` and"):

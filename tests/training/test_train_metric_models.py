@@ -183,6 +183,15 @@ def test_class_without_images_is_refused(image_folder, tiny_flags, tmp_path):
     assert not list((tmp_path / "models").glob("[!.]*"))
 
 
+def test_class_without_validation_images_is_refused(image_folder, tiny_flags, tmp_path):
+    shutil.copytree(image_folder, tmp_path / "images")
+    shutil.copytree(image_folder / "train" / "light", tmp_path / "images" / "train" / "lighter")
+    flags = {**tiny_flags, "train_data_dir": tmp_path / "images", "output_dir": tmp_path / "models"}
+    with pytest.raises(ValueError, match="`validation_split` expects images of every class, .* any of 'lighter'"):
+        train(flags)
+    assert not list((tmp_path / "models").glob("[!.]*"))
+
+
 def test_unknown_validation_split_is_refused(tiny_flags, tmp_path):
     flags = {**tiny_flags, "validation_split": "other", "output_dir": tmp_path / "models"}
     with pytest.raises(ValueError, match=r"`--validation_split` expects one of .* \['test', 'train'\], got 'other'"):

@@ -5,6 +5,7 @@ import torch
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, guidance
 from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.files import load_whole
+from diffscm_diffusers.flags import value_of
 
 from ..fingerprint import fingerprint
 from ..pipelines import describe_pipeline
@@ -63,7 +64,8 @@ def create_diff_scm(
         averaging = {"timestep": timestep, "num_draws": num_draws, "guidance_scale": guidance_scale}
         settings["posterior_mean"] = averaging
         # Arguments that don't fit fail here, not after hours of generation.
-        guidance.posterior_mean(pipe, factuals.images(slice(1)), pairs.intervention[:1], **averaging)
+        with value_of("posterior_mean", posterior_mean, "a timestep and an even number of draws"):
+            guidance.posterior_mean(pipe, factuals.images(slice(1)), pairs.intervention[:1], **averaging)
 
         def estimate(images, factual_class, intervention):
             images = estimate_once(images, factual_class, intervention)
