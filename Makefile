@@ -28,6 +28,7 @@ demo: env ## Draw counterfactuals of MNIST's digits, and of digits of two worlds
 	$(BIN)/python examples/mnist_counterfactuals.py
 	$(BIN)/python examples/typeface_counterfactuals.py
 	$(BIN)/python examples/thickness_and_intensity.py
+	$(BIN)/python examples/confounded_colour.py
 
 app: env ## Open the page to try counterfactuals on, at http://127.0.0.1:7860.
 	$(BIN)/python -m diffscm_diffusers.app

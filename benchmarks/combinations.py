@@ -6,10 +6,10 @@ abduction starts, and the spatial noise beside the code.
 
     python benchmarks/combinations.py --output_dir outputs/combinations
 
-Each row differs in one choice from `25 quadratic`, the moves from the clean image, evaluated at their source; the
+Each row differs in one choice from 25 quadratic timesteps, moves from the clean image, evaluated at their source; the
 numbers of steps are tried with both spacings. Each seed draws samples and interventions of its own, the same for all
 rows. Writes `combinations.json`, after each seed, and `combinations.md`, a table with the mean and the standard
-deviation over the seeds.
+deviation over the seeds, and with the difference of each row's error from that of 25 quadratic timesteps.
 """
 
 import argparse
@@ -38,6 +38,7 @@ ROWS = {
     "25 even, one draw": ("even", 25, "source", 1),
     "25 quadratic, draws": ("quadratic", 25, "source", 3),
 }
+BASE = "25 quadratic"
 MEASURES = {
     "error": "error to the truth",
     "seen": "target seen",
@@ -53,15 +54,11 @@ def parse_args(argv=None):
     parser.add_argument("--pretrained_model_name_or_path", default="checkpoints/diffscm-typeface")
     parser.add_argument("--num_samples", type=positive_int, default=200, help="Factuals of each seed.")
     parser.add_argument("--seeds", type=non_negative_int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--max_steps", type=positive_int, default=50, help="Rows with more steps are left out.")
     parser.add_argument("--num_train", type=positive_int, default=20000, help="Images that the judge is trained on.")
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
     parser.add_argument("--batch_size", type=positive_int, default=100)
     parser.add_argument("--output_dir", required=True)
-    args = parser.parse_args(argv)
-    if not any(steps <= args.max_steps for _, steps, _, _ in ROWS.values()):
-        parser.error(f"--max_steps expects at least the fewest steps of a row, got {args.max_steps}")
-    return args
+    return parser.parse_args(argv)
 
 
 def make_pipes(name_or_path: str) -> dict[str, DiffSCMSemanticCounterfactualPipeline]:
@@ -105,12 +102,32 @@ def measure_row(
         return (predicted / 2 + 0.5).unflatten(0, (num_draws or 1, len(images)))
 
     result = {"": (predict(noise, target), predict(noise, digit), noise)}
-    if row == ROWS["25 quadratic"]:
+    if row == ROWS[BASE]:
         fresh = torch.randn(noise.shape, generator=generator)
         result["fresh noise"] = (predict(fresh, target), predict(fresh, digit), fresh)
         decoded = [(pipe.decode(code, classes) / 2 + 0.5).clamp(0, 1)[None] for classes in (target, digit)]
         result["the decoder alone"] = (*decoded, None)
     return result
+
+
+def draw_table(results: dict[str, dict[str, dict]]) -> list[str]:
+    """The lines of a table in Markdown: the mean over the seeds and their standard deviation."""
+    columns = {"error": MEASURES["error"], "difference": f"minus that of {BASE}", **MEASURES}
+    lines = [f"| | {' | '.join(columns.values())} |", "| --- |" + " --- |" * len(columns)]
+    for label in next(iter(results.values())):
+        cells = []
+        for column in columns:
+            if column == "difference":  # of the same samples, so that what they differ in drops out
+                values = [measured[label]["error"] - measured[BASE]["error"] for measured in results.values()]
+            else:
+                values = [measured[label][column] for measured in results.values()]
+            if None in values:
+                cells.append("")
+            else:
+                spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):.4f}{spread}")
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return lines
 
 
 @torch.no_grad()
@@ -121,7 +138,6 @@ def main(argv=None):
     # Its seed is none of the samples'.
     train = world.sample(args.num_train, torch.Generator().manual_seed(10**6))
     judge = train_judge(train.images, train.variables["digit"], args.judge_steps, seed=0)
-    rows = {name: row for name, row in ROWS.items() if row[1] <= args.max_steps}
 
     results = {}
     for seed in args.seeds:
@@ -141,8 +157,11 @@ def main(argv=None):
                 "kurtosis": law["kurtosis"].item() if law else None,
             }
 
-        measured = {"the factual itself": measure(factual.images, factual.images, None)}
-        for name, row in tqdm(rows.items(), f"Rows of seed {seed}"):
+        measured = {
+            "the truth itself": measure(truth, factual.images, None),
+            "the factual itself": measure(factual.images, factual.images, None),
+        }
+        for name, row in tqdm(ROWS.items(), f"Rows of seed {seed}"):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Implicit abduction of")
                 parts = measure_row(pipes[row[0]], factual.images, digit, target, row, args.batch_size, generator)
@@ -160,17 +179,7 @@ def main(argv=None):
         with written_whole(Path(args.output_dir, "combinations.json")) as unfinished:
             unfinished.write_text(json.dumps(summary, indent=2) + "\n")
 
-    lines = [f"| | {' | '.join(MEASURES.values())} |", "| --- |" + " --- |" * len(MEASURES)]
-    for label in next(iter(results.values())):
-        cells = []
-        for measure in MEASURES:
-            values = [measured[label][measure] for measured in results.values()]
-            if None in values:
-                cells.append("")
-            else:
-                spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):.4f}{spread}")
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+    lines = draw_table(results)
     print("\n".join(lines))
     with written_whole(Path(args.output_dir, "combinations.md")) as unfinished:
         unfinished.write_text("\n".join(lines) + "\n")

@@ -2,7 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
 Measures the time and memory of a counterfactual, side by side in one run: our pipeline against a loop over stock
-diffusers and against the bare calls of its networks, and the checkpoint's preset "fast" against its preset "paper".
+diffusers and against the bare calls of its networks, the pipeline of causal graphs against it on networks of the same
+size, and the checkpoint's preset "fast" against its preset "paper".
 
     python benchmarks/pipeline_speed.py --checkpoint checkpoints/diffscm-mnist --output_dir outputs/pipeline-speed
 
@@ -12,6 +13,7 @@ is the process's as Linux reports it or, on a GPU, what torch allocated there.
 """
 
 import argparse
+import inspect
 import itertools
 import json
 import statistics
@@ -19,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -28,7 +31,15 @@ import torch.nn.functional as F
 from diffusers import DDIMInverseScheduler, DDIMScheduler
 from PIL import Image
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import (
+    CausalGraph,
+    CausalPredictor2DModel,
+    CausalUNet2DModel,
+    DiffSCMCounterfactualPipeline,
+    DiffSCMGraphCounterfactualPipeline,
+    StructuralCausalModel,
+)
+from diffscm_diffusers.causal_graphs import Node
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import positive_int
 
@@ -242,6 +253,48 @@ def compare_with_stock(args, pipe, factuals, targets) -> dict:
     return results
 
 
+def make_graph_pipes(pipe) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
+    """The same networks, with the class as the only attribute: guided by a predictor, and told the class."""
+    names = list(pipe.classifier.id2label.values())
+    widths = [("class", len(names))]
+    scm = StructuralCausalModel(CausalGraph({"class": Node("categorical", labels=names)}, [("class", "image")]))
+
+    def make(model_class, config):
+        known = inspect.signature(model_class.__init__).parameters
+        return model_class(widths, **{name: value for name, value in config.items() if name in known})
+
+    predictor = make(CausalPredictor2DModel, pipe.classifier.config)
+    told = make(CausalUNet2DModel, pipe.unet.config)
+    schedulers = (pipe.scheduler, pipe.inverse_scheduler)
+    pipes = {
+        "graph, guided": DiffSCMGraphCounterfactualPipeline(pipe.unet, *schedulers, scm, predictor),
+        "graph, told": DiffSCMGraphCounterfactualPipeline(told, *schedulers, scm),
+    }
+    for graph_pipe in pipes.values():
+        graph_pipe.set_progress_bar_config(disable=True)
+        graph_pipe.to(pipe.device)
+    return pipes
+
+
+def compare_with_graph(args, pipe, factuals, targets) -> dict:
+    steps, factual_class = pipe.config.default_num_inference_steps, targets.roll(1)
+    settings = {"num_inference_steps": steps, "guidance_scale": 1.0, "output_type": "pt"}
+    under_cause = {"factual_class": factual_class, "marginal_abduction": False}
+    runs = {"class": lambda: pipe(factuals, targets, **under_cause, **settings)}
+    for name, graph_pipe in make_graph_pipes(pipe).items():
+        call = {"attributes": {"class": factual_class}, "do": {"class": targets}, **settings}
+        runs[name] = partial(graph_pipe, factuals, **call)
+    seconds = time_in_turns(runs, args.repeats)
+    results = {
+        "num_inference_steps": steps,
+        "seconds_per_counterfactual": {name: summarise(value / len(factuals)) for name, value in seconds.items()},
+        "class_over": {name: summarise(seconds["class"] / seconds[name]) for name in seconds if name != "class"},
+    }
+    print(f"Counterfactuals per second of a graph's pipeline over the class pipeline's: {steps} steps each way\n")
+    print_table(["", "elapsed", "processor"], [[name, *cells(ratio)] for name, ratio in results["class_over"].items()])
+    return results
+
+
 def compare_with_paper(args, pipe, factuals, targets) -> dict:
     inputs = (pipe, factuals, targets)
     runs = {
@@ -310,6 +363,7 @@ def main(argv=None):
         "gpu": torch.cuda.get_device_name() if torch.device(args.device).type == "cuda" else None,
         "versions": {"torch": torch.__version__, "diffusers": diffusers.__version__},
         "stock": compare_with_stock(args, pipe, factuals, targets),
+        "graph": compare_with_graph(args, pipe, factuals, targets),
         "paper": compare_with_paper(args, pipe, factuals, targets),
         "memory": measure_memory(args),
     }

@@ -105,7 +105,9 @@ def load(path: str):
     """The module in a file outside the package."""
     spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / Path(path).parent)  # where Python looks first when it runs the file
+        spec.loader.exec_module(module)
     return module
 
 

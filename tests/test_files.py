@@ -146,7 +146,7 @@ class TestLock:
         held = multiprocessing_context.Event()
         process = multiprocessing_context.Process(target=hold, args=(tmp_path / "out", held))
         process.start()
-        assert held.wait(timeout=60)
+        assert held.wait(timeout=300)  # the first process imports the libraries
         with pytest.raises(OSError, match="out' is being written by another run. Wait"), locked(tmp_path / "out"):
             pass
         process.kill()

@@ -94,9 +94,10 @@ def main(argv=None):
     if args.table is not None:
         table = read_file(args.table)
     else:
-        table = load_dataset(
-            args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
-        )
+        with value_of("dataset_name", args.dataset_name, "a data set, a Hub name or a folder"):
+            table = load_dataset(
+                args.dataset_name, args.dataset_config_name, split=args.train_split, cache_dir=args.cache_dir
+            )
     # Before the fit, so that a missing login shows early.
     if args.push_to_hub:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)

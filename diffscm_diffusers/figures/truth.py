@@ -11,11 +11,13 @@ CELL = 0.8  # inches
 
 def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]) -> Figure:
     """
-    Grey counterfactuals beside the truth, one row per factual: for each intervention the counterfactual, the truth,
-    and their difference, red where the counterfactual is brighter and blue where it is darker.
+    Counterfactuals beside the truth, one row per factual: for each intervention the counterfactual, the truth, and
+    their difference, red where the counterfactual is brighter and blue where it is darker: in grey images by their
+    values, in colour by the channel that differs most.
 
     Args:
-        factual (`torch.Tensor` of shape `(num_factuals, 1, height, width)`): Factuals in [0, 1].
+        factual (`torch.Tensor` of shape `(num_factuals, channels, height, width)`):
+            Factuals in [0, 1], grey with 1 channel or RGB with 3.
         pairs (`dict[str, tuple[torch.Tensor, torch.Tensor]]`):
             What each intervention is, and the counterfactuals and their truth under it, as `factual`.
 
@@ -29,13 +31,15 @@ def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch
     if not isinstance(pairs, dict) or not all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs.values()):
         raise TypeError(f"`pairs` expects two batches of images by intervention, got {pairs!r}.")
     named = {f"pairs[{label!r}][{i}]": images for label, pair in pairs.items() for i, images in enumerate(pair)}
-    check_figure_images("(num_factuals, 1, height, width)", factual=factual, **named)
+    check_figure_images("(num_factuals, channels, height, width)", factual=factual, **named)
     check_same_shape(factual=factual, **named)
-    if factual.shape[1] != 1:
-        raise ValueError(f"`factual` expects grey images, of one channel, got {factual.shape[1]} channels.")
+    if factual.shape[1] not in (1, 3):
+        raise ValueError(f"`factual` expects images of 1 or 3 channels, got {factual.shape[1]} channels.")
     images = [factual]
     for counterfactual, truth in pairs.values():
-        images += [counterfactual, truth, counterfactual - truth]
+        difference = counterfactual - truth
+        most = difference.abs().argmax(dim=1, keepdim=True)
+        images += [counterfactual, truth, difference.gather(1, most)]
     titles = ["factual", *(title for label in pairs for title in (label, "truth", "difference"))]
 
     figure = Figure(figsize=(CELL * len(images), CELL * len(factual)))
@@ -44,7 +48,7 @@ def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch
         axes_column[0].set_title(title, fontsize=8)
         style = {"cmap": "seismic", "vmin": -1} if title == "difference" else {"cmap": "gray", "vmin": 0}
         for image, axis in zip(column, axes_column, strict=True):
-            axis.imshow(image[0], vmax=1, **style)
+            axis.imshow(image.movedim(0, -1), vmax=1, **style)
             axis.set_axis_off()
     figure.tight_layout(pad=0.3)
     return figure

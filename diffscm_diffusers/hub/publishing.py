@@ -219,10 +219,16 @@ def collect_files(pipeline: DiffusionPipeline, folder: Path, staging: Path, vari
     index["_class_name"] = ["pipeline", type(pipeline).__name__]
     paths["pipeline.py"] = Path(inspect.getfile(type(pipeline)))
     for name, component in pipeline.components.items():
-        library, *_, module = type(component).__module__.split(".")
-        if library == diffscm_diffusers.__name__:
-            index[name] = [module, type(component).__name__]
-            paths[f"{name}/{module}.py"] = Path(inspect.getfile(type(component)))
+        library, *modules = type(component).__module__.split(".")
+        if library != diffscm_diffusers.__name__:  # also of an optional one, None
+            continue
+        source = Path(inspect.getfile(type(component)))
+        if re.search(r"^from \.", source.read_text(), re.MULTILINE):
+            # It needs more of the package than its own file. The index names the package, as will the error without.
+            index[name] = [library, type(component).__name__]
+        else:
+            index[name] = [modules[-1], type(component).__name__]
+            paths[f"{name}/{modules[-1]}.py"] = source
     (staging / DiffusionPipeline.config_name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
     write_checksums(staging, {name: path for name, path in paths.items() if name.endswith(".safetensors")})
     paths[CHECKSUMS_NAME] = staging / CHECKSUMS_NAME

@@ -38,6 +38,7 @@ def test_everything_is_measured(benchmark, flags, tmp_path, monkeypatch, capsys)
     summaries = [*results["stock"]["seconds_per_counterfactual"].values(), results["stock"]["stock_over_pipeline"]]
     summaries += [results["stock"]["pipeline_over_networks"], results["paper"]["float32_over_bf16"]]
     summaries += [*results["paper"]["seconds_per_counterfactual"].values(), *results["paper"]["paper_over"].values()]
+    summaries += [*results["graph"]["seconds_per_counterfactual"].values(), *results["graph"]["class_over"].values()]
     for summary in summaries:
         for clock in ("elapsed", "processor"):
             assert 0 < summary[clock]["min"] <= summary[clock]["median"] <= summary[clock]["max"]
@@ -46,6 +47,18 @@ def test_everything_is_measured(benchmark, flags, tmp_path, monkeypatch, capsys)
     quality = results["stock"]["quality"]
     assert quality["pipeline, implicit"]["reconstruction_error"] < quality["pipeline"]["reconstruction_error"]
     assert "| pipeline_over_networks |" in capsys.readouterr().out
+
+
+def test_the_graphs_pipelines_evaluate_no_more_than_the_classs(benchmark, inputs):
+    pipe, factuals, targets = inputs
+    evaluations = record_evaluations(pipe.unet)
+    settings = {"num_inference_steps": 3, "guidance_scale": 1.0, "output_type": "pt"}
+    pipe(factuals, targets, factual_class=targets.roll(1), marginal_abduction=False, **settings)
+    by_class = len(evaluations)
+    for graph_pipe in benchmark.make_graph_pipes(pipe).values():
+        counted = record_evaluations(graph_pipe.unet)
+        graph_pipe(factuals, attributes={"class": targets.roll(1)}, do={"class": targets}, **settings)
+        assert len(counted) == by_class > 0
 
 
 @pytest.mark.parametrize("guidance_scale", [0, 30.0])

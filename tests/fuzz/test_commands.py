@@ -9,6 +9,7 @@ import importlib.util
 import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -522,3 +523,14 @@ def test_flags_that_cannot_be_used(
         assert Path(put(value, stand_ins)).name in line or "got" in line, line
     left = [path for path in new.rglob("*") if path.is_file() and path.name != ".lock"] if new.exists() else []
     assert left == []
+
+
+def test_a_script_in_a_process_of_its_own(tmp_path):
+    flags = ["--graph", "nowhere.json", "--table", "table.csv", "--output_dir", "out"]
+    command = [sys.executable, str(TRAIN_SCRIPTS / "train_scm.py"), *flags]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith(
+        "train_scm.py: error: `--graph` expects the JSON file of a causal"
+    )
+    assert "Traceback" not in result.stderr
