@@ -2,10 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The page: a tab for each checkpoint, its style, and the server's limits."""
 
-import ctypes
-import sys
-import threading
-import time
 from pathlib import Path
 
 import gradio as gr
@@ -170,13 +166,4 @@ def serve(checkpoints: dict[str, str], **kwargs):
     )
     for checkpoint in checkpoints.values():
         checkpoint.pipe  # noqa: B018, loads it
-    threading.Thread(target=give_memory_back, daemon=True).start()
     page.block_thread()
-
-
-def give_memory_back():
-    """Has glibc return freed memory to the system, every ten seconds: it keeps what many threads have freed."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    while trim is not None:
-        time.sleep(10)
-        trim(0)
