@@ -71,6 +71,15 @@ NETWORKS = {
     "denoiser-of-code": ("train_diffusion", ("digit", "hue"), ["--parent_dropout", "0"]),
     "digit-denoiser-of-code": ("train_diffusion", ("digit",), ["--parent_dropout", "0"]),
 }
+# The networks of each method.
+METHODS = {
+    "naive predictor": ("denoiser", "naive-predictor"),
+    "class-conditional denoiser": ("denoiser",),
+    "class-conditional denoiser, code": ("digit-encoder", "digit-denoiser-of-code"),
+    "joint predictor": ("denoiser", "joint-predictor"),
+    "conditional denoiser": ("denoiser",),
+    "conditional denoiser, code": ("encoder", "denoiser-of-code"),
+}
 ENCODERS = {"denoiser-of-code": "encoder", "digit-denoiser-of-code": "digit-encoder"}
 SIZES = {
     "train_diffusion": {"block_out_channels": [32, 64, 96], "layers_per_block": 1},
@@ -93,6 +102,9 @@ QUICK_SIZES = {
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strengths", type=rate, nargs="+", default=[0.0, 0.5, 0.9, 0.95], help="Of the confounder.")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="Train for these, and measure them."
+    )
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), help="Train these only, and measure nothing.")
     parser.add_argument("--num_train", type=positive_int, default=20000, help="Training images of each strength.")
     parser.add_argument("--denoiser_steps", type=positive_int, default=6000, help="Training steps of each denoiser.")
@@ -174,7 +186,9 @@ def restrict(unet: CausalUNet2DModel, told: list[bool]) -> CausalUNet2DModel:
     return restricted
 
 
-def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
+def get_pipes(
+    folder: Path, columns: dict, scm_steps: int, methods: list[str]
+) -> dict[str, DiffSCMGraphCounterfactualPipeline]:
     """The methods, by name."""
     scms = {}
     for parents in (("digit", "hue"), ("digit",)):
@@ -200,16 +214,19 @@ def get_pipes(folder: Path, columns: dict, scm_steps: int) -> dict[str, DiffSCMG
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(get_device())
 
-    return {
-        "naive predictor": make("denoiser", [False, False], predictor="naive-predictor"),
-        "class-conditional denoiser": make("denoiser", [True, False]),
-        "class-conditional denoiser, code": make(
-            "digit-denoiser-of-code", parents=("digit",), encoder="digit-encoder"
-        ),
-        "joint predictor": make("denoiser", [False, False], predictor="joint-predictor"),
-        "conditional denoiser": make("denoiser"),
-        "conditional denoiser, code": make("denoiser-of-code", encoder="encoder"),
+    settings = {
+        "naive predictor": {"told": [False, False], "predictor": "naive-predictor"},
+        "class-conditional denoiser": {"told": [True, False]},
+        "class-conditional denoiser, code": {
+            "name": "digit-denoiser-of-code",
+            "parents": ("digit",),
+            "encoder": "digit-encoder",
+        },
+        "joint predictor": {"told": [False, False], "predictor": "joint-predictor"},
+        "conditional denoiser": {},
+        "conditional denoiser, code": {"name": "denoiser-of-code", "encoder": "encoder"},
     }
+    return {method: make(**{"name": "denoiser", **settings[method]}) for method in methods}
 
 
 def measure_hue(images: torch.Tensor) -> torch.Tensor:
@@ -263,7 +280,8 @@ def main(argv=None):
                 ]
             )
         with torch.enable_grad():
-            for name in args.networks or NETWORKS:
+            needed = {name for method in args.methods for name in METHODS[method]}
+            for name in args.networks or [name for name in NETWORKS if name in needed]:
                 train(name, folder, data, args)
         worlds[strength] = TypefaceWorld(color=True, confounding=strength)
     if args.networks:
@@ -292,7 +310,7 @@ def main(argv=None):
         columns = confounded.sample(args.num_train, torch.Generator().manual_seed(args.seed + 2)).variables
         columns = {name: value.numpy() for name, value in columns.items()}
         results[f"{strength:g}"], folder = {}, output / f"strength-{strength:g}"
-        for name, pipe in get_pipes(folder, columns, 5 if args.quick else 300).items():
+        for name, pipe in get_pipes(folder, columns, 5 if args.quick else 300, args.methods).items():
             attributes = {node: factual.variables[node] for node in pipe.scm.graph.attributes}
             images = pipe(
                 factual.images,

@@ -14,10 +14,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser that says what is wrong with a flag in one line, and takes no empty text."""
+    """A parser that says what is wrong with a flag in one line, and takes no empty name and no empty path."""
 
     def parse_known_args(self, args=None, namespace=None):
         args = list(sys.argv[1:] if args is None else args)
@@ -25,7 +26,10 @@ class ArgumentParser(argparse.ArgumentParser):
             flag, is_flag, value = text.partition("=")
             if text == "" or (is_flag and flag.startswith("--") and value == ""):
                 flags = [flag, *(other for other in args[:i][::-1] if other.startswith("--")), "command"]
-                self.error(f"argument {next(filter(None, flags))}: expects a value, got ''")
+                flag = next(filter(None, flags))
+                # Other types say themselves what an empty text is to them.
+                if getattr(self._option_string_actions.get(flag), "type", None) in (None, str, Path):
+                    self.error(f"argument {flag}: expects a value, got ''")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str):

@@ -91,8 +91,10 @@ def list_bad_values() -> list:
                     bad, good = ["unknown"], next(iter(action.choices))
                 fill = [good] * (action.nargs - 1 if isinstance(action.nargs, int) else 0)
                 values = [[flag, *fill, value] for value in bad] if not fill else [[flag, v, *fill] for v in bad]
-                # Nothing, too few, empty.
-                values += [[flag], [flag, ""], [f"{flag}="]]
+                # Nothing, too few, empty: an empty list is one to the lists of `convert-adm`.
+                values += [[flag]]
+                if getattr(action.type, "__name__", None) not in ("integers", "multipliers"):
+                    values += [[flag, ""], [f"{flag}="]]
                 values += [[flag, *fill]] if fill else []
             rows += [(name, flag, argv) for argv in values]
     return rows
