@@ -9,11 +9,14 @@ checksum.
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers import DiffusionPipeline, ModelMixin
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline, ModelMixin
 
 CHECKSUMS_NAME = "checksums.json"
 
@@ -64,9 +67,11 @@ def find_change(folder: Path, checksums: dict[str, dict]) -> str | None:
     return None
 
 
-def write_weights_checksums(component: ModelMixin | DiffusionPipeline, folder: str | Path):
+def write_weights_checksums(component: "ModelMixin | DiffusionPipeline", folder: str | Path):
     """Writes `checksums.json` for the weights of a model or a pipeline that was saved into a folder."""
     folder = Path(folder)
+    from diffusers import DiffusionPipeline  # not above: it takes long to import
+
     parts = component.components if isinstance(component, DiffusionPipeline) else [""]
     weights = [path for part in parts for path in Path(folder, part).glob("*.safetensors")]
     paths = {path.relative_to(folder).as_posix(): path for path in weights}
@@ -107,7 +112,7 @@ def check_weights(folder: str | Path):
             )
 
 
-def check_pipeline(pipeline: DiffusionPipeline, options: dict):
+def check_pipeline(pipeline: "DiffusionPipeline", options: dict):
     """
     Compares the weights of a pipeline that was just loaded with its `checksums.json`, if it has one.
 
@@ -118,6 +123,8 @@ def check_pipeline(pipeline: DiffusionPipeline, options: dict):
     Raises:
         ValueError: as [`check_weights`].
     """
+    from diffusers import ModelMixin
+
     for name, component in pipeline.components.items():
         if name in options or not isinstance(component, ModelMixin):
             continue

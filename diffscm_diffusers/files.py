@@ -7,12 +7,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from diffusers import ModelMixin
 from filelock import FileLock, Timeout
 
 from .checksums import CHECKSUMS_NAME, check_weights, write_weights_checksums
 from .finite import check_finite
+
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin  # which takes long to import
 
 
 # The file in an output folder by which one run keeps others out.
@@ -128,7 +132,7 @@ def save_whole(component, folder: str | Path):
     _remove(unfinished)
 
 
-def load_whole(model_class: type[ModelMixin], name_or_path: str | Path, subfolder: str | None = None, **kwargs):
+def load_whole(model_class: "type[ModelMixin]", name_or_path: str | Path, subfolder: str | None = None, **kwargs):
     """
     Loads a model, and compares its weights with their checksums, where [`save_whole`] or a pipeline has written some.
     Weights in pickles are not loaded.

@@ -3,6 +3,8 @@
 """What the page reads of a checkpoint before its networks are loaded."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -31,6 +33,15 @@ def test_settings_are_those_of_the_pipeline_which_is_loaded_once(folder):
     assert labels == list(pipe.classifier.id2label.values())
     assert checkpoint.index["default_num_inference_steps"] == pipe.config.default_num_inference_steps
     torch.testing.assert_close(pipe.unet.state_dict(), get_dummy_pipe().unet.state_dict())
+
+
+def test_what_the_page_is_made_from_needs_no_diffusers():
+    """Importing it takes longer than all else: the page answers before."""
+    code = (
+        "import sys, diffscm_diffusers.causal_graphs, diffscm_diffusers.worlds, diffscm_diffusers.app.checkpoint; "
+        "sys.exit('diffusers' in sys.modules or 'datasets' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
