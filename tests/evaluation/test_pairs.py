@@ -95,7 +95,7 @@ def test_splits_are_sliced(load, image_folder):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_split": "all"}, "`split` expects .*got 'all'.*Unknown split"),
+        ({"train_split": "all"}, "`train_split` expects .*got 'all'.*Unknown split"),
         ({"train_split": "train[:12]"}, "`train_split` expects at least two images of every class.*{'light': 0}"),
         ({"train_split": "train[:13]"}, "`train_split` expects at least two images of every class.*{'light': 1}"),
         ({"class_names": ["dark", "light"]}, "checkpoint knows, 'dark', 'light', got 'dark', 'grey', 'light'"),

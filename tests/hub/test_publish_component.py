@@ -69,7 +69,8 @@ def test_trained_model_is_published(flags, hub, monkeypatch):
 
     hub.upload_folder.side_effect = upload_folder
     script.main(to_argv({**flags, "push_to_hub": True, "hub_model_id": "digits", "report_to": "tensorboard"}))
-    assert published == {"me/digits": ["README.md", "config.json", "diffusion_pytorch_model.safetensors"]}
+    weights = "diffusion_pytorch_model.safetensors"
+    assert published == {"me/digits": ["README.md", "checksums.json", "config.json", weights]}
     assert 'from_pretrained("me/digits")' in (flags["output_dir"] / "README.md").read_text()
     classifier = AntiCausalClassifier2DModel.from_pretrained(flags["output_dir"])
     assert classifier.id2label == {0: "dark", 1: "light"}

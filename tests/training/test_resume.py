@@ -74,7 +74,7 @@ KILLS = [
     # In the first step after the end of the second epoch.
     ((DRAW_NOISE, 7), ["checkpoint-7"]),
     # Writing the model.
-    (("os.replace", "unfinished-model"), ["checkpoint-8", "scheduler", "unfinished-model"]),
+    (("os.replace", "unfinished-model"), ["checkpoint-8", "unfinished-model"]),
 ]
 
 
