@@ -107,8 +107,8 @@ results["code run"] = [name for name in sys.modules if name.startswith("diffuser
 
 
 @pytest.fixture(scope="module")
-def remote(published, run):
-    """Loads without the package, by the code in the repositories."""
+def remote(published, loaded, run):
+    """Loads without the package, by the code in the repositories, after `loaded`, which counts what it downloads."""
     return run(
         f"""{PREDICT}
 from diffusers import DiffusionPipeline
