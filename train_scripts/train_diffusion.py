@@ -33,13 +33,13 @@ from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import load_whole, save_whole
 from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate, value_of
-from diffscm_diffusers.hub.cards import make_component_card, save_card
-from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.pictures import log_picture, make_picture
+from diffscm_diffusers.training.publication import publish_network
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
@@ -313,38 +313,27 @@ def main(argv=None):
                 # No pipeline of diffusers' own tells a denoiser its causes.
                 save_whole(unet, Path(args.output_dir, "unet"))
                 save_whole(noise_scheduler, Path(args.output_dir, "scheduler"))
-    if accelerator.is_main_process:
-        name = args.hub_model_id or args.output_dir
-        description = DESCRIPTION
-        if graph is not None:
-            library = "diffscm_diffusers" if args.graph is not None else "diffusers"
-            description = CAUSAL_DESCRIPTION.format(
-                causes=", ".join(f"`{cause}`" for cause in graph.image_parents)
-                + (" and the semantic code of an encoder" if encoder is not None else ""),
-                library=library,
-                model=trainer.model_class.__name__,
-                name="{name}",
-            )
-        card = make_component_card(
-            name,
-            description.format(name=name),
-            script=Path(__file__).name,
-            argv=sys.argv[1:] if argv is None else argv,
-            num_processes=accelerator.num_processes,
-            num_steps=args.max_train_steps,
-            split=args.train_split,
-            dataset_name=args.dataset_name,
-            train_data_dir=args.train_data_dir,
+    name = args.hub_model_id or args.output_dir
+    description = DESCRIPTION.format(name=name)
+    if graph is not None:
+        library = "diffscm_diffusers" if args.graph is not None else "diffusers"
+        description = CAUSAL_DESCRIPTION.format(
+            causes=", ".join(f"`{cause}`" for cause in graph.image_parents)
+            + (" and the semantic code of an encoder" if encoder is not None else ""),
+            library=library,
+            model=trainer.model_class.__name__,
+            name=name,
         )
-        save_card(card, args.output_dir)
-        if args.push_to_hub:
-            upload_folder(
-                args.output_dir,
-                args.hub_model_id,
-                "Publish the trained model",
-                ignore_patterns=["checkpoint-*", f"{args.logging_dir}/*"],
-            )
-    accelerator.end_training()
+    publish_network(
+        trainer,
+        description,
+        script=Path(__file__).name,
+        argv=sys.argv[1:] if argv is None else argv,
+        split=args.train_split,
+        dataset_name=args.dataset_name,
+        train_data_dir=args.train_data_dir,
+        hub_model_id=args.hub_model_id,
+    )
 
 
 if __name__ == "__main__":

@@ -34,14 +34,14 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of,
 )
-from diffscm_diffusers.hub.cards import make_component_card, save_card
-from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import SemanticEncoder2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.independence import CauseAdversary, cause_features, code_kernel, dependence
 from diffscm_diffusers.training.pictures import log_picture, make_picture
+from diffscm_diffusers.training.publication import publish_network
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
 
@@ -300,28 +300,17 @@ def main(argv=None):
     with trainer.averaged_model() as encoder:
         if accelerator.is_main_process:
             save_whole(encoder, args.output_dir)
-    if accelerator.is_main_process:
-        name = args.hub_model_id or args.output_dir
-        card = make_component_card(
-            name,
-            DESCRIPTION.format(name=name),
-            script=Path(__file__).name,
-            argv=sys.argv[1:] if argv is None else argv,
-            num_processes=accelerator.num_processes,
-            num_steps=args.max_train_steps,
-            split=args.train_split,
-            dataset_name=args.dataset_name,
-            train_data_dir=args.train_data_dir,
-        )
-        save_card(card, args.output_dir)
-        if args.push_to_hub:
-            upload_folder(
-                args.output_dir,
-                args.hub_model_id,
-                "Publish the trained model",
-                ignore_patterns=["checkpoint-*", f"{args.logging_dir}/*"],
-            )
-    accelerator.end_training()
+    name = args.hub_model_id or args.output_dir
+    publish_network(
+        trainer,
+        DESCRIPTION.format(name=name),
+        script=Path(__file__).name,
+        argv=sys.argv[1:] if argv is None else argv,
+        split=args.train_split,
+        dataset_name=args.dataset_name,
+        train_data_dir=args.train_data_dir,
+        hub_model_id=args.hub_model_id,
+    )
 
 
 if __name__ == "__main__":
