@@ -195,7 +195,7 @@ def main(argv=None):
         "accelerator": accelerator,
         "seed": args.seed,
         "train_split": args.train_split,
-        "metric_models": args.metric_models,
+        "metric_models": None if models is None else args.metric_models,
         "baselines": args.baselines,
         "class_names": class_names,
         "pipe": pipe,
@@ -207,9 +207,10 @@ def main(argv=None):
     }
     names = args.methods
     if names is None:
-        impossible = {"truth": truth is None, "nearest-real-in-latents": models is None}
         names = [
-            name for name in sorted(METHODS, key=lambda name: METHODS[name].is_control) if not impossible.get(name)
+            name
+            for name in sorted(METHODS, key=lambda name: METHODS[name].is_control)
+            if METHODS[name].needs is None or inputs[METHODS[name].needs] is not None
         ]
     methods = {name: METHODS[name].create(**inputs) for name in dict.fromkeys(names)}
     output_dir = Path(args.output_dir)

@@ -61,18 +61,21 @@ def write_chunk(folder: Path, chunk: range, counterfactual: torch.Tensor, second
         save_file(tensors, path, metadata={"sha256": hash_tensors(tensors)})
 
 
-def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[str, ...] = ()) -> tuple:
+def read_chunks(
+    folder: str | Path, num_pairs: int | None = None, others: tuple[str, ...] = (), first: int = 0
+) -> tuple:
     """
     Reads one method's counterfactuals, in the order of the pairs.
 
     Args:
         folder (`str` or `Path`): `counterfactuals/<method>` in the output folder of `diffscm evaluate`.
-        num_pairs (`int`, *optional*): How many to read. Default: all that are there.
+        num_pairs (`int`, *optional*): Up to which number to read. Default: all that are there.
         others (`tuple[str]`, *optional*): Names of what else belongs to them.
+        first (`int`, *optional*, defaults to 0): The first number to read. Chunks before it are not opened.
 
     Returns:
-        `tuple`: counterfactuals, float32 in [0, 1], `(num_pairs, channels, height, width)`, the seconds that each of
-        them took, `(num_pairs,)`, and `others`, `None` where they are not there.
+        `tuple`: counterfactuals, float32 in [0, 1], `(num_pairs - first, channels, height, width)`, the seconds that
+        each of them took, `(num_pairs - first,)`, and `others`, `None` where they are not there.
 
     Raises:
         ValueError: if some of them are missing, or if a file is damaged.
@@ -80,8 +83,8 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[
     chunks = list_chunks(Path(folder))
     if num_pairs is None:
         num_pairs = max((chunk.stop for chunk in chunks), default=0)
-    chunks = {chunk: path for chunk, path in chunks.items() if chunk.start < num_pairs}
-    if num_pairs == 0 or missing_chunks(Path(folder), num_pairs, num_pairs):
+    chunks = {chunk: path for chunk, path in chunks.items() if chunk.start < num_pairs and chunk.stop > first}
+    if num_pairs == 0 or any(chunk.stop > first for chunk in missing_chunks(Path(folder), num_pairs, num_pairs)):
         raise ValueError(
             f"{str(folder)!r} does not hold all counterfactuals of {num_pairs} pairs: generate them first."
         )
@@ -97,8 +100,9 @@ def read_chunks(folder: str | Path, num_pairs: int | None = None, others: tuple[
             raise ValueError(
                 f"{str(path)!r} is damaged: delete it and run again what wrote it, which makes it anew. {error}"
             ) from error
+    start = next(iter(chunks)).start
     return tuple(
-        torch.cat([file[name] for file in files])[:num_pairs] if name in files[0] else None
+        torch.cat([file[name] for file in files])[first - start : num_pairs - start] if name in files[0] else None
         for name in ("counterfactual", "seconds", *others)
     )
 

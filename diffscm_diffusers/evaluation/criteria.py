@@ -42,7 +42,7 @@ class Criterion:
     Args:
         folder (`Path`): Where they are kept.
         num_pairs (`int`): Of how many of the first pairs.
-        generate (`Callable`): Maps the numbers of pairs, `(batch,)`, to what [`write_chunk`] takes by name.
+        generate (`Callable`): Maps consecutive numbers of pairs, `(batch,)`, to what [`write_chunk`] takes by name.
         settings (`dict`): What they depend on beside the method and the data.
     """
 
@@ -85,7 +85,8 @@ def list_criteria(
 
     def there_and_back(index, num_cycles):
         factual_class, intervention = pairs.factual_class[index], pairs.intervention[index]
-        images = read_chunks(counterfactuals, len(pairs))[0][index]
+        first, last = index[[0, -1]].tolist()
+        images, _ = read_chunks(counterfactuals, last + 1, first=first)
         for cycle in range(num_cycles):
             if cycle > 0:
                 images = method.estimate(images, factual_class, intervention)

@@ -25,6 +25,16 @@ def test_chunks_come_back_in_the_order_of_the_pairs(tmp_path):
     assert read_chunks(tmp_path, 5)[0][:, 0, 0, 0].tolist() == list(range(5))
 
 
+def test_chunks_before_the_first_pair_are_not_opened(tmp_path):
+    write(tmp_path, range(0, 4), range(4, 8), range(8, 10))
+    (tmp_path / "00000-00003.safetensors").write_bytes(b"damaged")
+    counterfactual, seconds = read_chunks(tmp_path, 9, first=5)
+    assert counterfactual[:, 0, 0, 0].tolist() == [5, 6, 7, 8] and seconds.tolist() == [0.5] * 4
+    (tmp_path / "00004-00007.safetensors").unlink()
+    with pytest.raises(ValueError, match="does not hold all counterfactuals of 9 pairs"):
+        read_chunks(tmp_path, 9, first=5)
+
+
 def test_only_missing_pairs_are_asked_for(tmp_path):
     assert missing_chunks(tmp_path, 10, 4) == [range(0, 4), range(4, 8), range(8, 10)]
     write(tmp_path, range(0, 4), range(8, 10))

@@ -5,7 +5,12 @@ from ..fingerprint import fingerprint
 from .registry import Method, register_method
 
 
-@register_method("nearest-real-in-latents", "*nearest real image of the target class, in latents*", is_control=True)
+@register_method(
+    "nearest-real-in-latents",
+    "*nearest real image of the target class, in latents*",
+    is_control=True,
+    needs="metric_models",
+)
 def create_nearest_real_in_latents(pairs, reference, scorer, metric_models, train_split, **unused) -> Method:
     """
     Shows the real image of the target class whose latent mean, under the VAE that scores, is the nearest.
@@ -13,7 +18,7 @@ def create_nearest_real_in_latents(pairs, reference, scorer, metric_models, trai
     Raises:
         ValueError: if there are no metric models.
     """
-    if scorer.vae is None:
+    if metric_models is None:
         raise ValueError("`--metric_models` is needed for the method 'nearest-real-in-latents', got none.")
 
     def generate(index):

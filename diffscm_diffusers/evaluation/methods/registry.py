@@ -57,31 +57,35 @@ class MethodEntry:
         create (`Callable[..., Method]`): See [`register_method`].
         label (`str`): The method's name in tables and figures.
         is_control (`bool`): Whether it stands for what a metric should say of images that are no counterfactuals.
+        needs (`str`, *optional*): The argument of `create` without which it is left out, unless asked for by name.
     """
 
     create: Callable[..., Method]
     label: str
     is_control: bool
+    needs: str | None
 
 
 METHODS: dict[str, MethodEntry] = {}
 
 
-def register_method(name: str, label: str, is_control: bool = False):
+def register_method(name: str, label: str, is_control: bool = False, needs: str | None = None):
     """
     Registers the function below it as a method of the evaluation, `--methods NAME`.
 
     The function is called with keyword arguments, names those that it uses, leaves the others to `**unused`, and
     returns a [`Method`]. They are `pairs` ([`Pairs`]), `factuals` and `reference` ([`DecodedImages`]), `scorer`
     ([`Scorer`]), which has their latents, `accelerator`, and flags of `diffscm evaluate`: `seed`, `train_split`,
-    `metric_models` and `baselines`; and `class_names`, the names of the classes that `pairs` has indices of. Diff-SCM
-    uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`, `search_scale` and `posterior_mean`, the
-    truth itself `truth` ([`Truth`], or `None` where the data have none).
+    `metric_models` (`None` without) and `baselines`; and `class_names`, the names of the classes that `pairs` has
+    indices of. Diff-SCM uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`, `search_scale` and
+    `posterior_mean`, the truth itself `truth` ([`Truth`], or `None` where the data have none).
 
     Args:
         name (`str`): The method's name on the command line and in files.
         label (`str`): Its name in tables and figures.
         is_control (`bool`, *optional*, defaults to `False`): Whether it is a control.
+        needs (`str`, *optional*):
+            The argument that it cannot do without. Where that is `None`, it takes part only if asked for by name.
 
     Raises:
         ValueError: if the name is taken.
@@ -98,7 +102,7 @@ def register_method(name: str, label: str, is_control: bool = False):
         raise ValueError(f"`name` expects a name that no other method has, got {name!r}.")
 
     def register(create: Callable[..., Method]) -> Callable[..., Method]:
-        METHODS[name] = MethodEntry(create, label, is_control)
+        METHODS[name] = MethodEntry(create, label, is_control, needs)
         return create
 
     return register

@@ -3,7 +3,7 @@
 from .registry import Method, register_method
 
 
-@register_method("truth", "*the truth itself*", is_control=True)
+@register_method("truth", "*the truth itself*", is_control=True, needs="truth")
 def create_truth(truth, **unused) -> Method:
     """
     Shows the true counterfactual: what is left of its attributes' errors is the measuring network's.
