@@ -5,14 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 from tqdm.auto import tqdm
 
-from ..checksums import check_pipeline, write_weights_checksums
 from ..models import AntiCausalClassifier2DModel
 from ..pipelines import DiffSCMCounterfactualPipeline
+from .checked_pipeline import CheckedPipeline
 
 
 @dataclass
@@ -34,7 +34,7 @@ class BaselinePipelineOutput(BaseOutput):
     num_iterations: torch.Tensor
 
 
-class BaselinePipeline(DiffusionPipeline):
+class BaselinePipeline(CheckedPipeline):
     """
     Base class of the methods that start from the factual image and search for an image that a classifier assigns to
     the intervention. They are called like [`DiffSCMCounterfactualPipeline`].
@@ -51,17 +51,6 @@ class BaselinePipeline(DiffusionPipeline):
     def __init__(self):
         super().__init__()
         self.image_processor = VaeImageProcessor(vae_scale_factor=1, do_normalize=False)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
-        check_pipeline(pipe, kwargs)
-        return pipe
-
-    def save_config(self, save_directory, push_to_hub=False, **kwargs):
-        # What `save_pretrained` does last, before it publishes.
-        super().save_config(save_directory, push_to_hub, **kwargs)
-        write_weights_checksums(self, save_directory)
 
     # Images are checked and converted in the same way, and components handed over.
     prepare_image = DiffSCMCounterfactualPipeline.prepare_image

@@ -47,6 +47,12 @@ def check_vae_inputs(vae: ModelMixin, **inputs: torch.Tensor | None):
             raise ValueError(f"`{name}` expects shape ({expected}), got {tuple(value.shape)}.")
 
 
+def mean_and_log_std(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer's channels as the law of latents: the means and then, within -4 and 4, log standard deviations."""
+    mean, log_std = parameters.float().chunk(2, dim=1)
+    return mean, 4 * (log_std / 4).tanh()
+
+
 class ConditionalVAE2DModel(ModelMixin, ConfigMixin):
     r"""
     A conditional variational autoencoder: the image's mechanism in deep structural causal models ([Pawlowski et al.,
@@ -197,5 +203,5 @@ class ConditionalVAE2DModel(ModelMixin, ConfigMixin):
         for first, second in self.down_blocks:
             hidden = second(first(hidden, condition), condition)
         hidden = F.silu(self.encoder_linear(torch.cat([hidden.flatten(1), condition], dim=1)))
-        mean, log_std = self.latent_out(hidden).float().chunk(2, dim=1)
-        return mean, (4 * (log_std / 4).tanh()).exp()
+        mean, log_std = mean_and_log_std(self.latent_out(hidden))
+        return mean, log_std.exp()

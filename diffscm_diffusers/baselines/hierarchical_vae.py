@@ -7,13 +7,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from ..models.semantic_encoder_2d import ConditionedConvolution
-from .conditional_vae import check_vae_config, check_vae_inputs
+from .conditional_vae import check_vae_config, check_vae_inputs, mean_and_log_std
 from .discretised_logistic import discretised_logistic_log_prob, mean_and_scale
-
-
-def mean_and_log_std(parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    mean, log_std = parameters.float().chunk(2, dim=1)
-    return mean, 4 * (log_std / 4).tanh()
 
 
 class TopDownBlock(nn.Module):

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 
-from ..checksums import check_pipeline, write_weights_checksums
 from ..pipelines import DiffSCMGraphCounterfactualPipeline
 from ..pipelines.pipeline_diffscm_graph import check_causes
+from .checked_pipeline import CheckedPipeline
 
 
 @dataclass
@@ -39,7 +39,7 @@ class VAECounterfactualPipelineOutput(BaseOutput):
     attribute_noise: dict[str, torch.Tensor]
 
 
-class VAECounterfactualPipeline(DiffusionPipeline):
+class VAECounterfactualPipeline(CheckedPipeline):
     r"""
     Counterfactuals of a causal graph whose image has a variational autoencoder as its mechanism
     ([Pawlowski et al., 2020](https://huggingface.co/papers/2006.06485)), to compare with
@@ -85,17 +85,6 @@ class VAECounterfactualPipeline(DiffusionPipeline):
         check_causes(scm.graph, vae=vae)
         self.register_modules(vae=vae.eval(), scm=scm.eval())
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, **kwargs):
-        pipe = super().from_pretrained(pretrained_model_name_or_path, **{"use_safetensors": True, **kwargs})
-        check_pipeline(pipe, kwargs)
-        return pipe
-
-    def save_config(self, save_directory, push_to_hub=False, **kwargs):
-        # What `save_pretrained` does last, before it publishes.
-        super().save_config(save_directory, push_to_hub, **kwargs)
-        write_weights_checksums(self, save_directory)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
