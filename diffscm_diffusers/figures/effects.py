@@ -4,7 +4,7 @@ import torch
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from .grid import check_figure_images, check_labels, check_same_shape, draw_image_grid
+from .grid import check_counterfactuals, check_labels, draw_image_grid
 
 
 def draw_effects(
@@ -31,11 +31,7 @@ def draw_effects(
         ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
         TypeError: if an argument is of another type.
     """
-    if not isinstance(counterfactuals, dict) or not counterfactuals:
-        raise TypeError(f"`counterfactuals` expects images by effect, got {counterfactuals!r}.")
-    named = {f"counterfactuals[{kind!r}]": images for kind, images in counterfactuals.items()}
-    check_figure_images("(factuals, channels, height, width)", factual=factual, **named)
-    check_same_shape(factual=factual, **named)
+    check_counterfactuals("(factuals, channels, height, width)", factual, counterfactuals, "effect")
     check_labels(len(factual), column_labels=column_labels)
     rows, labels = [factual.expand(-1, 3, -1, -1)], ["factual"]
     for kind, images in counterfactuals.items():

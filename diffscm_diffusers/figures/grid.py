@@ -43,6 +43,15 @@ def check_same_shape(**images: torch.Tensor):
             )
 
 
+def check_counterfactuals(shape: str, factual: torch.Tensor, counterfactuals: dict[str, torch.Tensor], kind: str):
+    """Raises an error unless all are images in [0, 1] of one shape, `counterfactuals` by what `kind` says."""
+    if not isinstance(counterfactuals, dict) or not counterfactuals:
+        raise TypeError(f"`counterfactuals` expects images by {kind}, got {counterfactuals!r}.")
+    named = {f"counterfactuals[{name!r}]": images for name, images in counterfactuals.items()}
+    check_figure_images(shape, factual=factual, **named)
+    check_same_shape(factual=factual, **named)
+
+
 def check_labels(number: int, **labels: list[str]):
     """Raises an error unless all arguments are lists of `number` texts."""
     for name, texts in labels.items():

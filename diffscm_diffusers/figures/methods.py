@@ -5,7 +5,7 @@ import textwrap
 import torch
 from matplotlib.figure import Figure
 
-from .grid import check_figure_images, check_labels, check_same_shape, draw_image_grid
+from .grid import check_counterfactuals, check_labels, draw_image_grid
 
 
 def draw_methods(
@@ -27,11 +27,7 @@ def draw_methods(
         ValueError: if an image is not finite or out of its range, or shapes or numbers of labels do not fit.
         TypeError: if an argument is of another type.
     """
-    if not isinstance(counterfactuals, dict) or not counterfactuals:
-        raise TypeError(f"`counterfactuals` expects images by method, got {counterfactuals!r}.")
-    named = {f"counterfactuals[{method!r}]": images for method, images in counterfactuals.items()}
-    check_figure_images("(rows, channels, height, width)", factual=factual, **named)
-    check_same_shape(factual=factual, **named)
+    check_counterfactuals("(rows, channels, height, width)", factual, counterfactuals, "method")
     check_labels(len(factual), targets=targets)
     shape = (len(factual), len(counterfactuals))
     if not torch.is_tensor(effective) or effective.dtype != torch.bool or tuple(effective.shape) != shape:
