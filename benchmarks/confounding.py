@@ -71,16 +71,20 @@ NETWORKS = {
     "denoiser-of-code": ("train_diffusion", ("digit", "hue"), ["--parent_dropout", "0"]),
     "digit-denoiser-of-code": ("train_diffusion", ("digit",), ["--parent_dropout", "0"]),
 }
-# The networks of each method.
+# The denoiser of each method, and what is beside it. `told` leaves it some parents only: digit and hue.
 METHODS = {
-    "naive predictor": ("denoiser", "naive-predictor"),
-    "class-conditional denoiser": ("denoiser",),
-    "class-conditional denoiser, code": ("digit-encoder", "digit-denoiser-of-code"),
-    "joint predictor": ("denoiser", "joint-predictor"),
-    "conditional denoiser": ("denoiser",),
-    "conditional denoiser, code": ("encoder", "denoiser-of-code"),
+    "naive predictor": {"unet": "denoiser", "told": [False, False], "predictor": "naive-predictor"},
+    "class-conditional denoiser": {"unet": "denoiser", "told": [True, False]},
+    "class-conditional denoiser, code": {
+        "unet": "digit-denoiser-of-code",
+        "parents": ("digit",),
+        "encoder": "digit-encoder",
+    },
+    "joint predictor": {"unet": "denoiser", "told": [False, False], "predictor": "joint-predictor"},
+    "conditional denoiser": {"unet": "denoiser"},
+    "conditional denoiser, code": {"unet": "denoiser-of-code", "encoder": "encoder"},
 }
-ENCODERS = {"denoiser-of-code": "encoder", "digit-denoiser-of-code": "digit-encoder"}
+ENCODERS = {method["unet"]: method["encoder"] for method in METHODS.values() if "encoder" in method}
 SIZES = {
     "train_diffusion": {"block_out_channels": [32, 64, 96], "layers_per_block": 1},
     "train_classifier": {"block_out_channels": [32, 64, 128, 128], "layers_per_block": 1},
@@ -198,11 +202,11 @@ def get_pipes(
 
     unets = {}
 
-    def make(name, told=None, parents=("digit", "hue"), predictor=None, encoder=None):
-        if name not in unets:
-            unets[name] = CausalUNet2DModel.from_pretrained(folder / name, subfolder="unet")
-        unet = unets[name] if told is None else restrict(unets[name], told)
-        noise_scheduler = DDPMScheduler.from_pretrained(folder / name, subfolder="scheduler")
+    def make(unet, told=None, parents=("digit", "hue"), predictor=None, encoder=None):
+        noise_scheduler = DDPMScheduler.from_pretrained(folder / unet, subfolder="scheduler")
+        if unet not in unets:
+            unets[unet] = CausalUNet2DModel.from_pretrained(folder / unet, subfolder="unet")
+        unet = unets[unet] if told is None else restrict(unets[unet], told)
         scheduler = DiffSCMDDIMScheduler.from_config(
             noise_scheduler.config, timestep_spacing="quadratic", clip_sample=False
         )
@@ -214,19 +218,7 @@ def get_pipes(
         pipe.set_progress_bar_config(disable=True)
         return pipe.to(get_device())
 
-    settings = {
-        "naive predictor": {"told": [False, False], "predictor": "naive-predictor"},
-        "class-conditional denoiser": {"told": [True, False]},
-        "class-conditional denoiser, code": {
-            "name": "digit-denoiser-of-code",
-            "parents": ("digit",),
-            "encoder": "digit-encoder",
-        },
-        "joint predictor": {"told": [False, False], "predictor": "joint-predictor"},
-        "conditional denoiser": {},
-        "conditional denoiser, code": {"name": "denoiser-of-code", "encoder": "encoder"},
-    }
-    return {method: make(**{"name": "denoiser", **settings[method]}) for method in methods}
+    return {method: make(**METHODS[method]) for method in methods}
 
 
 def measure_hue(images: torch.Tensor) -> torch.Tensor:
@@ -280,7 +272,8 @@ def main(argv=None):
                 ]
             )
         with torch.enable_grad():
-            needed = {name for method in args.methods for name in METHODS[method]}
+            parts = ("unet", "predictor", "encoder")
+            needed = {METHODS[method].get(part) for method in args.methods for part in parts}
             for name in args.networks or [name for name in NETWORKS if name in needed]:
                 train(name, folder, data, args)
         worlds[strength] = TypefaceWorld(color=True, confounding=strength)
