@@ -74,6 +74,13 @@ def value_of(flag: str, value: str | list, expected: str) -> Iterator[None]:
         raise ValueError(f"`--{flag}` expects {expected}, got {value!r}: {error}") from error
 
 
+@contextmanager
+def value_of_checkpoint(name_or_path: str) -> Iterator[None]:
+    """[`value_of`] where the block loads the pipeline of `--pretrained_model_name_or_path`."""
+    with value_of("pretrained_model_name_or_path", name_or_path, "the Hub name or folder of a pipeline's checkpoint"):
+        yield
+
+
 def _number(convert: Callable, text: str, expected: str, is_allowed: Callable) -> int | float:
     try:
         value = convert(text)

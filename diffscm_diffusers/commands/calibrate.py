@@ -39,7 +39,13 @@ from diffscm_diffusers.evaluation.temperatures import (
 )
 from diffscm_diffusers.figures import STYLE, draw_calibration, save_figure
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, value_of
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_data_arguments,
+    non_negative_int,
+    positive_int,
+    value_of_checkpoint,
+)
 from diffscm_diffusers.hub.cards import read_section
 
 
@@ -109,7 +115,7 @@ def main(argv=None):
         raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
     name = args.pretrained_model_name_or_path
     source = {"cache_dir": args.cache_dir, "use_safetensors": True}
-    with value_of("pretrained_model_name_or_path", name, "the Hub name or folder of a pipeline's checkpoint"):
+    with value_of_checkpoint(name):
         folder = Path(name) if Path(name).is_dir() else Path(DiffSCMCounterfactualPipeline.download(name, **source))
         pipe = DiffSCMCounterfactualPipeline.from_pretrained(folder, **source).to(get_device())
     if pipe.classifier.config.temperatures is not None:

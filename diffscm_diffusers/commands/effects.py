@@ -30,7 +30,13 @@ from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.finite import check_finite_numbers
-from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, value_of
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_data_arguments,
+    non_negative_int,
+    positive_int,
+    value_of_checkpoint,
+)
 
 
 def parse_args(argv=None):
@@ -89,11 +95,7 @@ def describe(draws: torch.Tensor) -> dict[str, float]:
 
 def main(argv=None):
     args = parse_args(argv)
-    with value_of(
-        "pretrained_model_name_or_path",
-        args.pretrained_model_name_or_path,
-        "the Hub name or folder of a pipeline's checkpoint",
-    ):
+    with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(
             args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
         ).to(get_device())

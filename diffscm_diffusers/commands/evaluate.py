@@ -51,6 +51,7 @@ from diffscm_diffusers.flags import (
     non_negative_int,
     positive_int,
     value_of,
+    value_of_checkpoint,
 )
 from diffscm_diffusers.metrics import MetricModels
 
@@ -129,11 +130,7 @@ def main(argv=None):
 
     # 1. Load models and images
     pipeline_classes = (DiffSCMCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline)
-    with value_of(
-        "pretrained_model_name_or_path",
-        args.pretrained_model_name_or_path,
-        "the Hub name or folder of a pipeline's checkpoint",
-    ):
+    with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir, pipeline_classes)
     pipe.to(accelerator.device)
     if isinstance(pipe, DiffSCMSemanticCounterfactualPipeline) and (args.search_scale or args.posterior_mean):

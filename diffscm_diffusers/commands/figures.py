@@ -42,7 +42,7 @@ from diffscm_diffusers.flags import (
     non_negative_float,
     non_negative_int,
     positive_int,
-    value_of,
+    value_of_checkpoint,
 )
 
 
@@ -113,11 +113,7 @@ def main(argv=None):
 
     # 2. Load everything before anything is computed
     device = get_device()
-    with value_of(
-        "pretrained_model_name_or_path",
-        args.pretrained_model_name_or_path,
-        "the Hub name or folder of a pipeline's checkpoint",
-    ):
+    with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = DiffSCMCounterfactualPipeline.from_pretrained(
             args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True
         ).to(device)

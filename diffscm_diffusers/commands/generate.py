@@ -37,7 +37,7 @@ from diffscm_diffusers.flags import (
     non_negative_int,
     positive_float,
     positive_int,
-    value_of,
+    value_of_checkpoint,
 )
 from diffscm_diffusers.generation.generator import CounterfactualGenerator
 from diffscm_diffusers.generation.interventions import Interventions
@@ -121,11 +121,7 @@ def main(argv=None):
     # One process may wait for another's last chunk.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
     with accelerator.main_process_first():
-        with value_of(
-            "pretrained_model_name_or_path",
-            args.pretrained_model_name_or_path,
-            "the Hub name or folder of a pipeline's checkpoint",
-        ):
+        with value_of_checkpoint(args.pretrained_model_name_or_path):
             pipe = DiffSCMCounterfactualPipeline.from_pretrained(
                 args.pretrained_model_name_or_path,
                 revision=args.revision,

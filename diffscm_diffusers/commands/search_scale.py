@@ -34,7 +34,14 @@ from diffscm_diffusers.evaluation.scores import Scorer
 from diffscm_diffusers.evaluation.summary import summarize
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.finite import check_finite_numbers
-from diffscm_diffusers.flags import ArgumentParser, add_evaluation_arguments, fraction, non_negative_float, value_of
+from diffscm_diffusers.flags import (
+    ArgumentParser,
+    add_evaluation_arguments,
+    fraction,
+    non_negative_float,
+    value_of,
+    value_of_checkpoint,
+)
 from diffscm_diffusers.metrics import MetricModels
 
 
@@ -162,11 +169,7 @@ def main(argv=None):
     )
 
     # 1. Load models and images
-    with value_of(
-        "pretrained_model_name_or_path",
-        args.pretrained_model_name_or_path,
-        "the Hub name or folder of a pipeline's checkpoint",
-    ):
+    with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = load_pipeline(args.pretrained_model_name_or_path, args.scheduler, args.cache_dir).to(accelerator.device)
     pipe.set_progress_bar_config(leave=False, disable=not accelerator.is_main_process)
     steps = complete_settings(
