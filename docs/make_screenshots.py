@@ -56,6 +56,8 @@ def main():
                 continue
             show(page)
             page.mouse.move(0, 0)
+            # The box of code draws only the lines that the window shows.
+            page.set_viewport_size({"width": 1100, "height": page.evaluate("document.body.scrollHeight")})
             page.evaluate("scrollTo(0, 0)")
             page.wait_for_timeout(500)
             page.screenshot(path=IMAGES / f"{name}.png", full_page=True)
