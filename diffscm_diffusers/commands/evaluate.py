@@ -88,6 +88,9 @@ def parse_args(argv=None):
         "leaves of them; see `diffscm_diffusers.guidance.posterior_mean`.",
     )
     methods.add_argument("--baselines", help="Folder that `train_baselines.py` wrote.")
+    methods.add_argument(
+        "--conditional_vae", help="Folder that `train_vae.py` wrote, of a VAE that is told the class alone."
+    )
     criteria = parser.add_argument_group("criteria")
     criteria.add_argument(
         "--criteria_samples",
@@ -194,6 +197,7 @@ def main(argv=None):
         "train_split": args.train_split,
         "metric_models": None if models is None else args.metric_models,
         "baselines": args.baselines,
+        "conditional_vae": args.conditional_vae,
         "class_names": class_names,
         "pipe": pipe,
         "pretrained_model_name_or_path": args.pretrained_model_name_or_path,

@@ -471,8 +471,8 @@ class TestTruth:
                 with pytest.raises(StopIteration):
                     evaluate.main(to_argv({**some_flags, "output_dir": tmp_path / name}))
         called = {name: {m for m, create in methods.items() if create.called} for name, methods in created.items()}
-        assert set(REGISTRY) - called["world"] == {"nearest-real-in-latents"}
-        assert set(REGISTRY) - called["images"] == {"truth"}
+        assert set(REGISTRY) - called["world"] == {"conditional-vae", "nearest-real-in-latents"}
+        assert set(REGISTRY) - called["images"] == {"conditional-vae", "truth"}
 
     @pytest.mark.parametrize(
         ("change", "methods", "message"),

@@ -21,6 +21,7 @@ import pytest
 from diffscm_diffusers.commands import diffscm
 
 from ..commands.conftest import *  # noqa: F403
+from ..evaluation.small_vae import TINT, make_graph, save_vae
 from ..helpers import TRAIN_SCRIPTS
 
 
@@ -165,6 +166,9 @@ def places(tmp_path_factory):
     PIL.Image.new("L", (8, 8)).save(root / "images" / "train" / "dark" / "0.png")
     (root / "texts" / "train" / "dark").mkdir(parents=True)
     (root / "texts" / "train" / "dark" / "0.txt").write_text("no image")
+    save_vae(root / "vae_of_other_classes", make_graph(["dark", "red"]))
+    save_vae(root / "vae_of_other_causes", make_graph(tint=TINT))
+    save_vae(root / "vae_of_other_images", make_graph(), sample_size=16)
     return root
 
 
@@ -313,6 +317,19 @@ BAD = {
         ("baselines", {"methods": ["schut"]}),
         ("baselines", {"methods": ["schut"], "baselines": "ROOT/nowhere"}),
         ("baselines", {"methods": ["van-looveren-klaise"], "baselines": "ROOT/empty"}),
+        ("conditional_vae", {"methods": ["conditional-vae"]}),
+        *(
+            ("conditional_vae", {"methods": ["conditional-vae"], "conditional_vae": place})
+            for place in (
+                "ROOT/nowhere",
+                "ROOT/empty",
+                "METRICS/vae",
+                "CHECKPOINT/unet",
+                "ROOT/vae_of_other_classes",
+                "ROOT/vae_of_other_causes",
+                "ROOT/vae_of_other_images",
+            )
+        ),
         ("oracle", {"oracle": "ROOT/nowhere"}),
         ("oracle", {"oracle": "ROOT/nowhere", "metric_models": "none"}),
         ("num_draws", {"num_draws": 5}),

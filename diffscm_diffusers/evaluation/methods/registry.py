@@ -76,9 +76,9 @@ def register_method(name: str, label: str, is_control: bool = False, needs: str 
     The function is called with keyword arguments, names those that it uses, leaves the others to `**unused`, and
     returns a [`Method`]. They are `pairs` ([`Pairs`]), `factuals` and `reference` ([`DecodedImages`]), `scorer`
     ([`Scorer`]), which has their latents, `accelerator`, and flags of `diffscm evaluate`: `seed`, `train_split`,
-    `metric_models` (`None` without) and `baselines`; and `class_names`, the names of the classes that `pairs` has
-    indices of. Diff-SCM uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`, `search_scale` and
-    `posterior_mean`, the truth itself `truth` ([`Truth`], or `None` where the data have none).
+    `metric_models` (`None` without), `baselines` and `conditional_vae`; and `class_names`, the names of the classes
+    that `pairs` has indices of. Diff-SCM uses `pipe`, `pretrained_model_name_or_path`, `steps`, `guidance_scale`,
+    `search_scale` and `posterior_mean`, the truth itself `truth` ([`Truth`], or `None` where the data have none).
 
     Args:
         name (`str`): The method's name on the command line and in files.
