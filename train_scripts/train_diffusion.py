@@ -36,6 +36,7 @@ from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, posit
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
+from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.pictures import log_picture, make_picture
@@ -264,8 +265,11 @@ def main(argv=None):
             validation["condition"] = factuals["condition"]
 
     # 2. Training
+    rows = None
+    if args.balance_causes is not None:
+        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, unet, dataset, training_args, collate, flags=vars(args))
+    trainer = Trainer(accelerator, unet, dataset, training_args, collate, flags=vars(args), rows=rows)
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)

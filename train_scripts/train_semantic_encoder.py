@@ -37,6 +37,7 @@ from diffscm_diffusers.flags import (
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import SemanticEncoder2DModel
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
+from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.independence import CauseAdversary, cause_features, code_kernel, dependence
@@ -232,6 +233,9 @@ def main(argv=None):
     ]
 
     # 2. Training
+    rows = None
+    if args.balance_causes is not None:
+        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(
         accelerator,
@@ -240,6 +244,7 @@ def main(argv=None):
         training_args,
         collate,
         flags=vars(args),
+        rows=rows,
         others=(adversary, adversary_optimizer),
     )
     adversary, adversary_optimizer = trainer.others

@@ -35,6 +35,7 @@ from diffscm_diffusers.flags import (
 )
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
+from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.pictures import log_picture, make_picture
@@ -134,8 +135,11 @@ def main(argv=None):
     factuals = send_to_device(collate(rows), accelerator.device)
 
     # 2. Training
+    rows = None
+    if args.balance_causes is not None:
+        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
-    trainer = Trainer(accelerator, vae, dataset, training_args, collate, flags=vars(args))
+    trainer = Trainer(accelerator, vae, dataset, training_args, collate, flags=vars(args), rows=rows)
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]
         noise = trainer.draw(torch.randn, (len(images), latent_dim), stream=0)

@@ -28,16 +28,23 @@ class NumberedRow(dict):
 
 
 class NumberedRows:
-    """The rows of a map-style data set as [`NumberedRow`]s, for a `DataLoader`."""
+    """
+    The rows of a map-style data set as [`NumberedRow`]s, for a `DataLoader`.
 
-    def __init__(self, dataset: Dataset):
+    Args:
+        dataset (`datasets.Dataset`): The rows.
+        numbers (`list[int]`, *optional*): Their numbers, which are named in errors. Default: they are counted.
+    """
+
+    def __init__(self, dataset: Dataset, numbers: list[int] | None = None):
         self.dataset = dataset
+        self.numbers = range(len(dataset)) if numbers is None else numbers
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> NumberedRow:
-        return NumberedRow(self.dataset[index], f"row {index}")
+        return NumberedRow(self.dataset[index], f"row {self.numbers[index]}")
 
     def __getitems__(self, indices: list[int]) -> list[NumberedRow]:
         return [self[index] for index in indices]

@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from diffscm_diffusers.flags import (
     add_data_arguments,
+    fraction,
     non_negative_float,
     non_negative_int,
     positive_float,
@@ -133,10 +134,16 @@ def check_flags(flags: dict):
         ("hub_model_id", "push_to_hub"),
         ("subfolder", "pretrained_model_name_or_path"),
         ("shuffle_buffer_size", "streaming"),
+        ("balance_causes", "graph"),
     ):
         default = TrainingArguments.__dataclass_fields__[name].default if name == "shuffle_buffer_size" else None
         if flags.get(name, default) != default and not flags.get(needed):
             raise ValueError(f"`{name}` expects `--{needed}` beside it, got {flags[name]!r} alone.")
+    if flags.get("balance_causes") is not None and flags.get("streaming"):
+        raise ValueError(
+            f"`balance_causes` expects no `--streaming`, as it draws from all rows, got {flags['balance_causes']} and "
+            "`--streaming`."
+        )
     if flags.get("push_to_hub"):
         name = flags.get("hub_model_id") or Path(flags["output_dir"]).resolve().name
         try:
@@ -162,6 +169,11 @@ def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffus
     data.add_argument("--shuffle_buffer_size", type=positive_int, help="Rows shuffled at once when streaming.")
     data.add_argument(
         "--cache_images", action="store_true", help="Decode the data set once, into memory, a byte per value."
+    )
+    data.add_argument(
+        "--balance_causes",
+        type=fraction,
+        help="Share of the rows that is drawn as if the causes were independent of each other, with `--graph`.",
     )
     data.add_argument("--resolution", type=positive_int, help="Height and width of the images. Default: the model's.")
     data.add_argument("--dataloader_num_workers", type=non_negative_int, help="Processes that read data.")

@@ -185,11 +185,9 @@ class Trainer:
         description (`str`, *optional*, defaults to `"Training"`): What the progress bar says.
         flags (`dict`, *optional*):
             All flags of the script, `vars(args)`, which a resumed run has to share but for those that do not matter.
-
-    Raises:
-        ValueError: if the settings do not fit together or, where the run is resumed, if it is not the run that wrote
-            the checkpoint; all that differs is named.
-        OSError: if another run writes to the output folder.
+        rows (`list[int]`, *optional*):
+            The rows to train on, such as from [`balance_causes`]; some may be there several times. Default: all, each
+            once. Not for a streamed data set.
         others (`tuple`, *optional*):
             Further modules and optimizers, such as an adversary and its own, which the loop steps by itself. They are
             prepared by accelerate and are part of every checkpoint; the average holds the model's weights alone.
@@ -203,7 +201,9 @@ class Trainer:
             last.
 
     Raises:
-        ValueError: if the steps, the batch size, the data and the checkpoints in `output_dir` do not fit together.
+        ValueError: if the steps, the batch size, the data and the checkpoints in `output_dir` do not fit together or,
+            where the run is resumed, if it is not the run that wrote the checkpoint; all that differs is named.
+        OSError: if another run writes to the output folder.
 
     Example:
         ```py
@@ -230,8 +230,11 @@ class Trainer:
         collate: Callable[[list[dict]], dict[str, torch.Tensor]] | None = None,
         description: str = "Training",
         flags: dict | None = None,
+        rows: list[int] | None = None,
         others: tuple[torch.nn.Module | torch.optim.Optimizer, ...] = (),
     ):
+        if rows is not None:
+            dataset = dataset.select(rows)
         check_run(training_args, accelerator.num_processes, dataset, model)
         self.accelerator = accelerator
         self.training_args = training_args
@@ -296,9 +299,9 @@ class Trainer:
             )
         else:
             if training_args.cache_images:
-                dataset, collate = DecodedImages(dataset, collate), None
+                dataset, collate = DecodedImages(dataset, collate, numbers=rows), None
             loader = DataLoader(
-                dataset if collate is None else NumberedRows(dataset),
+                dataset if collate is None else NumberedRows(dataset, rows),
                 batch_size=training_args.train_batch_size,
                 shuffle=True,
                 drop_last=True,
