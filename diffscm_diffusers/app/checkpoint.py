@@ -61,6 +61,13 @@ class Checkpoint:
         return (channels, *((size, size) if isinstance(size, int) else size))
 
     @property
+    def class_labels(self) -> list[str]:
+        """Names of the classes of a checkpoint with one cause; their numbers where it names none."""
+        config = self.config("classifier")
+        names = config.get("id2label") or {}
+        return [str(names.get(str(index), index)) for index in range(config["num_classes"])]
+
+    @property
     def pipe(self):
         """The pipeline, loaded when it is first asked for."""
         with self._lock:

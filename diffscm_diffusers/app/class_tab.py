@@ -48,7 +48,7 @@ class ClassTab:
 
     def __init__(self, checkpoint: Checkpoint, examples: Examples, name: str):
         self.checkpoint, self.examples, self.name = checkpoint, examples, name
-        self.image_shape, self.labels = checkpoint.image_shape, class_labels(checkpoint)
+        self.image_shape, self.labels = checkpoint.image_shape, checkpoint.class_labels
         self.is_guided = not checkpoint.has("encoder")
         # What the checkpoint's maker measured as fast, else its defaults.
         index = checkpoint.index
@@ -189,10 +189,3 @@ class ClassTab:
         """The true counterfactuals of an example under each intervention, `None` where no one knows them."""
         truths = [self.examples.truth(example, {"digit": self.labels.index(target)}) for target in targets]
         return None if None in truths else [to_picture(truth.images[0]) for truth in truths]
-
-
-def class_labels(checkpoint: Checkpoint) -> list[str]:
-    """Names of a checkpoint's classes; their numbers where it names none."""
-    config = checkpoint.config("classifier")
-    names = config.get("id2label") or {}
-    return [str(names.get(str(index), index)) for index in range(config["num_classes"])]

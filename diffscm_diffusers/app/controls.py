@@ -14,7 +14,7 @@ import gradio as gr
 from .drawing import message, to_data_url
 from .examples import Examples
 from .picture import MAX_BYTES
-from .progress import Cancelled, Steps, Visitors
+from .progress import Cancelled, Steps, Visitors, in_one_thread
 
 
 logger = logging.getLogger(__name__)
@@ -127,8 +127,9 @@ def run_for_visitor(
     visitor = request.session_hash or ""
     visitors.start(visitor)
     yield message("Computing."), gr.skip(), gr.skip()
+    steps = Steps(lambda done, text: progress(done, desc=text), lambda: visitor in visitors.cancelled)
     try:
-        yield function(Steps(lambda done, text: progress(done, desc=text), lambda: visitor in visitors.cancelled))
+        yield in_one_thread(function, steps)
     except Cancelled:
         yield message("Cancelled."), "", ""
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from diffscm_diffusers.causal_graphs import CausalGraph
 
 from .checkpoint import Checkpoint
-from .class_tab import ClassTab, class_labels
+from .class_tab import ClassTab
 from .controls import QUEUE
 from .examples import class_examples, graph_examples
 from .graph_tab import GraphTab
@@ -110,7 +110,7 @@ def build(checkpoints: dict[str, Checkpoint]) -> gr.Blocks:
                         examples = graph_examples(shape, list(graph.attributes))
                         GraphTab(checkpoint, graph, examples, name).build(visitors)
                     else:
-                        examples = class_examples(checkpoint.name, shape, class_labels(checkpoint))
+                        examples = class_examples(checkpoint.name, shape, checkpoint.class_labels)
                         ClassTab(checkpoint, examples, name).build(visitors)
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=QUEUE["concurrency_limit"])
     return page
@@ -156,7 +156,7 @@ def serve(checkpoints: dict[str, str], **kwargs):
         footer_links=["api"],
         app_kwargs={"middleware": [Middleware(Limits)]},
         max_file_size=1,
-        # Few calls run at once; each thread keeps memory of its own.
+        # Few calls run at once, and networks in another thread; each keeps memory of its own.
         max_threads=4,
         # Gradio keeps its components' state of that many visitors in memory. This page needs none of it.
         state_session_capacity=MAX_WAITING,

@@ -1,10 +1,16 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Progress of a pipeline's steps, and cancelling between two of them."""
+"""Calls of pipelines: where they run, the progress of their steps, and cancelling between two of them."""
 
+import contextvars
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+
+# PyTorch and the allocator keep memory for each thread that has computed, and Gradio's threads come and go.
+_thread = ThreadPoolExecutor(1, thread_name_prefix="networks")
 
 
 class Cancelled(Exception):
@@ -43,6 +49,20 @@ def with_steps(pipe: Any, steps: Steps) -> Any:
     pipe = copy.copy(pipe)
     pipe.progress_bar = steps
     return pipe
+
+
+def in_one_thread(function: Callable, *args: Any) -> Any:
+    """
+    Calls a function in the thread in which all of these calls are made, one after the other, and waits for it.
+
+    Args:
+        function (`Callable`): Sees the context variables of the caller: by them Gradio knows whose progress it is.
+        args: Its arguments.
+
+    Returns:
+        `Any`: what it returns. What it raises is raised here.
+    """
+    return _thread.submit(contextvars.copy_context().run, function, *args).result()
 
 
 class Visitors:

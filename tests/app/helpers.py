@@ -3,6 +3,7 @@
 """A server of the page, and a browser to visit it with."""
 
 import base64
+import importlib.util
 import io
 import json
 import os
@@ -20,6 +21,8 @@ import pytest
 from PIL import Image
 
 
+# Not by importing it, which takes seconds: the servers do.
+needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="Gradio is not installed.")
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINTS = {
     "Handwritten": str(ROOT / "checkpoints" / "diffscm-mnist"),

@@ -21,11 +21,8 @@ def folder(tmp_path_factory):
 
 
 def test_settings_are_those_of_the_pipeline_which_is_loaded_once(folder):
-    pytest.importorskip("gradio", reason="Gradio is not installed.")
-    from diffscm_diffusers.app.class_tab import class_labels
-
     checkpoint = Checkpoint(str(folder))
-    kind, shape, labels = checkpoint.kind, checkpoint.image_shape, class_labels(checkpoint)
+    kind, shape, labels = checkpoint.kind, checkpoint.image_shape, checkpoint.class_labels
     assert not checkpoint.has("encoder") and checkpoint.has("unet")
     pipe = checkpoint.pipe
     assert pipe is checkpoint.pipe

@@ -2,7 +2,9 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """What visitors see: differences, draws, and code that gives the same pixels."""
 
+import contextvars
 import re
+import threading
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from PIL import Image
 
 from diffscm_diffusers.app.code_box import Call
 from diffscm_diffusers.app.drawing import Cell, Row, difference, message, to_html, to_sheet
-from diffscm_diffusers.app.progress import Cancelled, Steps, with_steps
+from diffscm_diffusers.app.progress import Cancelled, Steps, in_one_thread, with_steps
 from diffscm_diffusers.app.results import counterfactual_rows
 from tests.pipelines.dummies import get_dummy_pipe
 
@@ -91,3 +93,24 @@ def test_steps_are_reported_and_cancel_a_call_of_their_own():
         own(image, "one", num_inference_steps=2)
     pipe(image, "one", num_inference_steps=2)
     assert len(reports) == 4
+
+
+def test_all_calls_run_in_one_thread_in_the_context_of_their_caller():
+    visitor = contextvars.ContextVar("visitor")
+    seen = []
+
+    def visit(name):
+        visitor.set(name)
+        seen.append(in_one_thread(lambda word: (word, visitor.get(), threading.get_ident()), "hello"))
+
+    threads = [threading.Thread(target=visit, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    words, names, used = zip(*seen, strict=True)
+    assert set(words) == {"hello"} and sorted(names) == list("abcd")
+    assert len(set(used)) == 1 and used[0] not in [thread.ident for thread in threads]
+
+    with pytest.raises(ZeroDivisionError):
+        in_one_thread(lambda: 1 / 0)

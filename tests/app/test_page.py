@@ -13,13 +13,12 @@ from PIL import Image
 from diffscm_diffusers import ImageClassifier
 from diffscm_diffusers.app.drawing import to_data_url
 from tests.app.graph_checkpoint import save_graph_checkpoint
-from tests.app.helpers import CHECKPOINTS, ROOT, Server, find_browser, open_data_url, post
+from tests.app.helpers import CHECKPOINTS, ROOT, Server, find_browser, needs_gradio, open_data_url, post
 
 
-pytest.importorskip("gradio", reason="Gradio is not installed.")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
 # One process, so that there is one server and one browser.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.slow, needs_gradio, pytest.mark.xdist_group("browser")]
 SECONDS = 90_000  # the longest to wait for anything, in ms: machines that test are busy
 
 

@@ -10,10 +10,10 @@ import shutil
 import pytest
 from packaging.requirements import Requirement
 
-from tests.app.helpers import ROOT, Server, post
+from tests.app.helpers import ROOT, Server, needs_gradio, post
 
 
-pytest.importorskip("gradio", reason="Gradio is not installed.")
+pytestmark = needs_gradio
 CALL = ["example:3", True, 1, 3, 1.0, 0, None, "leave", "set", "leave", "0", 3.0, 200]
 
 
