@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -69,6 +70,14 @@ def _run(script: str, argv: list[str], environment: dict[str, str], deadly_call:
     if deadly_call is not None:
         kill_at(*deadly_call).start()
     module.main(argv)
+
+
+def run_in_fresh_process(function: Callable, *args):
+    """Runs a function of a test's module where nothing has been made or loaded yet."""
+    process = multiprocessing_context.Process(target=function, args=args)
+    process.start()
+    process.join(timeout=300)
+    assert process.exitcode == 0
 
 
 def start_script(script: str, argv: list[str], deadly_call: tuple | None = None, **environment: str):

@@ -2,13 +2,13 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """What the baselines share: calling, saving and checks of arguments."""
 
-import subprocess
-import sys
-
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+
+from diffscm_diffusers import baselines
+from tests.helpers import run_in_fresh_process
 
 from .helpers import get_dummy_image, get_schut_pipe, get_van_looveren_klaise_pipe
 
@@ -127,16 +127,11 @@ class TestCall:
             any_pipe(**{"image": get_dummy_image(), "intervention": 1, **kwargs})
 
 
-FRESH_PROCESS = """
-import torch
-
-from diffscm_diffusers import baselines
-
-for name in ("VanLooverenKlaisePipeline", "SchutPipeline"):
-    pipe = getattr(baselines, name).from_pretrained(name)
-    images = pipe(torch.load("image.pt", weights_only=True), ["two", 1], output_type="pt").images
-    torch.save(images, f"{name}.pt")
-"""
+def load_and_call(folder):
+    for name in ("VanLooverenKlaisePipeline", "SchutPipeline"):
+        pipe = getattr(baselines, name).from_pretrained(folder / name)
+        images = pipe(torch.load(folder / "image.pt", weights_only=True), ["two", 1], output_type="pt").images
+        torch.save(images, folder / f"{name}.pt")
 
 
 def test_fresh_process(tmp_path):
@@ -144,8 +139,7 @@ def test_fresh_process(tmp_path):
     for name, pipe in pipes.items():
         pipe.save_pretrained(tmp_path / name)
     torch.save(get_dummy_image(), tmp_path / "image.pt")
-    process = subprocess.run([sys.executable, "-c", FRESH_PROCESS], cwd=tmp_path, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
+    run_in_fresh_process(load_and_call, tmp_path)
     for name, pipe in pipes.items():
         expected = pipe(get_dummy_image(), ["two", 1], output_type="pt").images
         images = torch.load(tmp_path / f"{name}.pt", weights_only=True)

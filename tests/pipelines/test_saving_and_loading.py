@@ -1,20 +1,20 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-import os
-import subprocess
-import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DiffusionPipeline,
 )
 
 from diffscm_diffusers import (
     DiffSCMCounterfactualPipeline,
     DiffSCMDDIMInverseScheduler,
 )
+from tests.helpers import run_in_fresh_process
 
 from .dummies import (
     get_dummy_components,
@@ -23,27 +23,21 @@ from .dummies import (
 
 
 PIPELINE_FILE = Path(__file__).resolve().parents[2] / "pipelines" / "pipeline_diffscm_counterfactual.py"
-FRESH_PROCESS = """
-import sys
 
-import torch
-from diffusers import DiffusionPipeline
 
-import diffscm_diffusers
-
-folder, pipeline_file = sys.argv[1:]
-loaded = {
-    "class": diffscm_diffusers.DiffSCMCounterfactualPipeline.from_pretrained(folder),
-    "custom": DiffusionPipeline.from_pretrained(folder, custom_pipeline=pipeline_file, trust_remote_code=True),
-}
-outputs = {}
-for name, pipe in loaded.items():
-    assert isinstance(pipe, diffscm_diffusers.DiffSCMCounterfactualPipeline) == (name != "custom"), type(pipe)
-    assert type(pipe).__name__ == "DiffSCMCounterfactualPipeline"
-    output = pipe(torch.load("image.pt", weights_only=True), ["two", 1], output_type="pt")
-    outputs[name] = [output.images, output.exogenous_noise, output.log_probs]
-torch.save(outputs, "outputs.pt")
-"""
+def load_and_call(folder):
+    loaded = {"class": DiffSCMCounterfactualPipeline.from_pretrained(folder / "checkpoint")}
+    with mock.patch("diffusers.utils.dynamic_modules_utils.HF_MODULES_CACHE", str(folder / "modules")):
+        loaded["custom"] = DiffusionPipeline.from_pretrained(
+            folder / "checkpoint", custom_pipeline=str(PIPELINE_FILE), trust_remote_code=True
+        )
+    outputs = {}
+    for name, pipe in loaded.items():
+        assert isinstance(pipe, DiffSCMCounterfactualPipeline) == (name != "custom"), type(pipe)
+        assert type(pipe).__name__ == "DiffSCMCounterfactualPipeline"
+        output = pipe(torch.load(folder / "image.pt", weights_only=True), ["two", 1], output_type="pt")
+        outputs[name] = [output.images, output.exogenous_noise, output.log_probs]
+    torch.save(outputs, folder / "outputs.pt")
 
 
 class TestSaving:
@@ -58,15 +52,7 @@ class TestSaving:
     def test_fresh_process(self, tmp_path):
         pipe, image = self.save(tmp_path / "checkpoint"), get_dummy_image()
         torch.save(image, tmp_path / "image.pt")
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-        process = subprocess.run(
-            [sys.executable, "-c", FRESH_PROCESS, tmp_path / "checkpoint", PIPELINE_FILE],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert process.returncode == 0, process.stderr
+        run_in_fresh_process(load_and_call, tmp_path)
         expected = pipe(image, ["two", 1], output_type="pt", return_dict=False)
         for name, outputs in torch.load(tmp_path / "outputs.pt", weights_only=True).items():
             for output, reference in zip(outputs, expected, strict=True):
