@@ -60,11 +60,15 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), HubHandler)
+        self.lock = threading.RLock()
+        self.clear()
+
+    def clear(self):
+        """Forgets everything."""
         self.repositories: dict[str, Repository] = {}
         self.large_files: dict[str, bytes] = {}
         self.cut: dict[str, int] = {}
         self.requests: list[tuple[str, str, str | None]] = []
-        self.lock = threading.RLock()
 
     @property
     def url(self) -> str:

@@ -9,6 +9,9 @@ import pytest
 from .hub_server import Repository
 
 
+# One worker, so that there is one process to fork.
+pytestmark = pytest.mark.xdist_group("hub")
+
 PREDICT = """
 import numpy as np
 def predict(pipe):
@@ -141,7 +144,7 @@ results["unknown"] = error(lambda: load("ada/unknown"))
 from diffusers import DiffusionPipeline
 results["folder"] = predict(DiffusionPipeline.from_pretrained({remote["folder"]!r}, trust_remote_code=True))
 """,
-        HF_HUB_OFFLINE="1",
+        offline=True,
     )
     return results | {"requests": list(hub.requests)}
 

@@ -13,6 +13,9 @@ from safetensors.torch import load
 from .conftest import ROOT
 
 
+pytestmark = pytest.mark.xdist_group("hub")
+
+
 @pytest.fixture(scope="module")
 def results(hub, run, checkpoint, tmp_path_factory):
     copies = tmp_path_factory.mktemp("copies")

@@ -9,6 +9,8 @@ import pytest
 from .conftest import ROOT
 
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 CHECKPOINT = ROOT / "checkpoints" / "diffscm-morphomnist-graph"
 
 PREDICT = """

@@ -7,6 +7,8 @@ import json
 import pytest
 
 
+pytestmark = pytest.mark.xdist_group("hub")
+
 TOKEN = "hf_ada"
 
 
