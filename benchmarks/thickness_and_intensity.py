@@ -6,8 +6,10 @@ Measures counterfactuals of thickness and intensity against their truth in the w
     python benchmarks/thickness_and_intensity.py --dataset_name ylecun/mnist --output_dir outputs/thickness
 
 The base digits are those of `--split`, and the values of an intervention are those of other samples. Thickness and
-intensity are measured in the image and compared with the same measurement of the true counterfactual. VAEs, as
-`--baselines`, get the same samples, and the same structural causal model of the attributes.
+intensity are measured in the image and compared with the same measurement of the true counterfactual. Where the values
+are less probable together than those of all but 1 % of the data, by the structural causal model, counterfactuals are
+extrapolations: those inside that support are measured apart, too. VAEs, as `--baselines`, get the same samples, and
+the same structural causal model of the attributes.
 
 No one knows how another digit would have looked. Of `do(digit)`, a judge says whether the digit is seen: a small
 classifier that is trained here, on digits of `--train_split` under thickness and intensity of the world. Thickness and
@@ -81,13 +83,18 @@ def load_vae(folder: str) -> ConditionalVAE2DModel | HierarchicalVAE2DModel:
     return load_whole(models[class_name], folder)
 
 
-def measure_intervention(pipe, factual: WorldSample, truth: WorldSample, do: dict, settings: dict) -> dict:
-    """Measures of one intervention on each sample, beside the truth, and of the way back from there."""
+def measure_intervention(
+    pipe, factual: WorldSample, truth: WorldSample, do: dict, is_inside: torch.Tensor, settings: dict
+) -> dict:
+    """
+    Measures of one intervention on each sample, beside the truth, and of the way back from there. Those whose
+    attributes are probable together, as `is_inside` says, are measured apart, too: the others are extrapolations.
+    """
     output = pipe(factual.images, attributes=factual.variables, do=do, **settings)
     back = {node: factual.variables[node] for node in do}
     returned = pipe(output.images, attributes=output.counterfactual_attributes, do=back, **settings).images
     measures = {
-        "error to the truth": measure_error(output.images, truth.images),
+        "error to the truth": counterfactual_error(output.images, truth.images),
         "the factual itself": measure_error(factual.images, truth.images),
         "error of the thickness": (measure_thickness(output.images) - measure_thickness(truth.images)).abs(),
         "error of the intensity": (measure_intensity(output.images) - measure_intensity(truth.images)).abs(),
@@ -96,6 +103,8 @@ def measure_intervention(pipe, factual: WorldSample, truth: WorldSample, do: dic
         ).abs(),
         "there and back": measure_error(returned, factual.images),
     }
+    for name in ("error to the truth", "error of the thickness", "error of the intensity") if is_inside.any() else ():
+        measures[f"{name}, inside the support"] = measures[name][is_inside]
     # What a code or latents mean, without any noise of pixels.
     decoded, condition = None, pipe.scm.graph.condition(output.counterfactual_attributes)
     if isinstance(pipe, VAECounterfactualPipeline):
@@ -159,8 +168,10 @@ def main(argv=None):
     for node in ("thickness", "intensity"):
         do = {node: other.variables[node]}
         truth = world.counterfactual(factual, do)
+        is_inside = pipe.scm.log_prob(truth.variables) >= pipe.scm.log_prob_quantile
+        results[f"inside the support under do({node})"] = {"samples": is_inside.sum().item()}
         for method, (estimator, call) in methods.items():
-            results[f"do({node}), {method}"] = measure_intervention(estimator, factual, truth, do, call)
+            results[f"do({node}), {method}"] = measure_intervention(estimator, factual, truth, do, is_inside, call)
 
     train = MorphoMNISTWorld.from_dataset(load_dataset(args.dataset_name, split=args.train_split))
     train = train.sample(args.num_train, generator)

@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import dataclasses
 import json
 from unittest import mock
 
@@ -46,3 +47,22 @@ def test_too_few_to_probe_are_refused(load_benchmark, flag, tmp_path, capsys):
     with pytest.raises(SystemExit):
         load_benchmark("thickness_and_intensity").parse_args([f"--{flag}", "9", "--output_dir", str(tmp_path)])
     assert f"--{flag} expects at least 10, for a probe, got 9" in capsys.readouterr().err
+
+
+def test_samples_inside_the_support_are_measured_apart(load_benchmark):
+    world = TypefaceWorld()
+    factual = world.sample(4, torch.Generator().manual_seed(0))
+    factual = dataclasses.replace(factual, variables={"thickness": torch.ones(4), "intensity": torch.ones(4)})
+    error = torch.tensor([0.0, 0.1, 0.2, 0.3])
+    images = (factual.images * 0.5 + error[:, None, None, None]).contiguous()
+    output = mock.Mock(images=images, counterfactual_attributes=factual.variables)
+    pipe = mock.Mock(return_value=output, encoder=None)
+    truth = dataclasses.replace(factual, images=factual.images * 0.5)
+    is_inside = torch.tensor([True, False, False, True])
+    measure = load_benchmark("thickness_and_intensity").measure_intervention
+    measures = measure(pipe, factual, truth, {"thickness": torch.ones(4)}, is_inside, {})
+    torch.testing.assert_close(measures["error to the truth"].float(), error)
+    torch.testing.assert_close(measures["error to the truth, inside the support"].float(), error[is_inside])
+    for name in ("error of the thickness", "error of the intensity"):
+        torch.testing.assert_close(measures[f"{name}, inside the support"], measures[name][is_inside])
+    assert not any("inside" in name for name in measure(pipe, factual, truth, {"thickness": 1}, is_inside & False, {}))
