@@ -4,9 +4,10 @@
 What the parsers of commands and training scripts share: the types of values, and flags that several of them have.
 
 Every command and training script has `parse_args(argv=None)`, which makes one `ArgumentParser` and returns what it
-parses, and `main(argv=None)`. Flags are spelled with underscores, as in diffusers' own examples. A flag has
-the same type and the same meaning wherever it occurs; only its default may differ. What `parse_args` returns stays in
-its module: functions elsewhere get the values that they use.
+parses, `check_args(args)`, which refuses what the flags alone show to be wrong, and `main(argv=None)`. Flags are
+spelled with underscores, as in diffusers' own examples. A flag has the same type and the same meaning wherever it
+occurs; only its default may differ. What `parse_args` returns stays in its module: functions elsewhere get the values
+that they use.
 """
 
 import argparse

@@ -16,6 +16,14 @@ import shutil
 from functools import partial
 from pathlib import Path
 
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_float, positive_int
+from diffscm_diffusers.refusals import check_data_source, check_name_or_path, check_output_dir, refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
 import torch
 import torch.nn.functional as F
 from accelerate import PartialState
@@ -27,9 +35,7 @@ from diffscm_diffusers.data.classes import check_every_class
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.files import load_whole, locked, save_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_float, positive_int
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
-from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
 from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
 from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
@@ -85,6 +91,15 @@ def parse_args(argv=None):
         "--settings", choices=list(SETTINGS), default="tuned", help="Settings of the methods themselves."
     )
     return parser.parse_args(argv)
+
+
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_output_dir(args.output_dir)
+    for name in ("classifier", "autoencoder", "ensemble"):
+        flag = f"{name}_config_name_or_path"
+        check_name_or_path(flag, getattr(args, flag), "the JSON file of a network")
 
 
 class MemberImages(Dataset):
@@ -216,6 +231,7 @@ def train(args, name, model_class, config, dataset, validation_data, loss_fn, va
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     with locked(args.output_dir):
         train_all(args)
 

@@ -20,6 +20,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, value_of
+from diffscm_diffusers.refusals import check_name_or_path, refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments, check_flags
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMPipeline, DDPMScheduler
@@ -31,10 +39,8 @@ from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, value_of
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import AntiCausalClassifier2DModel, CausalPredictor2DModel
-from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
@@ -88,6 +94,22 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
+    if args.not_chained and args.graph is None:
+        raise ValueError("`--not_chained` expects a `--graph`, got none.")
+    if args.from_unet is not None:
+        if args.graph is not None:
+            raise ValueError(f"`--from_unet` expects no `--graph`, got {args.from_unet!r} and {args.graph!r}.")
+        if args.pretrained_model_name_or_path is not None or args.model_config_name_or_path is not None:
+            raise ValueError(
+                "`--from_unet` expects no other source of the model, got `--pretrained_model_name_or_path` or "
+                "`--model_config_name_or_path` too."
+            )
+        check_name_or_path("from_unet", args.from_unet, "the Hub name or folder of a `DDPMPipeline`")
+    check_flags(vars(args))
+
+
 def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
     """Makes a classifier of the named classes; its encoder is a denoiser's if the flags name one."""
     id2label = {str(i): name for i, name in enumerate(names)}
@@ -101,11 +123,6 @@ def create_classifier(args, names: list[str]) -> AntiCausalClassifier2DModel:
             cache_dir=args.cache_dir,
             num_classes=len(names),
             id2label=id2label,
-        )
-    if args.pretrained_model_name_or_path is not None or args.model_config_name_or_path is not None:
-        raise ValueError(
-            "`--from_unet` expects no other source of the model, got `--pretrained_model_name_or_path` or "
-            "`--model_config_name_or_path` too."
         )
     with value_of("from_unet", args.from_unet, "the Hub name or folder of a `DDPMPipeline`"):
         denoiser = DDPMPipeline.from_pretrained(args.from_unet, cache_dir=args.cache_dir, use_safetensors=True)
@@ -145,8 +162,6 @@ def accuracy_by_noise_level(classifier, batches, noise_scheduler, num_noise_leve
 
 def create_predictor(args, graph: CausalGraph) -> CausalPredictor2DModel:
     """Makes a joint predictor of the image's parents."""
-    if args.from_unet is not None:
-        raise ValueError(f"`--from_unet` expects no `--graph`, got {args.from_unet!r} and {args.graph!r}.")
     return create_model(
         CausalPredictor2DModel,
         model_config_name_or_path=args.model_config_name_or_path,
@@ -187,8 +202,7 @@ def errors_by_noise_level(predictor, graph, batches, noise_scheduler, num_noise_
 
 def main(argv=None):
     args = parse_args(argv)
-    if args.not_chained and args.graph is None:
-        raise ValueError("`--not_chained` expects a `--graph`, got none.")
+    check_args(args)
     training_args = TrainingArguments.from_flags(vars(args))
     accelerator = create_accelerator(training_args)
     # Before the run, so that a missing login shows early.

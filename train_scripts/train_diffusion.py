@@ -24,6 +24,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate, value_of
+from diffscm_diffusers.refusals import check_name_or_path, refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments, check_flags
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
 import torch
 import torch.nn.functional as F
 from accelerate.utils import send_to_device
@@ -32,10 +40,8 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import load_whole, save_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int, rate, value_of
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
-from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
@@ -99,8 +105,10 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def check_causes(args):
-    """Raises a `ValueError` if the flags do not say one way in which the denoiser is told the causes."""
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used, or do not say one way in which causes are told."""
+    check_flags(vars(args))
+    check_name_or_path("encoder", args.encoder, "a `SemanticEncoder2DModel`, a Hub name or a folder")
     if args.graph is not None and args.label_column is not None:
         raise ValueError(
             f"`--graph` expects no `--label_column`, as it names the causes itself, got {args.label_column!r}."
@@ -119,8 +127,6 @@ def check_causes(args):
         )
     if args.parent_dropout is not None and args.graph is None:
         raise ValueError(f"`--parent_dropout` expects a `--graph`, whose parents it drops, got {args.parent_dropout}.")
-    if args.parent_dropout is None:
-        args.parent_dropout = 0.1
 
 
 def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
@@ -172,7 +178,7 @@ def draw_samples(unet, noise_scheduler, num_inference_steps, grid_size, seed, fa
 
 def main(argv=None):
     args = parse_args(argv)
-    check_causes(args)
+    check_args(args)
     training_args = TrainingArguments.from_flags(vars(args))
     accelerator = create_accelerator(training_args)
     # Before the run, so that a missing login shows early.
@@ -265,6 +271,7 @@ def main(argv=None):
             validation["condition"] = factuals["condition"]
 
     # 2. Training
+    parent_dropout = 0.1 if args.parent_dropout is None else args.parent_dropout
     rows = None
     if args.balance_causes is not None:
         rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
@@ -282,7 +289,7 @@ def main(argv=None):
         if args.graph is not None:
             shape = (len(clean_images), len(graph.image_parents))
             causes["condition"] = batch["condition"]
-            causes["keep"] = trainer.draw(torch.rand, shape, stream=1) >= args.parent_dropout
+            causes["keep"] = trainer.draw(torch.rand, shape, stream=1) >= parent_dropout
         with trainer.accumulate():
             with accelerator.autocast():
                 inputs = noisy_images

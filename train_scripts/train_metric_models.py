@@ -18,6 +18,14 @@ import math
 import shutil
 from pathlib import Path
 
+from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int
+from diffscm_diffusers.refusals import check_data_source, check_name_or_path, check_output_dir, refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
 import torch
 from accelerate import PartialState
 from torch.utils.data import Subset
@@ -26,10 +34,8 @@ from tqdm.auto import tqdm
 from diffscm_diffusers.data.classes import check_every_class, unique_names
 from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
 from diffscm_diffusers.files import locked, written_whole
-from diffscm_diffusers.flags import ArgumentParser, bad_input_in_one_line, positive_int
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
-from diffscm_diffusers.training.arguments import TrainingArguments, add_several_networks_arguments
 from diffscm_diffusers.training.components import is_trained, load_model_config, record_training, save_trained
 from diffscm_diffusers.training.losses import classification_loss, reconstruction_loss
 from diffscm_diffusers.training.run_record import describe_run, fingerprint_data
@@ -54,6 +60,15 @@ def parse_args(argv=None):
         )
         parser.add_argument(f"--{name}_epochs", type=positive_int, default=epochs, help="Epochs of its training.")
     return parser.parse_args(argv)
+
+
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_output_dir(args.output_dir)
+    for name in ("oracle", "vae", "autoencoder", "class_autoencoder"):
+        flag = f"{name}_config_name_or_path"
+        check_name_or_path(flag, getattr(args, flag), "the JSON file of a network")
 
 
 def variational_loss(vae, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -142,6 +157,7 @@ def measure(models: MetricModels, images: torch.Tensor, labels: torch.Tensor, se
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     with locked(args.output_dir):
         train_all(args)
 

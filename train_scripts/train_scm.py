@@ -13,11 +13,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import pandas as pd
-from datasets import load_dataset
-
-from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.flags import (
     ArgumentParser,
     bad_input_in_one_line,
@@ -26,6 +21,24 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of,
 )
+from diffscm_diffusers.refusals import (
+    check_file,
+    check_json,
+    check_name_or_path,
+    check_output_dir,
+    check_publication,
+    refuse_early,
+)
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
+import pandas as pd
+from datasets import load_dataset
+
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.hub.cards import make_component_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
 from diffscm_diffusers.models import StructuralCausalModel
@@ -71,24 +84,32 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
+    if (args.table is None) == (args.dataset_name is None):
+        got = "neither" if args.table is None else "both"
+        raise ValueError(f"`--table` or `--dataset_name` is expected, one of the two, got {got}.")
+    check_json("graph", args.graph, "the JSON file of a causal graph")
+    if args.table is not None:
+        if Path(args.table).suffix.lower() not in (".csv", ".parquet"):
+            raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {args.table!r}.")
+        check_file("table", args.table, "a table that can be read")
+    check_name_or_path("dataset_name", args.dataset_name, "a data set, a Hub name or a folder")
+    check_output_dir(args.output_dir)
+    check_publication(vars(args))
+
+
 def read_file(path: str) -> pd.DataFrame:
     """Reads a table. In a text file, what looks like a number is one."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"`--table` expects a `.csv` or a `.parquet` file, got {path!r}.")
     try:
-        return pd.read_parquet(path) if suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if Path(path).suffix.lower() == ".parquet" else pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ValueError(f"`--table` expects a table that can be read, got {path!r}: {error}") from error
 
 
 def main(argv=None):
     args = parse_args(argv)
-    if (args.table is None) == (args.dataset_name is None):
-        got = "neither" if args.table is None else "both"
-        raise ValueError(f"`--table` or `--dataset_name` is expected, one of the two, got {got}.")
-    if args.hub_model_id is not None and not args.push_to_hub:
-        raise ValueError(f"`--hub_model_id` expects `--push_to_hub` beside it, got {args.hub_model_id!r} alone.")
+    check_args(args)
     with value_of("graph", args.graph, "the JSON file of a causal graph"):
         graph = CausalGraph.from_json(args.graph)
     if args.table is not None:

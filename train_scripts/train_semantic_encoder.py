@@ -18,13 +18,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from tqdm.auto import tqdm
-
-from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.data.samples import draw_rows
-from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import (
     ArgumentParser,
     bad_input_in_one_line,
@@ -34,9 +27,22 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of,
 )
+from diffscm_diffusers.refusals import refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments, check_flags
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
+import torch
+from tqdm.auto import tqdm
+
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.samples import draw_rows
+from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import SemanticEncoder2DModel
-from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
@@ -112,6 +118,16 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used."""
+    if args.train_batch_size < 4:
+        raise ValueError(
+            "`--train_batch_size` expects at least 4, from which dependence is estimated, got "
+            f"{args.train_batch_size}."
+        )
+    check_flags(vars(args))
+
+
 def draw_counterfactuals(encoder, images, condition, condition_widths, num_rows) -> torch.Tensor:
     """
     In each row a factual, its reconstruction, and what its code means under other causes: each class of a categorical
@@ -160,13 +176,9 @@ def kl_divergence(mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     training_args = TrainingArguments.from_flags(vars(args))
     accelerator = create_accelerator(training_args)
-    if args.train_batch_size < 4:
-        raise ValueError(
-            "`--train_batch_size` expects at least 4, from which dependence is estimated, got "
-            f"{args.train_batch_size}."
-        )
     # Before the run, so that a missing login shows early.
     if args.push_to_hub and accelerator.is_main_process and not args.dry_run:
         args.hub_model_id = create_repository(args.hub_model_id, args.output_dir)

@@ -18,13 +18,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import torch
-from accelerate.utils import send_to_device
-
-from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel
-from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.flags import (
     ArgumentParser,
     bad_input_in_one_line,
@@ -33,8 +26,21 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of,
 )
+from diffscm_diffusers.refusals import refuse_early
+from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments, check_flags
+
+
+if __name__ == "__main__":
+    refuse_early(__file__)  # before the imports below, which take seconds
+
+import torch
+from accelerate.utils import send_to_device
+
+from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
-from diffscm_diffusers.training.arguments import TrainingArguments, add_training_arguments
 from diffscm_diffusers.training.balance import balance_causes
 from diffscm_diffusers.training.components import create_model, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
@@ -77,6 +83,11 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_flags(vars(args))
+
+
 @torch.no_grad()
 def draw_counterfactuals(vae, images, condition) -> torch.Tensor:
     """Three rows: factuals, what their latents mean under their own parents, and under those of the next image."""
@@ -87,6 +98,7 @@ def draw_counterfactuals(vae, images, condition) -> torch.Tensor:
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     training_args = TrainingArguments.from_flags(vars(args))
     accelerator = create_accelerator(training_args)
     # Before the run, so that a missing login shows early.

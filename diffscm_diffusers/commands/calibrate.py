@@ -47,6 +47,7 @@ from diffscm_diffusers.flags import (
     value_of_checkpoint,
 )
 from diffscm_diffusers.hub.cards import read_section
+from diffscm_diffusers.refusals import check_checkpoint, check_data_source, check_output_dir
 
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,16 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_checkpoint(args.pretrained_model_name_or_path)
+    check_output_dir(args.output_dir, is_new=True)
+    timesteps = args.timesteps
+    if timesteps is not None and (sorted(set(timesteps)) != timesteps or len(timesteps) < 2):
+        raise ValueError(f"`--timesteps` expects at least two timesteps, in increasing order, got {timesteps}.")
+
+
 @torch.no_grad()
 def compute_logits(
     pipe: DiffSCMCounterfactualPipeline, images: torch.Tensor, timestep: int, noise: torch.Tensor, batch_size: int
@@ -111,8 +122,7 @@ def describe(command: list[str], levels: list[dict]) -> str:
 
 def main(argv=None):
     args = parse_args(argv)
-    if Path(args.output_dir).exists():
-        raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
+    check_args(args)
     name = args.pretrained_model_name_or_path
     source = {"cache_dir": args.cache_dir, "use_safetensors": True}
     with value_of_checkpoint(name):
@@ -122,10 +132,8 @@ def main(argv=None):
         raise ValueError(f"`--pretrained_model_name_or_path` expects a predictor without temperatures, got {name!r}.")
     highest = pipe.scheduler.config.num_train_timesteps - 1
     timesteps = args.timesteps or torch.linspace(0, highest, 11).round().int().unique().tolist()
-    if sorted(set(timesteps)) != timesteps or len(timesteps) < 2 or timesteps[-1] > highest:
-        raise ValueError(
-            f"`--timesteps` expects at least two timesteps from 0 to {highest}, in increasing order, got {timesteps}."
-        )
+    if timesteps[-1] > highest:
+        raise ValueError(f"`--timesteps` expects timesteps from 0 to {highest}, got {timesteps}.")
 
     # 1. Images, in two halves
     splits = load_image_dataset(

@@ -20,6 +20,7 @@ from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import ArgumentParser
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 from diffscm_diffusers.hub.publishing import load_checkpoint
+from diffscm_diffusers.refusals import check_file
 
 
 def parse_args(argv=None):
@@ -36,22 +37,27 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used."""
     folder = Path(args.pretrained_model_name_or_path)
     if not folder.is_dir():
         raise ValueError(f"`--pretrained_model_name_or_path` expects a checkpoint's folder, got {str(folder)!r}.")
-    if args.picture is not None and not Path(args.picture).is_file():
-        raise ValueError(f"`--picture` expects a file, got {args.picture!r}.")
+    if args.picture is not None:
+        check_file("picture", args.picture, "a file")
+    if args.evaluation is not None and not Path(args.evaluation, "summary.json").is_file():
+        raise ValueError(
+            f"`--evaluation` expects a folder that `diffscm evaluate` wrote, got {args.evaluation!r}: it has no "
+            "'summary.json'."
+        )
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    check_args(args)
+    folder = Path(args.pretrained_model_name_or_path)
     summary = None
     if args.evaluation is not None:
-        file = Path(args.evaluation, "summary.json")
-        if not file.is_file():
-            raise ValueError(
-                f"`--evaluation` expects a folder that `diffscm evaluate` wrote, got {args.evaluation!r}: it has no "
-                f"{file.name!r}."
-            )
-        summary = json.loads(file.read_text())
+        summary = json.loads(Path(args.evaluation, "summary.json").read_text())
 
     pipeline = load_checkpoint(folder)
     path = folder / "README.md"

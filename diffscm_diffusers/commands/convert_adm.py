@@ -33,6 +33,7 @@ from diffscm_diffusers.conversion.adm_networks import convert_classifier, conver
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_float, positive_int, rate, value_of
 from diffscm_diffusers.hub.weights import read_weights
+from diffscm_diffusers.refusals import check_file, check_output_dir
 
 
 def boolean(text: str) -> bool:
@@ -106,6 +107,7 @@ def parse_args(argv=None):
 
 
 def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
     if args.model_path is None and args.classifier_path is None:
         raise ValueError("At least one of `--model_path` and `--classifier_path` is expected, got neither.")
     if args.class_cond and args.model_path is not None and args.classifier_path is not None:
@@ -124,8 +126,10 @@ def check_args(args: argparse.Namespace):
         )
     if args.id2label is not None:
         read_id2label(args.id2label)
-    if Path(args.output_dir).exists():
-        raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
+    check_output_dir(args.output_dir, is_new=True)
+    for flag in ("model_path", "classifier_path"):
+        if getattr(args, flag) is not None:
+            check_file(flag, getattr(args, flag), "a file of weights")
 
 
 def read_id2label(path: str) -> dict[int, str]:

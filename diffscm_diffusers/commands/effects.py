@@ -37,6 +37,7 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of_checkpoint,
 )
+from diffscm_diffusers.refusals import check_checkpoint, check_data_source, check_output_dir
 
 
 def parse_args(argv=None):
@@ -71,13 +72,29 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def read_intervention(texts: list[str], graph: CausalGraph) -> dict[str, float | str]:
-    """Reads `attribute=value`; the values of categories stay text, their labels."""
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_checkpoint(args.pretrained_model_name_or_path)
+    check_output_dir(args.output_dir)
+    split_intervention(args.do)
+
+
+def split_intervention(texts: list[str]) -> dict[str, str]:
+    """Splits each `attribute=value`."""
     do = {}
     for text in texts:
         name, separator, value = text.partition("=")
         if not separator or name in do:
             raise ValueError(f"`--do` expects `attribute=value`, each attribute once, got {text!r}.")
+        do[name] = value
+    return do
+
+
+def read_intervention(texts: list[str], graph: CausalGraph) -> dict[str, float | str]:
+    """Reads `attribute=value`; the values of categories stay text, their labels."""
+    do = split_intervention(texts)
+    for name, value in do.items():
         graph.check_names(name, "--do")
         try:
             do[name] = float(value) if graph.nodes[name].kind == "continuous" else value
@@ -95,6 +112,7 @@ def describe(draws: torch.Tensor) -> dict[str, float]:
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(
             args.pretrained_model_name_or_path, cache_dir=args.cache_dir, use_safetensors=True

@@ -54,6 +54,7 @@ from diffscm_diffusers.flags import (
     value_of_checkpoint,
 )
 from diffscm_diffusers.metrics import MetricModels
+from diffscm_diffusers.refusals import check_evaluation, check_name_or_path
 
 
 def parse_args(argv=None):
@@ -62,11 +63,10 @@ def parse_args(argv=None):
     )
     add_evaluation_arguments(parser, split="test", train_split="train")
     methods = parser.add_argument_group("methods")
-    names = sorted(METHODS, key=lambda name: METHODS[name].is_control)
     methods.add_argument(
         "--methods",
         nargs="+",
-        choices=names,
+        choices=list_methods(),
         help="What to compare. Default: all that the data set and `--metric_models` allow.",
     )
     methods.add_argument(
@@ -119,12 +119,48 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    args = parse_args(argv)
+def list_methods() -> list[str]:
+    """The names of the methods, which are those of their files."""
+    folder = Path(__file__).resolve().parents[1] / "evaluation" / "methods"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "registry"}
+    return sorted(name.replace("_", "-") for name in files)
+
+
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
+    check_evaluation(vars(args))
     if args.guidance_scale is not None and args.search_scale is not None:
         raise ValueError("`--guidance_scale` and `--search_scale` exclude each other, got both.")
     if args.num_draws < 19:
         raise ValueError(f"`--num_draws` expects at least 19, for an interval of 90 %, got {args.num_draws}.")
+    if args.posterior_mean is not None and (args.posterior_mean[1] < 2 or args.posterior_mean[1] % 2):
+        raise ValueError(
+            f"`--posterior_mean` expects a timestep and an even number of draws, got {args.posterior_mean}."
+        )
+    if args.oracle is not None and args.metric_models == "none":
+        raise ValueError("`--oracle` is expected with `--metric_models`, got it with none.")
+    if args.search_scale not in (None, ["pixels"]):
+        for folder in args.search_scale:
+            if folder == "pixels" or not Path(folder).is_dir():
+                raise ValueError(
+                    "`--search_scale` expects the word pixels alone, or folders that hold a VAE, such as "
+                    f"outputs/metrics/vae, got {folder!r}."
+                )
+    for method, flag in (
+        ("schut", "baselines"),
+        ("van-looveren-klaise", "baselines"),
+        ("conditional-vae", "conditional_vae"),
+    ):
+        if method in (args.methods or ()) and getattr(args, flag) is None:
+            raise ValueError(f"`--{flag}` is needed for the method {method!r}.")
+    check_name_or_path("conditional_vae", args.conditional_vae, "the folder of a VAE of images given their class")
+    if args.baselines is not None and not Path(args.baselines).is_dir():
+        raise ValueError(f"`--baselines` expects a folder that train_baselines.py wrote, got {args.baselines!r}.")
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    check_args(args)
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         # One process may wait for another's last chunk.
@@ -151,8 +187,6 @@ def main(argv=None):
         with value_of("metric_models", args.metric_models, "what train_metric_models.py wrote, or none"):
             models = MetricModels.from_pretrained(args.metric_models, oracle=args.oracle, cache_dir=args.cache_dir)
         models = models.order_classes(class_names)
-    elif args.oracle is not None:
-        raise ValueError("`--oracle` is expected with `--metric_models`, got it with none.")
     data = {
         "dataset_name": args.dataset_name,
         "dataset_config_name": args.dataset_config_name,

@@ -44,6 +44,7 @@ from diffscm_diffusers.flags import (
     positive_int,
     value_of_checkpoint,
 )
+from diffscm_diffusers.refusals import check_checkpoint, check_data_source, check_output_dir
 
 
 FIGURES = ["latents", "methods", "scale_search", "one_noise", "targets", "scales", "difference"]
@@ -93,10 +94,8 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
-    args = parse_args(argv)
-
-    # 1. Refuse what a figure lacks before anything is loaded
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for what a figure lacks, and for flags that cannot be used."""
     for flag, folder, file, command, users in (
         ("--evaluation", args.evaluation, "samples.csv", "diffscm evaluate", EVALUATION_FIGURES),
         ("--evaluation", args.evaluation, "summary.json", "diffscm evaluate", EVALUATION_FIGURES),
@@ -110,8 +109,17 @@ def main(argv=None):
     users = [name for name in args.figures if name in DATA_FIGURES]
     if users and args.dataset_name is None and args.train_data_dir is None:
         raise ValueError(f"`--dataset_name` or `--train_data_dir` is needed for {users}.")
+    if args.dataset_name is not None or args.train_data_dir is not None:
+        check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_checkpoint(args.pretrained_model_name_or_path)
+    check_output_dir(args.output_dir)
 
-    # 2. Load everything before anything is computed
+
+def main(argv=None):
+    args = parse_args(argv)
+    check_args(args)
+
+    # 1. Load everything before anything is computed
     device = get_device()
     with value_of_checkpoint(args.pretrained_model_name_or_path):
         pipe = DiffSCMCounterfactualPipeline.from_pretrained(
@@ -154,7 +162,7 @@ def main(argv=None):
     if "scale_search" in args.figures:
         search = json.loads(Path(args.search, "search.json").read_text())
 
-    # 3. Draw
+    # 2. Draw
     settings = {"num_inference_steps": args.num_inference_steps, "batch_size": args.batch_size}
     with locked(args.output_dir), matplotlib.rc_context(figures.STYLE):
         for name in tqdm(dict.fromkeys(args.figures), "Figures"):

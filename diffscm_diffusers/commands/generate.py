@@ -44,6 +44,7 @@ from diffscm_diffusers.generation.interventions import Interventions
 from diffscm_diffusers.generation.parquet_files import ChunkFolder, counterfactual_features, split_rows
 from diffscm_diffusers.hub.cards import make_dataset_card, save_card
 from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.refusals import check_checkpoint, check_data_source, check_output_dir, check_publication
 
 
 def parse_args(argv=None):
@@ -99,6 +100,23 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
+    check_publication(vars(args), "hub_dataset_id")
+    check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+    check_checkpoint(args.pretrained_model_name_or_path)
+    check_output_dir(args.output_dir)
+    if args.guidance_scale == 0:
+        raise ValueError("`--guidance_scale` expects a number above 0, got 0, which makes reconstructions.")
+    if args.strength > 1:
+        raise ValueError(f"`--strength` expects a fraction of the steps, in (0, 1], got {args.strength}.")
+    if args.label_column is None and args.interventions in (["other"], ["random"]):
+        raise ValueError(
+            f"`--interventions` {args.interventions[0]!r} expects factuals of known classes: name their "
+            "`--label_column`, got none."
+        )
+
+
 def limit_rows(
     dataset: Dataset | IterableDataset, split: str, max_samples: int | None
 ) -> tuple[Dataset | IterableDataset, int | None]:
@@ -115,9 +133,7 @@ def limit_rows(
 
 def main(argv=None):
     args = parse_args(argv)
-    for flag in ("hub_dataset_id", "hub_private_repo"):
-        if getattr(args, flag) and not args.push_to_hub:
-            raise ValueError(f"`--{flag}` expects `--push_to_hub` beside it, got {getattr(args, flag)!r} alone.")
+    check_args(args)
     # One process may wait for another's last chunk.
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(days=1))])
     with accelerator.main_process_first():

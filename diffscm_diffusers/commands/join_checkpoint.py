@@ -35,6 +35,7 @@ from diffscm_diffusers.files import load_whole, locked, written_whole
 from diffscm_diffusers.finite import check_finite
 from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
+from diffscm_diffusers.refusals import check_name_or_path, check_output_dir
 
 
 def parse_args(argv=None):
@@ -103,8 +104,9 @@ def load_network(model_class: type[ModelMixin], folder: str, flag: str, script: 
         ) from error
 
 
-def check_parts(args: argparse.Namespace):
-    """Raises a `ValueError` if the networks that are named belong to no one pipeline."""
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or networks that belong to no one pipeline."""
+    check_output_dir(args.output_dir, is_new=True)
     if args.scm is None:
         if args.classifier is None:
             raise ValueError("`--classifier` expects an anti-causal predictor, unless there is an `--scm`, got none.")
@@ -119,6 +121,8 @@ def check_parts(args: argparse.Namespace):
             "`--guidance_scale` expects no `--encoder` beside a `--classifier`: their pipeline has no scale, got "
             f"{args.guidance_scale}."
         )
+    for name in ("denoiser", "classifier", "encoder", "scm", "predictor"):
+        check_name_or_path(name, getattr(args, name), "a Hub name or a folder")
 
 
 def describe_training(parts: dict[str, str | None], argv: list[str]) -> str:
@@ -133,9 +137,7 @@ def describe_training(parts: dict[str, str | None], argv: list[str]) -> str:
 
 def main(argv=None):
     args = parse_args(argv)
-    if Path(args.output_dir).exists():
-        raise ValueError(f"`--output_dir` expects a new folder, but {args.output_dir!r} exists.")
-    check_parts(args)
+    check_args(args)
     dtype = getattr(torch, args.dtype)
     unet, scheduler = load_denoiser(args.denoiser, dtype)
     num_train_timesteps = scheduler.config.num_train_timesteps

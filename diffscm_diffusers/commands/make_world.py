@@ -30,6 +30,7 @@ from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
 from diffscm_diffusers.hub.cards import make_world_card, save_card
+from diffscm_diffusers.refusals import check_data_source, check_output_dir
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld, World
 
 
@@ -71,10 +72,29 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or that the world does not have."""
+    check_output_dir(args.output_dir, is_new=True)
+    if args.world == "typeface":
+        for name in ("dataset_name", "train_data_dir", "slant", "skip_broken"):
+            if getattr(args, name):
+                raise ValueError(f"`--{name}` is expected with morpho-mnist only, got it with {args.world}.")
+        if args.confounding is not None and not args.color:
+            raise ValueError(f"`--confounding` expects `--color` beside it, got {args.confounding} alone.")
+        sizes = (28, 64)
+    else:
+        check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
+        if args.confounding is not None:
+            raise ValueError(f"`--confounding` is expected with typeface only, got it with {args.world}.")
+        if args.test_split == args.train_split:
+            raise ValueError(f"`--test_split` expects another split than `--train_split`, got {args.test_split!r}.")
+        sizes = (28,)
+    if args.image_size not in sizes:
+        expected = " or ".join(map(str, sizes))
+        raise ValueError(f"`--image_size` expects {expected} with {args.world}, got {args.image_size}.")
+
+
 def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
-    for name in ("dataset_name", "train_data_dir", "slant", "skip_broken"):
-        if getattr(args, name):
-            raise ValueError(f"`--{name}` is expected with morpho-mnist only, got it with {args.world}.")
     return {
         "train": TypefaceWorld(args.image_size, args.color, args.confounding),
         # The confounder remains, and without strength it misleads no one.
@@ -83,10 +103,6 @@ def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
 
 
 def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
-    if args.image_size != 28:
-        raise ValueError(f"`--image_size` expects 28 with {args.world}, got {args.image_size}.")
-    if args.confounding is not None:
-        raise ValueError(f"`--confounding` is expected with typeface only, got it with {args.world}.")
     splits = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
@@ -98,7 +114,7 @@ def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
         cache_dir=args.cache_dir,
         skip_broken=args.skip_broken,
     )
-    if args.test_split not in splits or args.test_split == args.train_split:
+    if args.test_split not in splits:
         others = sorted(splits.keys() - {args.train_split})
         raise ValueError(f"`--test_split` expects one of the other splits, {others}, got {args.test_split!r}.")
     return {
@@ -162,9 +178,8 @@ def make_rows(world: World, num_rows: int, generator: torch.Generator, with_coun
 
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     folder = Path(args.output_dir)
-    if folder.exists():
-        raise ValueError(f"`--output_dir` expects a new folder, got {str(folder)!r}, which exists.")
     worlds = make_typeface_worlds(args) if args.world == "typeface" else make_morpho_mnist_worlds(args)
     num_rows = {"train": args.num_train, "test": args.num_test}
     features = make_features(worlds["train"])

@@ -12,9 +12,11 @@ takes the copies in the repository. Everything is uploaded in one commit: the re
 """
 
 import argparse
+from pathlib import Path
 
 from diffscm_diffusers.flags import ArgumentParser
 from diffscm_diffusers.hub.publishing import publish_checkpoint
+from diffscm_diffusers.refusals import check_repository_name
 
 
 def parse_args(argv=None):
@@ -34,8 +36,17 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used."""
+    check_repository_name(args.hub_model_id, "hub_model_id")
+    folder = Path(args.pretrained_model_name_or_path)
+    if not folder.is_dir():
+        raise ValueError(f"`--pretrained_model_name_or_path` expects a checkpoint's folder, got {str(folder)!r}.")
+
+
 def main(argv=None):
     args = parse_args(argv)
+    check_args(args)
     repository = publish_checkpoint(
         args.pretrained_model_name_or_path,
         args.hub_model_id,

@@ -43,6 +43,7 @@ from diffscm_diffusers.flags import (
     value_of_checkpoint,
 )
 from diffscm_diffusers.metrics import MetricModels
+from diffscm_diffusers.refusals import check_evaluation
 
 
 RULE = (
@@ -76,6 +77,29 @@ def parse_args(argv=None):
         help="Store the chosen scale as `default_guidance_scale` in the checkpoint, a local folder.",
     )
     return parser.parse_args(argv)
+
+
+def check_args(args: argparse.Namespace):
+    """Raises a `ValueError` for flags that cannot be used, or do not fit each other."""
+    check_evaluation(vars(args))
+    if args.update_checkpoint and not Path(args.pretrained_model_name_or_path, "model_index.json").is_file():
+        raise ValueError(
+            "`--update_checkpoint` expects a local folder as `--pretrained_model_name_or_path`, got "
+            f"{args.pretrained_model_name_or_path!r}."
+        )
+    other_settings = [args.preset, args.num_inference_steps, args.abduction, args.guidance_interval] != [None] * 4
+    if args.update_checkpoint and (other_settings or args.scheduler != "checkpoint" or args.mixed_precision != "no"):
+        raise ValueError(
+            "`--update_checkpoint` expects the checkpoint's own settings, for which the stored scale holds: leave out "
+            "`--preset`, `--num_inference_steps`, `--abduction`, `--guidance_interval`, `--scheduler` and "
+            "`--mixed_precision`."
+        )
+    names = [f"{scale:g}" for scale in set(args.guidance_scales)]
+    if len(set(names)) < len(names):
+        raise ValueError(
+            "`--guidance_scales` expects numbers that differ in their first six digits, which name their folders, got "
+            f"{args.guidance_scales}."
+        )
 
 
 def choose_scale(summaries: dict[float, dict], min_effectiveness: float) -> float | None:
@@ -140,28 +164,12 @@ def generate(
 
 def main(argv=None):
     args = parse_args(argv)
-    model_index = Path(args.pretrained_model_name_or_path, "model_index.json")
-    if args.update_checkpoint and not model_index.is_file():
-        raise ValueError(
-            "`--update_checkpoint` expects a local folder as `--pretrained_model_name_or_path`, got "
-            f"{args.pretrained_model_name_or_path!r}."
-        )
-    other_settings = [args.preset, args.num_inference_steps, args.abduction, args.guidance_interval] != [None] * 4
-    if args.update_checkpoint and (other_settings or args.scheduler != "checkpoint" or args.mixed_precision != "no"):
-        raise ValueError(
-            "`--update_checkpoint` expects the checkpoint's own settings, for which the stored scale holds: leave out "
-            "`--preset`, `--num_inference_steps`, `--abduction`, `--guidance_interval`, `--scheduler` and "
-            "`--mixed_precision`."
-        )
+    check_args(args)
     output_dir = Path(args.output_dir)
+    model_index = Path(args.pretrained_model_name_or_path, "model_index.json")
     folders = {
         scale: output_dir / "counterfactuals" / f"scale-{scale:g}" for scale in sorted(set(args.guidance_scales))
     }
-    if len(set(folders.values())) < len(folders):
-        raise ValueError(
-            "`--guidance_scales` expects numbers that differ in their first six digits, which name their folders, got "
-            f"{args.guidance_scales}."
-        )
     accelerator = Accelerator(
         mixed_precision=args.mixed_precision,
         # One process may wait for another's last chunk.

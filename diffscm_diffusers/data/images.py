@@ -2,8 +2,6 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Images, with or without labels, from the Hub, a data set folder or an image folder, as tensors."""
 
-import os
-
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetsError
@@ -12,6 +10,7 @@ from PIL import ImageOps
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.refusals import check_data_source
 
 from .data_files import check_shards, explain, find_broken_file
 from .image_files import NumberedRow, leave_out_broken, read_image
@@ -62,17 +61,9 @@ def load_image_dataset(
             cannot be read, if it lacks the split, if a column is missing or of another type, or if a value is not one
             that `graph` knows.
     """
-    if (dataset_name is None) == (train_data_dir is None):
-        raise ValueError(
-            "Exactly one of `dataset_name` and `train_data_dir` is expected, got "
-            f"{dataset_name!r} and {train_data_dir!r}."
-        )
-    if dataset_config_name is not None and dataset_name is None:
-        raise ValueError(f"`dataset_config_name` expects `dataset_name` beside it, got {dataset_config_name!r} alone.")
+    check_data_source(dataset_name, train_data_dir, dataset_config_name)
     if train_data_dir is not None:
         argument, source = "train_data_dir", {"path": "imagefolder"}
-        if not os.path.isdir(train_data_dir):
-            raise ValueError(f"`train_data_dir` expects a folder of images, got {str(train_data_dir)!r}.")
         source |= find_splits(train_data_dir, is_labelled=label_column is not None)
     else:
         argument, source = "dataset_name", {"path": str(dataset_name), "name": dataset_config_name}

@@ -13,28 +13,18 @@ from pathlib import Path
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from huggingface_hub import CommitOperationAdd, HfApi, RepoUrl
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 import diffscm_diffusers
 from diffscm_diffusers import pipelines
 from diffscm_diffusers.checksums import CHECKSUMS_NAME, write_checksums
 from diffscm_diffusers.files import LOCK_NAME, UNFINISHED_PREFIX
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card
+from diffscm_diffusers.refusals import check_repository_name
 
 
 VARIANTS = {"fp16": torch.float16, "bf16": torch.bfloat16}
 PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
-
-
-def check_repository_name(name: str, argument: str):
-    """Raises an error if there can be no repository of this name, `"user/name"` or a name under one's own."""
-    if not isinstance(name, str):
-        raise TypeError(f"`{argument}` expects the name of a repository, got {name!r}.")
-    try:
-        validate_repo_id(name)
-    except HFValidationError as error:
-        raise ValueError(f"`{argument}` expects the name of a repository, got {name!r}: {error}") from error
 
 
 @contextmanager

@@ -3,14 +3,12 @@
 """What a training run is told: flags of the training scripts, and the same as fields for a [`Trainer`]."""
 
 import argparse
+import importlib.util
 import math
 import os
+from collections.abc import Collection
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-
-from diffusers.optimization import SchedulerType
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from diffscm_diffusers.flags import (
     add_data_arguments,
@@ -21,10 +19,19 @@ from diffscm_diffusers.flags import (
     positive_int,
     rate,
 )
+from diffscm_diffusers.refusals import (
+    check_data_source,
+    check_json,
+    check_name_or_path,
+    check_output_dir,
+    check_publication,
+)
 
 
-# Piecewise constant ones need rules that no flag gives.
-LR_SCHEDULERS = [schedule.value for schedule in SchedulerType if schedule != SchedulerType.PIECEWISE_CONSTANT]
+# Names that diffusers and accelerate have, too, whose import would keep wrong flags waiting.
+# Piecewise constant schedules need rules that no flag gives.
+LR_SCHEDULERS = ["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup"]
+TRACKERS = ["aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"]
 
 
 @dataclass(kw_only=True)
@@ -117,21 +124,55 @@ class TrainingArguments:
         Picks the fields out of all flags of a script, `vars(args)`.
 
         Raises:
-            ValueError: if one of the flags is out of its range, or does not fit the others.
+            ValueError: if one of the flags is out of its range.
         """
-        check_flags(flags)
         return cls(**{field.name: flags[field.name] for field in fields(cls)})
 
 
+def check_output(training_args: TrainingArguments):
+    """Raises a `ValueError` if the run could not write to its folder, or if the checkpoint that is named is none."""
+    check_output_dir(training_args.output_dir)
+    checkpoint = training_args.resume_from_checkpoint
+    if checkpoint in (None, "latest"):
+        return
+    from diffscm_diffusers.checksums import CHECKSUMS_NAME  # which takes a second to import
+
+    if not Path(checkpoint, CHECKSUMS_NAME).is_file():
+        raise ValueError(
+            "`resume_from_checkpoint` expects `latest` or the folder of a whole checkpoint, got "
+            f"{str(checkpoint)!r}, which has no `{CHECKSUMS_NAME}`."
+        )
+
+
+def check_tracker(report_to: str, installed: Collection[str]):
+    """Raises a `ValueError` if a run's tracker is unknown or none of those that are installed."""
+    if report_to not in ("none", "all", *installed):
+        raise ValueError(
+            f"`report_to` expects 'none', 'all' or a tracker that is installed, one of {sorted(installed)}, got "
+            f"{report_to!r}."
+        )
+
+
 def check_flags(flags: dict):
-    """Raises a `ValueError` for flags that would stop a run only once it validates or publishes, or never be used."""
+    """
+    Raises a `ValueError` for what the flags alone show to be wrong: values out of their range, values that do not fit
+    each other or would never be used, files and folders that do not exist or cannot be written, and a tracker that is
+    not installed.
+
+    Args:
+        flags (`dict`): All flags of a script that trains one network, `vars(args)`.
+    """
+    check_output(TrainingArguments.from_flags(flags))
+    installed = [name for name in TRACKERS if importlib.util.find_spec(name) is not None]
+    if importlib.util.find_spec("tensorboardX") is not None:
+        installed.append("tensorboard")
+    check_tracker(flags["report_to"], installed)
     for name in ("validation_inference_steps", "num_noise_levels"):
         if flags.get(name) is not None and flags[name] > flags["num_train_timesteps"]:
             raise ValueError(
                 f"`{name}` expects at most `num_train_timesteps`, {flags['num_train_timesteps']}, got {flags[name]}."
             )
     for name, needed in (
-        ("hub_model_id", "push_to_hub"),
         ("subfolder", "pretrained_model_name_or_path"),
         ("shuffle_buffer_size", "streaming"),
         ("balance_causes", "graph"),
@@ -144,12 +185,26 @@ def check_flags(flags: dict):
             f"`balance_causes` expects no `--streaming`, as it draws from all rows, got {flags['balance_causes']} and "
             "`--streaming`."
         )
-    if flags.get("push_to_hub"):
-        name = flags.get("hub_model_id") or Path(flags["output_dir"]).resolve().name
-        try:
-            validate_repo_id(name)
-        except HFValidationError as error:
-            raise ValueError(f"`hub_model_id` expects the name of a repository, got {name!r}: {error}") from error
+    check_publication(flags)
+    check_data_source(flags["dataset_name"], flags["train_data_dir"], flags["dataset_config_name"])
+    if flags.get("graph") is not None:
+        check_json("graph", flags["graph"], "the JSON file of a causal graph")
+    for name, expected in (
+        ("model_config_name_or_path", "the JSON file of a network"),
+        ("pretrained_model_name_or_path", "the Hub name or folder of a network"),
+    ):
+        check_name_or_path(name, flags[name], expected)
+    if flags.get("from_unet") is None:
+        check_source(flags["pretrained_model_name_or_path"], flags["model_config_name_or_path"])
+
+
+def check_source(pretrained_model_name_or_path: str | Path | None, model_config_name_or_path: str | Path | None):
+    """Raises a `ValueError` if a network is neither to be made anew nor to be loaded, or both."""
+    if (pretrained_model_name_or_path is None) == (model_config_name_or_path is None):
+        raise ValueError(
+            "Exactly one of `pretrained_model_name_or_path` and `model_config_name_or_path` is expected, got "
+            f"{pretrained_model_name_or_path!r} and {model_config_name_or_path!r}."
+        )
 
 
 def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffusion: bool = True):

@@ -12,6 +12,7 @@ from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.checksums import write_weights_checksums
 from diffscm_diffusers.files import load_whole, written_whole
 
+from .arguments import check_source
 from .run_record import find_differences
 
 
@@ -79,11 +80,7 @@ def create_model(
             if either is of another class, if a pretrained model has other values than `config` or `resolution` ask
             for, or if the model has no single `sample_size`.
     """
-    if (pretrained_model_name_or_path is None) == (model_config_name_or_path is None):
-        raise ValueError(
-            "Exactly one of `pretrained_model_name_or_path` and `model_config_name_or_path` is expected, got "
-            f"{pretrained_model_name_or_path!r} and {model_config_name_or_path!r}."
-        )
+    check_source(pretrained_model_name_or_path, model_config_name_or_path)
     if resolution is not None:
         config["sample_size"] = resolution
     if pretrained_model_name_or_path is not None:

@@ -4,7 +4,6 @@
 
 import contextlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,14 +30,13 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Dataset, default_convert
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.checksums import CHECKSUMS_NAME
 from diffscm_diffusers.data.image_files import NumberedRows
 from diffscm_diffusers.data.images import DecodedImages
 from diffscm_diffusers.data.streaming import StreamLoader
 from diffscm_diffusers.files import LOCK_NAME
 from diffscm_diffusers.finite import find_non_finite
 
-from .arguments import TrainingArguments
+from .arguments import TrainingArguments, check_output, check_tracker
 from .averaging import ShardedEMAModel
 from .checkpoints import find_checkpoint, list_checkpoints, load_training_state, read_progress, save_training_state
 from .noise import draw_noise, draw_shared, seed_dropout
@@ -51,29 +49,6 @@ logger = logging.getLogger(__name__)
 NEVER = 2**62
 
 
-def check_output(training_args: TrainingArguments):
-    """
-    Raises a `ValueError` if the run could not write to its folder, its tracker is unknown or not installed, or the
-    checkpoint that is named is none.
-    """
-    folder = Path(training_args.output_dir).absolute()
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"`output_dir` expects a folder to write to, got {str(folder)!r}: cannot write {existing}.")
-    installed = sorted(tracker.value for tracker in get_available_trackers())
-    if training_args.report_to not in ("none", "all", *installed):
-        raise ValueError(
-            f"`report_to` expects 'none', 'all' or a tracker that is installed, one of {installed}, got "
-            f"{training_args.report_to!r}."
-        )
-    checkpoint = training_args.resume_from_checkpoint
-    if checkpoint not in (None, "latest") and not Path(checkpoint, CHECKSUMS_NAME).is_file():
-        raise ValueError(
-            "`resume_from_checkpoint` expects `latest` or the folder of a whole checkpoint, got "
-            f"{str(checkpoint)!r}, which has no `{CHECKSUMS_NAME}`."
-        )
-
-
 def create_accelerator(training_args: TrainingArguments) -> Accelerator:
     """
     Makes the `Accelerator` of one training run, and seeds every random generator.
@@ -82,10 +57,11 @@ def create_accelerator(training_args: TrainingArguments) -> Accelerator:
         training_args ([`TrainingArguments`]): The settings of the run.
 
     Raises:
-        ValueError: as [`check_output`], and if accelerate's configuration asks for DeepSpeed or for the first version
-            of FSDP.
+        ValueError: as [`check_output`] and [`check_tracker`], and if accelerate's configuration asks for DeepSpeed or
+            for the first version of FSDP.
     """
     check_output(training_args)
+    check_tracker(training_args.report_to, [tracker.value for tracker in get_available_trackers()])
     accelerator = Accelerator(
         # Batches are accumulated across the end of an epoch, so that every optimizer step sees as many images.
         gradient_accumulation_plugin=GradientAccumulationPlugin(

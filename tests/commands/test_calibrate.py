@@ -105,7 +105,7 @@ def test_the_card_tells_the_calibration(run, checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ({"timesteps": "3"}, r"`--timesteps` expects at least two timesteps from 0 to 19, in increasing .*got \[3\]"),
+        ({"timesteps": "3"}, r"`--timesteps` expects at least two timesteps, in increasing order, got \[3\]"),
         ({"max_samples": 1}, "expect at least two images, got 1"),
         ({"split": "validation"}, "'validation'"),
     ],
@@ -116,10 +116,17 @@ def test_bad_flags_are_refused(run, flags, message, tmp_path):
     assert not (tmp_path / "calibrated").exists()
 
 
-@pytest.mark.parametrize("timesteps", (["10", "0"], ["0", "0"], ["0", "20"]))
-def test_timesteps_out_of_order_or_range_are_refused(checkpoint, image_folder, timesteps, tmp_path):
+@pytest.mark.parametrize(
+    ("timesteps", "expected"),
+    [
+        (["10", "0"], "at least two timesteps, in increasing order"),
+        (["0", "0"], "at least two timesteps, in increasing order"),
+        (["0", "20"], "timesteps from 0 to 19"),
+    ],
+)
+def test_timesteps_out_of_order_or_range_are_refused(checkpoint, image_folder, timesteps, expected, tmp_path):
     argv = ["--pretrained_model_name_or_path", str(checkpoint), "--train_data_dir", str(image_folder)]
-    with pytest.raises(ValueError, match="`--timesteps` expects at least two timesteps from 0 to 19"):
+    with pytest.raises(ValueError, match=f"`--timesteps` expects {expected}"):
         calibrate.main([*argv, "--output_dir", str(tmp_path / "new"), "--timesteps", *timesteps])
 
 

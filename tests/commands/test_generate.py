@@ -220,7 +220,7 @@ def test_other_weights_are_refused(flags, finished, checkpoint, tmp_path):
         ({"interventions": "blue"}, "names of classes .* got 'blue'"),
         ({"guidance_scale": 0}, "`--guidance_scale` expects a number above 0, got 0"),
         ({"preset": "slow"}, r"`--preset` expects one of the checkpoint's, \[\], got 'slow'"),
-        ({"strength": 1.5}, "`strength` expects a number in"),
+        ({"strength": 1.5}, r"`--strength` expects a fraction of the steps, in \(0, 1\], got 1.5"),
         ({"num_inference_steps": 21}, "21"),
     ],
 )

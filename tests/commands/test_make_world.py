@@ -228,14 +228,14 @@ def test_existing_folder_is_refused_and_kept(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        ({"confounding": 0.5}, "`confounding` expects `color=True`"),
-        ({"image_size": 32}, "`image_size` expects 28 or 64, got 32"),
+        ({"confounding": 0.5}, "`--confounding` expects `--color` beside it, got 0.5 alone"),
+        ({"image_size": 32}, "`--image_size` expects 28 or 64 with typeface, got 32"),
         ({"dataset_name": "mnist"}, "`--dataset_name` is expected with morpho-mnist only, got it with typeface"),
         ({"slant": True}, "`--slant` is expected with morpho-mnist only"),
         ({"world": "morpho-mnist", "image_size": 64}, "`--image_size` expects 28 with morpho-mnist, got 64"),
         ({"world": "morpho-mnist", "confounding": 0.5}, "`--confounding` is expected with typeface only"),
         ({"world": "morpho-mnist", "test_split": "other"}, "one of the other splits, .'test'., got 'other'"),
-        ({"world": "morpho-mnist", "test_split": "train"}, "one of the other splits, .'test'., got 'train'"),
+        ({"world": "morpho-mnist", "test_split": "train"}, "another split than `--train_split`, got 'train'"),
         ({"world": "morpho-mnist", "label_column": "digit"}, "`label_column` expects .* got 'digit'"),
     ],
 )

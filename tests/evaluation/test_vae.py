@@ -11,7 +11,7 @@ from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2D
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import evaluate
 from diffscm_diffusers.evaluation.counterfactual_files import read_chunks
-from diffscm_diffusers.evaluation.methods.vae import create_conditional_vae
+from diffscm_diffusers.evaluation.methods.conditional_vae import create_conditional_vae
 from tests.evaluation.conftest import CLASSES
 from tests.evaluation.small_vae import TINT, make_graph, save_vae
 from tests.evaluation.small_world import write_world

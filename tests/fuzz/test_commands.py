@@ -226,20 +226,22 @@ GOOD = {
     "make-world": {"num_train": 1, "num_test": 1, **OUT},
     "train_scm.py": {"graph": "ROOT/good_graph.json", "table": "ROOT/table.csv", "max_train_steps": 1, **OUT},
     **{
-        name: {
+        f"train_{name}.py": {
             "train_data_dir": "IMAGES",
             "cache_dir": "CACHE",
+            "model_config_name_or_path": f"CONFIGS/{config}_mnist.json",
             "report_to": "none",
             "max_train_steps": 1,
             "lr_warmup_steps": 1,
             **OUT,
         }
-        for name in ("train_diffusion.py", "train_classifier.py", "train_semantic_encoder.py")
+        for name, config in (("diffusion", "unet"), ("classifier", "classifier"), ("semantic_encoder", "encoder"))
     },
     "train_vae.py": {
         "graph": "ROOT/good_graph.json",
         "train_data_dir": "IMAGES",
         "cache_dir": "CACHE",
+        "model_config_name_or_path": "CONFIGS/conditional_vae_mnist.json",
         "report_to": "none",
         "max_train_steps": 1,
         "lr_warmup_steps": 1,
@@ -278,15 +280,16 @@ SETTINGS = [
     ("guidance_interval", {"guidance_interval": [0, 2000]}),
     *STEPS,
 ]
+NO_CONFIG = {"model_config_name_or_path": None}
 TRAINING = [
     *SAME_DATA,
     ("train_split", {"train_split": "validation"}),
     ("model_config_name_or_path", {"model_config_name_or_path": "ROOT/nowhere.json"}),
     ("model_config_name_or_path", {"model_config_name_or_path": "ROOT/file.json"}),
     ("model_config_name_or_path", {"model_config_name_or_path": "ROOT/list.json"}),
-    ("model_config_name_or_path", {}),
-    ("pretrained_model_name_or_path", {"pretrained_model_name_or_path": "ROOT/nowhere"}),
-    ("pretrained_model_name_or_path", {"pretrained_model_name_or_path": "ROOT/empty"}),
+    ("model_config_name_or_path", {"model_config_name_or_path": None}),
+    ("pretrained_model_name_or_path", {"pretrained_model_name_or_path": "ROOT/nowhere", **NO_CONFIG}),
+    ("pretrained_model_name_or_path", {"pretrained_model_name_or_path": "ROOT/empty", **NO_CONFIG}),
     ("report_to", {"report_to": "nobody"}),
     ("lr_warmup_steps", {"lr_warmup_steps": 9}),
     ("hub_model_id", {"hub_model_id": "me/mine"}),
@@ -450,6 +453,8 @@ BAD = {
         ("num_noise_levels", {"num_noise_levels": 2000}),
         ("not_chained", {"not_chained": True}),
         ("from_unet", {"from_unet": "ROOT/nowhere"}),
+        ("from_unet", {"from_unet": "ROOT/nowhere", **NO_CONFIG}),
+        ("from_unet", {"from_unet": "ROOT/empty", **NO_CONFIG}),
     ],
     "train_semantic_encoder.py": [*TRAINING, *GRAPHS],
     "train_vae.py": [*(row for row in TRAINING if "model_" not in row[0]), *GRAPHS],
@@ -533,6 +538,7 @@ def test_flags_that_cannot_be_used(
         "CACHE": cache_dir,
         "CHECKPOINT": checkpoint,
         "METRICS": metric_models,
+        "CONFIGS": TRAIN_SCRIPTS / "configs",
     }
     line = refuse(capsys, name, to_argv(name, changes, stand_ins))
     assert re.search(rf"\b{flag}\b", line), line

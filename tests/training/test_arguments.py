@@ -3,8 +3,10 @@
 import re
 
 import pytest
+from accelerate.utils import LoggerType
+from diffusers.optimization import SchedulerType
 
-from diffscm_diffusers.training.arguments import TrainingArguments
+from diffscm_diffusers.training.arguments import LR_SCHEDULERS, TRACKERS, TrainingArguments
 from tests.helpers import load_script, to_argv
 
 
@@ -38,3 +40,9 @@ def test_flag_out_of_range_is_refused(capsys, flag, value, message):
     error = capsys.readouterr().err
     assert f"argument --{flag}" in error
     assert re.search(message, error)
+
+
+def test_names_that_other_libraries_have_too():
+    schedulers = {schedule.value for schedule in SchedulerType} - {"piecewise_constant"}
+    assert set(LR_SCHEDULERS) == schedulers
+    assert set(TRACKERS) == {tracker.value for tracker in LoggerType} - {"all"}

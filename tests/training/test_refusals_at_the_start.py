@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from diffscm_diffusers.training import trainer
+from diffscm_diffusers import refusals
 from diffscm_diffusers.training.arguments import TrainingArguments
 from tests.helpers import load_script, to_argv
 
@@ -62,7 +62,7 @@ def test_output_that_is_a_file(refuse, tmp_path):
 
 def test_output_that_cannot_be_written(refuse, tmp_path, monkeypatch):
     # Nothing stops the superuser, who may run this test, from writing.
-    monkeypatch.setattr(trainer.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(refusals.os, "access", lambda path, mode: False)
     refuse(f"`output_dir` expects a folder to write to, .* cannot write {tmp_path}", output_dir=tmp_path / "output")
 
 

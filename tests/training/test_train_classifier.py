@@ -75,7 +75,8 @@ def test_classifier_starts_from_the_encoder_of_a_denoiser(model_configs, tmp_pat
     with pytest.raises(ValueError, match="`--beta_schedule` expects the denoiser's, 'linear', .* got 'sigmoid'"):
         create(beta_schedule="sigmoid")
     with pytest.raises(ValueError, match="`--from_unet` expects no other source of the model"):
-        create(model_config_name_or_path=model_configs["classifier_dropout"])
+        flags = {"from_unet": tmp_path, "model_config_name_or_path": model_configs["classifier_dropout"]}
+        script.check_args(script.parse_args(to_argv({**flags, "output_dir": "unused"})))
 
 
 def test_unknown_validation_split_is_refused(flags, model_configs):

@@ -48,7 +48,7 @@ def test_bad_flags_are_refused(files):
         train_scm.main(flags(files))
     with pytest.raises(ValueError, match="`--table` expects a `.csv` or a `.parquet` file"):
         train_scm.main(flags(files, "--table", "table.txt"))
-    with pytest.raises(ValueError, match="`--hub_model_id` expects `--push_to_hub`"):
+    with pytest.raises(ValueError, match="`hub_model_id` expects `--push_to_hub`"):
         train_scm.main(flags(files, "--table", f"{files}/table.csv", "--hub_model_id", "a/b"))
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The methods and controls that are compared: one file each. A file that is added here takes part."""
+"""The methods and controls that are compared: one file each, called as it is. A file that is added here takes part."""
 
 import importlib
 import pkgutil

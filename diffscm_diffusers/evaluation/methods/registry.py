@@ -81,7 +81,7 @@ def register_method(name: str, label: str, is_control: bool = False, needs: str 
     `search_scale` and `posterior_mean`, the truth itself `truth` ([`Truth`], or `None` where the data have none).
 
     Args:
-        name (`str`): The method's name on the command line and in files.
+        name (`str`): The method's name on the command line and in files: that of its own file, with dashes.
         label (`str`): Its name in tables and figures.
         is_control (`bool`, *optional*, defaults to `False`): Whether it is a control.
         needs (`str`, *optional*):
