@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import re
+import resource
+import signal
 import subprocess
 import sys
 from collections import namedtuple
@@ -19,7 +21,7 @@ from diffscm_diffusers import AntiCausalClassifier2DModel, DiffSCMCounterfactual
 from diffscm_diffusers.commands import convert_adm, join_checkpoint
 from diffscm_diffusers.models.adm_unet_2d import ADMUNet2DModel
 from tests.conversion.adm_reference import ADM, random_weights, run
-from tests.helpers import to_argv
+from tests.helpers import run_in_fresh_process, to_argv
 
 
 DENOISER = ADM()
@@ -244,6 +246,13 @@ class Payload:
         return open, (self.path, "w")
 
 
+def convert_where_files_are_small(limit, argv):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    with pytest.raises(Exception, match="File too large"):
+        convert_adm.main(argv)
+
+
 class TestBadInput:
     def test_no_network(self, flags):
         assert_refused(
@@ -357,14 +366,7 @@ class TestBadInput:
         """The largest file that the process may write is smaller than the second network, as if the disk were full."""
         limit = 2_000_000
         assert (models / "classifier.pt").stat().st_size < limit < (models / "diffusion.pt").stat().st_size
-        code = (
-            "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
-            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-            "from diffscm_diffusers.commands.diffscm import main; main(['convert-adm', *sys.argv[1:]])"
-        )
-        command = [sys.executable, "-c", code, *to_argv(flags)]
-        result = subprocess.run(command, capture_output=True, text=True)
-        assert result.returncode != 0 and "File too large" in result.stderr, result.stderr
+        run_in_fresh_process(convert_where_files_are_small, limit, to_argv(flags))
         assert os.listdir(flags["output_dir"].parent) == []
 
     @pytest.mark.parametrize("flag, value", (("class_cond", "yes"), ("channel_mult", "1,b"), ("image_size", 0)))
