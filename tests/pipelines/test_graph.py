@@ -37,6 +37,7 @@ from .graph_dummies import (
 
 
 EDGE = [("thickness", "tint")]
+WIDTHS_TURNED = dict(reversed(WIDTHS.items()))
 STEPS = {"num_inference_steps": 3, "output_type": "pt"}
 
 
@@ -370,7 +371,7 @@ class TestErrors:
             ("joint", {"predictor": None}, "`unet` expects a `CausalUNet2DModel`.* got a UNet2DModel alone"),
             (
                 "conditional",
-                {"unet": CausalUNet2DModel({"tint": 1, "thickness": 1}, 8, 1, 1, add_attention=False)},
+                {"unet": CausalUNet2DModel(WIDTHS_TURNED, 8, 1, 1, up_block_types=("UpBlock2D",), **SHARED)},
                 "`unet` expects the image's parents .*'thickness': 1, 'tint': 1.*, got .*'tint': 1, 'thickness': 1",
             ),
             (

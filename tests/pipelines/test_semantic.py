@@ -26,6 +26,12 @@ from .dummies import ALPHAS_CUMPROD, get_dummy_image
 
 STD = 0.2
 MEANS = torch.tensor([-0.4, 0.0, 0.3])
+SHARED = {
+    "down_block_types": ("DownBlock2D",),
+    "block_out_channels": (4,),
+    "norm_num_groups": 4,
+    "add_attention": False,
+}
 
 
 class GaussianUNet(UNet2DModel):
@@ -51,17 +57,11 @@ class ConstantEncoder(SemanticEncoder2DModel):
 
 def get_semantic_components(unet_class=UNet2DModel, encoder_class=SemanticEncoder2DModel, **changes):
     torch.manual_seed(0)
-    shared = {
-        "down_block_types": ("DownBlock2D",),
-        "block_out_channels": (4,),
-        "norm_num_groups": 4,
-        "add_attention": False,
-    }
     return {
-        "unet": unet_class(8, 2, 1, up_block_types=("UpBlock2D",), **shared),
+        "unet": unet_class(8, 2, 1, up_block_types=("UpBlock2D",), **SHARED),
         "encoder": encoder_class(8, 3, code_dim=7, block_out_channels=(4, 4, 4), hidden_features=8),
         "classifier": AntiCausalClassifier2DModel(
-            sample_size=8, in_channels=1, num_classes=3, id2label={0: "zero", 1: "one", 2: "two"}, **shared
+            sample_size=8, in_channels=1, num_classes=3, id2label={0: "zero", 1: "one", 2: "two"}, **SHARED
         ),
         "scheduler": DDIMScheduler(clip_sample=False),
         **changes,
@@ -283,7 +283,10 @@ class TestErrors:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"unet": UNet2DModel(8, 1, 1, add_attention=False)}, "`unet` expects 2 input channels"),
+            (
+                {"unet": UNet2DModel(8, 1, 1, up_block_types=("UpBlock2D",), **SHARED)},
+                "`unet` expects 2 input channels",
+            ),
             ({"encoder": SemanticEncoder2DModel(8, 4, code_dim=7)}, "`classifier` expects .* of 4 classes"),
             ({"encoder": SemanticEncoder2DModel(16, 3, code_dim=7)}, "`unet` expects .* 16 pixels"),
         ],
