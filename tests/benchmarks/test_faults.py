@@ -14,7 +14,14 @@ def faults(monkeypatch):
     return importlib.import_module("faults")
 
 
-def test_kills_are_survived_and_damages_named(faults, tmp_path):
+def test_kills_are_survived_and_damages_named(faults, tmp_path, monkeypatch):
+    class ShortBench(faults.Bench):
+        def __init__(self, folder):
+            super().__init__(folder)
+            self.training["max_train_steps"] = 6
+            self.generation["max_samples"] = 4
+
+    monkeypatch.setattr(faults, "Bench", ShortBench)
     damages = [
         "checkpoint: weights with flipped bytes",
         "model: weights truncated",

@@ -11,7 +11,16 @@ def test_every_method_is_measured_once(load_benchmark, checkpoint, tmp_path, mon
     data = Dataset.from_dict({"image": [PIL.Image.fromarray(image) for image in images]})
     benchmark = load_benchmark("round_trip")
     monkeypatch.setattr(benchmark, "load_dataset", lambda name, split: DatasetDict({split: data})[split])
-    flags = ["--checkpoint", str(checkpoint), "--num_samples", "3", "--output_dir", str(tmp_path)]
+    flags = [
+        "--checkpoint",
+        str(checkpoint),
+        "--num_samples",
+        "3",
+        "--max_iterations",
+        "10",
+        "--output_dir",
+        str(tmp_path),
+    ]
     for steps in (["4"], ["4", "6"]):  # the second run adds to the first
         benchmark.main([*flags, "--num_inference_steps", *steps])
 
