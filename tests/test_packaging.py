@@ -14,6 +14,9 @@ import pytest
 import diffscm_diffusers
 
 
+# What the module's fixtures make is made once, in one worker.
+pytestmark = pytest.mark.xdist_group("wheel")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -20,6 +20,10 @@ from tests.evaluation.conftest import CLASSES
 from tests.helpers import free_port, run_script, start_script, to_argv
 
 
+# What the module's fixtures make is made once, in one worker.
+pytestmark = pytest.mark.xdist_group("generate")
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """As runs in other processes have: with one order of all sums, files can be compared by their bytes."""

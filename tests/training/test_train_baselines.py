@@ -22,6 +22,9 @@ from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
 
 
+# What the module's fixtures make is made once, in one worker.
+pytestmark = pytest.mark.xdist_group("baselines")
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 NAMES = (
     "van-looveren-klaise/classifier",

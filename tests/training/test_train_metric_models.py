@@ -20,6 +20,9 @@ from diffscm_diffusers.training import trainer
 from tests.helpers import load_script, to_argv
 
 
+# What the module's fixtures make is made once, in one worker.
+pytestmark = pytest.mark.xdist_group("metric models")
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIGS = {
     "oracle": {"block_out_channels": [4, 4]},
