@@ -29,6 +29,9 @@ from tests.helpers import load_script, start_script, to_argv
 from tests.pipelines.test_semantic import get_semantic_pipe
 
 
+# What the module's fixtures make is made once, in one worker.
+pytestmark = pytest.mark.xdist_group("evaluate")
+
 evaluate = load_script("evaluate")
 
 METHODS = ["diff-scm", "factual", "random-real", "nearest-real-in-pixels", "nearest-real-in-latents"]
@@ -46,6 +49,12 @@ def run(flags: dict, output_dir, methods=METHODS, **more):
 def chunk_times(output_dir) -> dict:
     paths = [path for name in ("counterfactuals", "criteria") for path in (output_dir / name).rglob("*.safetensors")]
     return {path.relative_to(output_dir): path.stat().st_mtime_ns for path in paths}
+
+
+@pytest.fixture(autouse=True)
+def few_cycles(monkeypatch):
+    """`finished` is made before, and goes ten times there and back. The other runs go twice."""
+    monkeypatch.setattr("diffscm_diffusers.evaluation.criteria.NUM_CYCLES", 2)
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +319,7 @@ class TestScaleSearch:
         changes = {}
         for name, encoder in (("pixels", ["pixels"]), ("latents", vaes), ("one scale", [])):
             output_dir = tmp_path / name
-            argv = to_argv({**FEW, **flags, "output_dir": output_dir})
+            argv = to_argv({**FEW, **flags, "output_dir": output_dir, "max_samples": 4})
             search = ["--search_scale", *encoder] if name != "one scale" else []
             evaluate.main([*argv, "--methods", "diff-scm", *search])
             changes[name] = pd.read_csv(output_dir / "samples.csv")["l1"].tolist()
@@ -335,7 +344,7 @@ class TestPosteriorMean:
         images = {}
         for name, averaging, batch_size in (("one", [], 4), ("mean", [10, 2], 4), ("chunks", [10, 2], 3)):
             output_dir = tmp_path / name
-            argv = to_argv({**FEW, **flags, "output_dir": output_dir, "batch_size": batch_size})
+            argv = to_argv({**FEW, **flags, "output_dir": output_dir, "max_samples": 6, "batch_size": batch_size})
             averaging = ["--posterior_mean", *map(str, averaging)] if averaging else []
             evaluate.main([*argv, "--methods", "diff-scm", *averaging])
             images[name], _ = read_chunks(output_dir / "counterfactuals" / "diff-scm")
