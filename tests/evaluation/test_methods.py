@@ -29,7 +29,7 @@ def test_a_method_is_one_file():
     assert {method.create.__module__.rsplit(".")[-1] for method in METHODS.values()} == files
     assert sorted(METHODS) == sorted(name.replace("_", "-") for name in files) == evaluate.list_methods()
     compared = [name for name in METHODS if not METHODS[name].is_control]
-    assert compared == ["diff-scm", "schut", "conditional-vae", "van-looveren-klaise"]
+    assert compared == ["conditional-vae", "diff-scm", "schut", "van-looveren-klaise"]
 
 
 def test_a_new_method_takes_part(registry, flags, tmp_path, monkeypatch):
