@@ -13,7 +13,7 @@ from diffscm_diffusers.baselines import ConditionalVAE2DModel
 from diffscm_diffusers.worlds import TypefaceWorld
 
 
-@pytest.mark.filterwarnings("ignore:.*less probable")
+@pytest.mark.filterwarnings("ignore:.*less probable", "ignore:Implicit abduction of")
 def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path):
     digits = TypefaceWorld().sample(6, torch.Generator().manual_seed(0))
     features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
@@ -25,6 +25,7 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
 
     argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
     argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
+    argv += ["--max_iterations", "3"]
     with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
         load_benchmark("thickness_and_intensity").main([*argv, "--baselines", str(vae), "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "thickness_and_intensity.json").read_text())
