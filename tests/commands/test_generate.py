@@ -234,6 +234,26 @@ def test_bad_input_writes_nothing(flags, tmp_path, change, message):
     assert not (tmp_path / "output").exists()
 
 
+def test_a_checkpoint_whose_default_makes_reconstructions_is_refused(flags, checkpoint, tmp_path):
+    pipe = DiffSCMCounterfactualPipeline.from_pretrained(checkpoint)
+    pipe.register_to_config(default_guidance_scale=0.0)
+    pipe.save_pretrained(tmp_path / "checkpoint")
+    del flags["guidance_scale"]
+    with pytest.raises(ValueError, match="`--guidance_scale` expects a number above 0, got 0"):
+        run(flags, tmp_path / "output", pretrained_model_name_or_path=tmp_path / "checkpoint")
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_split_without_rows_is_refused(flags, tmp_path):
+    features = Features({"image": Image(), "label": ClassLabel(names=CLASSES)})
+    (tmp_path / "data").mkdir()
+    Dataset.from_dict({"image": [], "label": []}, features).to_parquet(tmp_path / "data" / "test.parquet")
+    del flags["train_data_dir"]
+    with pytest.raises(ValueError, match="`--split` expects at least one row, but 'test' has none"):
+        run(flags, tmp_path / "output", dataset_name=tmp_path / "data", streaming=True)
+    assert not (tmp_path / "output" / "README.md").exists()
+
+
 def test_a_broken_image_is_named_and_leaves_whole_chunks(flags, finished, image_folder, tmp_path):
     shutil.copytree(image_folder / "test", tmp_path / "images" / "test")
     flags["train_data_dir"] = tmp_path / "images"
