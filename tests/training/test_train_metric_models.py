@@ -206,7 +206,7 @@ def test_several_processes_are_refused(script, monkeypatch, tmp_path):
     module = load_script(script)
     monkeypatch.setattr(module, "PartialState", lambda: SimpleNamespace(num_processes=2))
     with pytest.raises(ValueError, match="expected to train in one process, got 2"):
-        module.main(to_argv({"output_dir": tmp_path / "models"}))
+        module.main(to_argv({"dataset_name": "me/data", "output_dir": tmp_path / "models"}))
 
 
 def test_second_run_in_the_same_folder_is_refused(tiny_flags, tmp_path):
