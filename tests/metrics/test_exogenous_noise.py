@@ -179,3 +179,5 @@ def test_values_that_never_change_are_refused():
         functional.exogenous_noise_law(torch.zeros(0, 3))
     with pytest.raises(RuntimeError, match="no samples yet"), pytest.warns(UserWarning):
         ExogenousNoiseLaw().compute()
+    with pytest.raises(RuntimeError, match="`DistanceCorrelation` has no samples yet"), pytest.warns(UserWarning):
+        DistanceCorrelation().compute()
