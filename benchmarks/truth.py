@@ -29,7 +29,13 @@ from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
 from diffscm_diffusers.metrics import probe_accuracy
-from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
+from diffscm_diffusers.metrics.functional import (
+    counterfactual_error,
+    coverage,
+    crps,
+    distance_correlation,
+    exogenous_noise_law,
+)
 from diffscm_diffusers.worlds import TypefaceWorld, WorldSample
 
 
@@ -44,6 +50,9 @@ def parse_args(argv=None):
         default=20000,
         help="References whose drawn codes a probe reads, 4/5 to learn.",
     )
+    parser.add_argument(
+        "--num_noises", type=positive_int, default=1000, help="References whose noise a probe reads, 4/5 to learn."
+    )
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
     parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of some factuals.")
@@ -52,7 +61,7 @@ def parse_args(argv=None):
     parser.add_argument("--seed", type=non_negative_int, default=0)
     parser.add_argument("--output_dir", required=True, help="Where `truth.json` is written.")
     args = parser.parse_args(argv)
-    for name in ("num_samples", "num_codes"):
+    for name in ("num_codes", "num_noises"):
         if getattr(args, name) < 10:
             parser.error(f"--{name} expects at least 10, for a probe, got {getattr(args, name)}")
     if args.num_draws < 19:
@@ -154,7 +163,6 @@ def main(argv=None):
         "null intervention": measure_error(estimate(factual.images, digit, digit)[0], factual.images),
         "there and back": measure_error(estimate(counterfactual, digit, intervention)[0], factual.images),
         "exogenous noise of a draw": {name: value.item() for name, value in exogenous_noise_law(noise).items()},
-        "class that a probe reads from the noise of a draw": probe_accuracy(noise, digit),
         "class that a probe reads from a drawn code": probe_accuracy(
             drawn_code, reference_class[: args.num_codes], seed=args.seed
         ),
@@ -173,6 +181,24 @@ def main(argv=None):
         ),
         "CRPS of the draws": crps(draws, truth[first]).mean().item(),
     }
+
+    # 5. What the spatial noise tells of the class: abduction alone, of more images
+    scheduler, inverse_scheduler = pipe.prepare_schedulers(args.num_inference_steps)
+    classes = reference_class[: args.num_noises]
+    images = (2 * reference.images[: args.num_noises] - 1).split(250)
+    for start, num_draws in (("of a draw", 1), ("of the clean image", None)):
+        generator = torch.Generator().manual_seed(args.seed + 2)
+        noises = [
+            pipe._abduct(*part, scheduler, inverse_scheduler, num_draws, generator, args.batch_size, None)[0]
+            for part in tqdm(list(zip(images, classes.split(250), strict=True)), f"Noise {start}")
+        ]
+        noise = torch.cat(noises)
+        results |= {
+            f"class that a probe reads from the noise {start}": probe_accuracy(noise, classes, args.seed),
+            f"distance correlation of the noise {start} and the class": {
+                name: value.item() for name, value in distance_correlation(noise, classes, seed=args.seed).items()
+            },
+        }
 
     print(json.dumps(results, indent=2))
     folder = Path(args.output_dir)

@@ -11,7 +11,7 @@ from diffscm_diffusers.worlds import TypefaceWorld
 
 def test_everything_is_measured(load_benchmark, tmp_path):
     flags = {"num_samples": 10, "num_references": 200, "num_codes": 20, "judge_steps": 2, "num_inference_steps": 2}
-    flags |= {"num_drawn_factuals": 1}
+    flags |= {"num_drawn_factuals": 1, "num_noises": 10}
     argv = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
     with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
         load_benchmark("truth").main([*argv, "--output_dir", str(tmp_path)])
@@ -24,8 +24,13 @@ def test_everything_is_measured(load_benchmark, tmp_path):
     assert 0 <= results["coverage of the 90 % interval, where draws or truth differ"] <= 1
     split = results["error of the counterfactual, split"]
     assert 0 < split["pose"] <= results["counterfactual"] <= split["pose"] + split["typeface"]
-    for probed in ("the noise of a draw", "a drawn code"):
+    for probed in ("the noise of a draw", "the noise of the clean image", "a drawn code"):
         assert results[f"class that a probe reads from {probed}"].keys() == {"accuracy", "chance"}
+    drawn, clean = (
+        results[f"distance correlation of the noise of {start} and the class"]
+        for start in ("a draw", "the clean image")
+    )
+    assert drawn != clean and 0 < drawn["distance_correlation"] < 1 and 0 < clean["p_value"] <= 1
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +63,7 @@ def test_another_typeface_in_the_same_pose_is_typeface_alone(split_and_rendering
     assert split(wrong) == {"pose": 0, "typeface": expected, "typeface identified": 0}
 
 
-@pytest.mark.parametrize("flag", ("num_samples", "num_codes"))
+@pytest.mark.parametrize("flag", ("num_codes", "num_noises"))
 def test_too_few_to_probe_are_refused(load_benchmark, flag, tmp_path, capsys):
     with pytest.raises(SystemExit):
         load_benchmark("truth").parse_args([f"--{flag}", "9", "--output_dir", str(tmp_path)])

@@ -1,0 +1,114 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Measures how far images drift that are taken there and back again and again, and which part of abduction is to blame.
+
+    python benchmarks/there_and_back.py --output_dir outputs/there-and-back
+
+A cycle is a counterfactual under another digit, and one of that under the factual's own. Both abduct code and spatial
+noise anew from the image that they are given. Each row keeps all but one thing: moves are implicit instead of
+explicit; the code is the factual's throughout; or there is no spatial noise, but encoder and decoder alone. Writes the
+mean absolute difference of pixels from the factual after each cycle to `there-and-back.json` and `there-and-back.md`.
+"""
+
+import argparse
+import json
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from combinations import SOLVER
+from tqdm.auto import tqdm
+
+from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_int, positive_int
+from diffscm_diffusers.metrics.functional import counterfactual_error
+from diffscm_diffusers.worlds import TypefaceWorld
+
+
+# How the moves up are made (`None`: there are none), and whether the code is the factual's.
+ROWS = {
+    "explicit moves": ("source", False),
+    "explicit moves, the factual's code": ("source", True),
+    "encoder and decoder alone": (None, False),
+    "implicit moves": ("implicit", False),
+}
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pretrained_model_name_or_path", default="checkpoints/diffscm-typeface")
+    parser.add_argument("--num_samples", type=positive_int, default=100, help="Factuals, each with one intervention.")
+    parser.add_argument("--num_cycles", type=positive_int, default=10)
+    parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
+    parser.add_argument("--seed", type=non_negative_int, default=0)
+    parser.add_argument("--output_dir", required=True)
+    return parser.parse_args(argv)
+
+
+def encode(pipe: DiffSCMSemanticCounterfactualPipeline, images: torch.Tensor, digit: torch.Tensor) -> torch.Tensor:
+    """The mean code of images in [0, 1]."""
+    return pipe.encoder.encode(2 * images - 1, F.one_hot(digit, 10).float()).mean
+
+
+def estimate(
+    pipe: DiffSCMSemanticCounterfactualPipeline,
+    images: torch.Tensor,
+    digit: torch.Tensor,
+    target: torch.Tensor,
+    num_inference_steps: int | None,
+    abduction: str | None,
+    code: torch.Tensor | None,
+) -> torch.Tensor:
+    """Counterfactuals in [0, 1], with a code that is given or, as a call does, read from the images."""
+    if abduction is None:
+        return (pipe.decode(encode(pipe, images, digit), target) / 2 + 0.5).clamp(0, 1)
+    schedulers = pipe.prepare_schedulers(num_inference_steps, abduction)
+    solver = SOLVER if abduction == "implicit" else None
+    given = SimpleNamespace(mean=code)
+    with nullcontext() if code is None else mock.patch.object(pipe.encoder, "encode", lambda *unused: given):
+        parts = pipe._abduct(pipe.prepare_image(images), digit, *schedulers, None, None, len(images), solver)
+    return pipe._predict(*parts, target, schedulers[0], len(images)) / 2 + 0.5
+
+
+@torch.no_grad()
+def main(argv=None):
+    args = parse_args(argv)
+    pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(args.pretrained_model_name_or_path)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(args.seed)
+    factual = TypefaceWorld().sample(args.num_samples, generator)
+    digit = factual.variables["digit"]
+    target = (digit + torch.randint(1, 10, digit.shape, generator=generator)) % 10
+    factual_code = encode(pipe, factual.images, digit)
+
+    results = {}
+    for name, (abduction, keeps_code) in ROWS.items():
+        images, code, results[name] = factual.images, factual_code if keeps_code else None, []
+        for _ in tqdm(range(args.num_cycles), name):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Implicit abduction of")
+                for start, end in ((digit, target), (target, digit)):
+                    images = estimate(pipe, images, start, end, args.num_inference_steps, abduction, code)
+            results[name].append(counterfactual_error(images, factual.images).mean().item())
+        summary = {"settings": vars(args), "solver of implicit abduction": SOLVER, "cycles": results}
+        with written_whole(Path(args.output_dir, "there-and-back.json")) as unfinished:
+            unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+
+    columns = sorted({1, *range(5, args.num_cycles, 5), args.num_cycles})
+    lines = ["| cycles | " + " | ".join(map(str, columns)) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for name, errors in results.items():
+        lines.append(f"| {name} | {' | '.join(f'{errors[column - 1]:.4f}' for column in columns)} |")
+    print("\n".join(lines))
+    with written_whole(Path(args.output_dir, "there-and-back.md")) as unfinished:
+        unfinished.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
