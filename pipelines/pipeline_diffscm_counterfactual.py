@@ -67,7 +67,10 @@ class DiffSCMCounterfactualPipelineOutput(BaseOutput):
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
         """
         The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
-        arrays `(batch, height, width, channels)`. A `ValueError` says that there are fewer than two.
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
         """
         draws = self.images
         if isinstance(draws, list) and isinstance(draws[0], list):
@@ -100,10 +103,12 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
         trained_with = network.config.get("_trained_with", {})
         if "class_names" in trained_with:
             known_names[name] = list(trained_with["class_names"])
-            first, expected = next(iter(known_names.items()))
-            if known_names[name] != expected:
-                got = f"got one trained on {known_names[name]}"
-                raise ValueError(f"`{name}` expects a network trained on the classes of `{first}`, {expected}, {got}.")
+            first = next(iter(known_names))
+            if known_names[name] != known_names[first]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on the classes of `{first}`, {known_names[first]}, got one "
+                    f"trained on {known_names[name]}."
+                )
         value_range = list(trained_with.get("value_range", (-1, 1)))
         if value_range != [-1, 1]:
             raise ValueError(f"`{name}` expects a network trained on images in [-1, 1], got one for {value_range}.")
@@ -115,10 +120,11 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
         prediction_type = scheduler.config.prediction_type
         if not is_same or noise.get("prediction_type", prediction_type) != prediction_type:
             names = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
-            keys = [key for key in names if key in noise]
-            expected, got = (", ".join(f"{k} {c.get(k)!r}" for k in keys) for c in (scheduler.config, noise))
-            expected = f"expects a network trained on the noise of `scheduler`, {expected}"
-            raise ValueError(f"`{name}` {expected}, got one trained on {got}.")
+            settings = ", ".join(f"{key} {scheduler.config.get(key)!r}" for key in names if key in noise)
+            raise ValueError(
+                f"`{name}` expects a network trained on the noise of `scheduler`, {settings}, got one trained on "
+                + ", ".join(f"{key} {noise[key]!r}" for key in names if key in noise)
+            )
 
 
 class DiffSCMCounterfactualPipeline(DiffusionPipeline):
@@ -130,8 +136,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     deterministic DDIM map run upwards, the *action* `do(class = intervention)`, and *prediction* by DDIM run
     downwards, guided by the gradient of an anti-causal predictor.
 
-    This model inherits from [`DiffusionPipeline`], whose documentation has the generic methods (downloading, saving,
-    devices). A call works on copies of the schedulers, so threads can share a pipeline.
+    This model inherits from [`DiffusionPipeline`]. Check the superclass documentation for the generic methods
+    (downloading, saving, running on a particular device, etc.). A call works on copies of the schedulers, so threads
+    can share a pipeline.
 
     ```py
     >>> from diffscm_diffusers import DiffSCMCounterfactualPipeline
@@ -144,10 +151,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     Parameters:
         unet ([`UNet2DModel`]):
-            An unconditional denoiser, or one with a `num_class_embeds` of `num_classes + 1`, the last for none, and so
-            classifier-free guidance. A learned variance (twice as many output channels) is not used.
+            An unconditional denoiser, which the predictor guides, or one that knows the classes, for classifier-free
+            guidance: its `num_class_embeds` is `num_classes + 1`, the last for no class. A learned variance (twice as
+            many output channels) is not used.
         classifier ([`AntiCausalClassifier2DModel`]):
-            The anti-causal predictor `p(y | x_t)` for the images of `unet`. It names classes, and reads factuals'.
+            The anti-causal predictor `p(y | x_t)`, for the same images and diffusion times as `unet`. It names the
+            classes, and reads that of factuals which come without.
         scheduler ([`SchedulerMixin`]):
             [`DiffSCMDDIMScheduler`] or [`DiffSCMBELMScheduler`]. Any other scheduler of betas is converted to the
             first, without `clip_sample` and `thresholding`: a map that clips the image cannot be inverted.
@@ -156,11 +165,14 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         default_num_inference_steps (`int`, *optional*, defaults to 100): The same for `num_inference_steps`.
         default_marginal_abduction (`bool`, *optional*, defaults to `False`): The same for `marginal_abduction`.
         presets (`dict[str, dict]`, *optional*):
-            Arguments that were measured together, by name: `pipe(image, intervention, **pipe.presets["fast"])`.
+            Values of `num_inference_steps`, `guidance_scale`, `guidance_interval` and `abduction` that were measured
+            together, by name: `pipe(image, intervention, **pipe.presets["fast"])`.
 
     Raises:
-        ValueError: if networks or schedulers do not fit each other, if a network was trained on other noise or values
-            (the `_trained_with` of its configuration), or if calls with the defaults or `presets` cannot be made.
+        ValueError: if `unet` and `classifier` expect different images, if `unet` knows another number of classes, if
+            `scheduler` has no betas, if `inverse_scheduler` does not match it, if a network was trained on other noise
+            or other values (the `_trained_with` of its configuration), or if calls with the defaults or with one of
+            `presets` cannot be made.
         TypeError: if `unet` or `classifier` is no such model.
     """
 
@@ -198,12 +210,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_embeds = classifier.config.num_classes + 1
         if embeds not in (None, num_embeds) or config.class_embed_type is not None:
             raise ValueError(
-                f"`unet` expects an unconditional denoiser, or a `num_class_embeds` of {num_embeds}, the classes and "
-                f"none, got one with `num_class_embeds` {embeds} and `class_embed_type` {config.class_embed_type!r}."
+                f"`unet` expects an unconditional denoiser, or one with a `num_class_embeds` of {num_embeds}, the "
+                f"classes of `classifier` and none, got one with `num_class_embeds` {embeds} and `class_embed_type` "
+                f"{config.class_embed_type!r}."
             )
         presets, names = {} if presets is None else presets, self._preset_arguments
-        values = presets.values() if isinstance(presets, dict) else [presets]
-        if not all(isinstance(preset, dict) and {*preset} <= {*names} for preset in values):
+        is_dict = isinstance(presets, dict) and all(isinstance(preset, dict) for preset in presets.values())
+        if not is_dict or not all(set(preset) <= set(names) for preset in presets.values()):
             raise ValueError(f"`presets` expects dictionaries with values of {', '.join(names)}, got {presets!r}.")
 
         if not getattr(scheduler, "is_invertible", False):
@@ -250,13 +263,21 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs) -> DiffusionPipeline:
         """
         Makes a pipeline of another one's networks, which both then share, its settings, and copies of its schedulers.
-        `kwargs` replace components and settings. A `ValueError` names what is missing, a `TypeError` what is unknown.
+
+        Args:
+            pipeline ([`DiffusionPipeline`]): Has what `kwargs` leave out. What it has beyond that is not used.
+            kwargs: Components and settings, as this class is made with, in place of those of `pipeline`.
+
+        Raises:
+            ValueError: if a component is missing, or as the class itself.
+            TypeError: if `pipeline` is no pipeline, if `kwargs` has other arguments, or as the class itself.
         """
         # Diffusers' own drops networks whose very class is no annotation, and casts those that are shared.
         if not isinstance(pipeline, DiffusionPipeline):
             raise TypeError(f"`pipeline` expects a pipeline, got {type(pipeline).__name__}.")
         components, settings = cls._get_signature_keys(cls)
-        if unknown := sorted(set(kwargs) - {*components, *settings}):
+        unknown = sorted(set(kwargs) - {*components, *settings})
+        if unknown:
             raise TypeError(f"`kwargs` expects components and settings, {components + settings}, got {unknown}.")
         # Diffusers keeps settings that a pipeline in between has no use for under a name with an underscore.
         given = {name.removeprefix("_"): value for name, value in copy.deepcopy(dict(pipeline.config)).items()}
@@ -265,7 +286,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             if name in components:
                 given[name] = part if isinstance(part, torch.nn.Module) else copy.deepcopy(part)
         given.update(kwargs)
-        if missing := [name for name in components if name not in {*given, *cls._optional_components}]:
+        missing = [name for name in components if name not in {*given, *cls._optional_components}]
+        if missing:
             got = type(pipeline).__name__
             raise ValueError(f"`pipeline` expects one with {missing}, or those beside it, got a {got}.")
         return cls(**{**dict.fromkeys(cls._optional_components), **given})
@@ -296,8 +318,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def check_presets(self):
         """Checks that calls with the defaults and with each preset can be made."""
-        calls = {f"the entry {name!r} of `presets`": preset for name, preset in self.config.presets.items()}
-        for settings, preset in {"`default_num_inference_steps` and `default_guidance_scale`": {}, **calls}.items():
+        for name, preset in {"default": {}, **self.config.presets}.items():
             steps, scale, interval, abduction = map(preset.get, self._preset_arguments)
             if not getattr(self.inverse_scheduler, "abductions", ()):
                 abduction = None  # other schedulers keep the presets of a checkpoint
@@ -308,6 +329,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
                 for scheduler in schedulers:
                     scheduler.start(torch.zeros(1, *self.image_shape), num_moves)
             except (TypeError, ValueError) as error:
+                settings = "`default_num_inference_steps` and `default_guidance_scale`"
+                settings = settings if name == "default" else f"the entry {name!r} of `presets`"
                 raise type(error)(f"A call with {settings} cannot be made: {error}") from error
 
     def check_inputs(
@@ -328,6 +351,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         interval = (0, last) if guidance_interval is None else guidance_interval
         is_pair = isinstance(interval, (tuple, list)) and list(map(type, interval)) == [int, int]
         is_batch_size, is_num_draws = (n is None or (type(n) is int and n > 0) for n in (batch_size, num_draws))
+        is_marginal = marginal_abduction in (None, True, False)
         is_interval = is_pair and 0 <= interval[0] <= interval[1] <= last
         abductions = (None, *getattr(self.inverse_scheduler, "abductions", ()))
         for name, value, is_valid, expected in (
@@ -337,7 +361,7 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             ("guidance_interval", guidance_interval, is_interval, f"two timesteps from 0 to {last}, the lower first"),
             ("batch_size", batch_size, is_batch_size, "a whole number of at least 1"),
             ("num_draws", num_draws, is_num_draws, "a whole number of at least 1"),
-            ("marginal_abduction", marginal_abduction, marginal_abduction in (None, True, False), "a `bool` or None"),
+            ("marginal_abduction", marginal_abduction, is_marginal, "True, False or None"),
             ("output_type", output_type, output_type in ("pil", "np", "pt"), "'pil', 'np' or 'pt'"),
         ):
             if not is_valid:
@@ -352,7 +376,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
     def prepare_image(self, image: PIL.Image.Image | np.ndarray | torch.Tensor | list) -> torch.Tensor:
         """Checks factual images; returns them as float32 in [-1, 1], `(num_factuals, channels, height, width)`."""
         images = image if isinstance(image, list) else [image]
-        if modes := sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"}):
+        modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
+        if modes:
             raise ValueError(
                 f"`image` expects PIL images of mode 'L' or 'RGB', got {modes}. `Image.convert` makes one of them; "
                 "before, put what is transparent on a background, and rescale more than 8 bits to [0, 255]."
@@ -407,7 +432,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return exogenous_noise.to(self._execution_device)
 
     def prepare_guidance(
-        self, classes, guidance_scale, guidance_interval, num_factuals: int, argument: str = "intervention"
+        self,
+        classes: int | str | list[int | str] | np.ndarray | torch.Tensor | None,
+        guidance_scale: float | list[float] | torch.Tensor | None,
+        guidance_interval: tuple[int, int] | None,
+        num_factuals: int,
+        argument: str = "intervention",
     ) -> tuple[Guidance | None, int]:
         """Checks classes and scales. Returns what guides, `None` for scale 0, and the number of images."""
         scale = self.config.default_guidance_scale if guidance_scale is None else guidance_scale
@@ -423,8 +453,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_images = max(num_factuals, len(indices))
         # One factual may meet several interventions, but comes from one class.
         num_classes = num_factuals if num_factuals > 1 or argument == "factual_class" else num_images
-        numbers = (argument, "class", indices, num_classes), ("guidance_scale", "number", scales, num_images)
-        for name, kind, values, number in numbers:
+        for name, kind, values, number in (
+            (argument, "class", indices, num_classes),
+            ("guidance_scale", "number", scales, num_images),
+        ):
             if len(values) not in (1, number):
                 got = f"{len(values)} for {number} image(s)"
                 raise ValueError(f"`{name}` expects one {kind} for all images, or one per image, got {got}.")
@@ -435,7 +467,13 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return Guidance(target, scale, guidance_interval or (0, len(self.scheduler.alphas_cumprod))), num_images
 
     def prepare_abduction(
-        self, images, factual_class, marginal_abduction, guidance_scale, guidance_interval, batch_size
+        self,
+        images: torch.Tensor,
+        factual_class: int | str | list[int | str] | np.ndarray | torch.Tensor | None,
+        marginal_abduction: bool | None,
+        guidance_scale: float | list[float] | torch.Tensor | None,
+        guidance_interval: tuple[int, int] | None,
+        batch_size: int | None,
     ) -> Guidance | None:
         """Returns what guides abduction: the factual's class, given or read by the predictor; `None`: nothing."""
         if marginal_abduction is None:
@@ -444,7 +482,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`factual_class` expects None with `marginal_abduction`, got {factual_class!r}.")
         # Until it is read, any class stands for that of the factual.
         classes = 0 if factual_class is None and not marginal_abduction else factual_class
-        guidance, _ = self.prepare_guidance(classes, guidance_scale, guidance_interval, len(images), "factual_class")
+        how = (guidance_scale, guidance_interval, len(images), "factual_class")
+        guidance, _ = self.prepare_guidance(classes, *how)
         if guidance is not None and factual_class is None:
             batches = images.to(self.classifier.dtype).split(batch_size or len(images))
             logits = torch.cat([self.classifier(batch, 0).logits for batch in batches])
@@ -454,12 +493,18 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return guidance
 
     def prepare_schedulers(
-        self, num_inference_steps=None, strength: float = 1.0, abduction=None, guidance: Guidance | None = None
+        self,
+        num_inference_steps: int | None = None,
+        strength: float = 1.0,
+        abduction: str | None = None,
+        guidance: Guidance | None = None,
     ) -> tuple[SchedulerMixin, SchedulerMixin, int]:
         """Returns the call's own copies of the schedulers, with their timesteps, and the number of moves to make."""
         if not getattr(self.scheduler, "is_invertible", False):
-            got = f"got {type(self.scheduler).__name__}, which a new pipeline converts"
-            raise ValueError(f"`scheduler` expects one whose moves can be inverted, as DiffSCMDDIMScheduler's, {got}.")
+            raise ValueError(
+                "`scheduler` expects one whose moves can be inverted, such as DiffSCMDDIMScheduler without clipping, "
+                f"got {type(self.scheduler).__name__}. Give another one to a new pipeline, which converts it."
+            )
         self.scheduler.check_inverse(self.inverse_scheduler)
         check_trained_with(self.scheduler, unet=self.unet, classifier=self.classifier)
         steps = self.config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
@@ -480,10 +525,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def predict_noise(self, sample: torch.Tensor, timestep: int, guidance: Guidance | None = None) -> torch.Tensor:
         r"""
-        Evaluates the denoiser at a timestep under `guidance`, in the type that it predicts, in float32. An
-        unconditional one meets the anti-causal predictor: `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper,
-        Eq. 7 and Alg. 1). One that knows the classes needs none: `eps(x_t) + s * (eps(x_t | y) - eps(x_t))` ([Ho &
-        Salimans, 2022](https://huggingface.co/papers/2207.12598)), where scale 1 leaves but one evaluation.
+        Evaluates the denoiser under `guidance`, in the type that it predicts, in float32. An unconditional one meets
+        the anti-causal predictor: `eps - s * sqrt(1 - abar_t) * grad log p(y | x_t)` (paper, Eq. 7 and Alg. 1). One
+        that knows the classes needs none: `eps(x_t) + s * (eps(x_t | y) - eps(x_t))` ([Ho & Salimans,
+        2022](https://huggingface.co/papers/2207.12598)), where scale 1 leaves but one evaluation.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, channels, height, width)`): Noisy images.
+            timestep (`int`): Their diffusion time.
+            guidance (`Guidance`, *optional*): What guides the images. Default: nothing.
         """
         # A tensor, as `torch.compile` would compile the networks anew for every number.
         t = torch.tensor(timestep, device=sample.device)
@@ -518,15 +568,26 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
     def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
         """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
-        if steps := torch.stack(finite).logical_not().nonzero().flatten().tolist():
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
             models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
             broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
-            why = f"the weights of {broken} are not" if broken else "lower `guidance_scale`, or compute in float32"
-            since = f"step {steps[0] + 1} of {len(timesteps)}, timestep {timesteps[steps[0]]}"
-            raise ValueError(f"The {process} is not finite since {since}: {why}.")
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: "
+                + (f"the weights of {broken} are not." if broken else "lower `guidance_scale`, or compute in float32.")
+            )
 
     def _abduct(
-        self, images, guidance, schedulers, num_moves, batch_size, solver, num_draws=None, generator=None
+        self,
+        images: torch.Tensor,
+        guidance: Guidance | None,
+        schedulers: tuple[SchedulerMixin, SchedulerMixin],
+        num_moves: int,
+        batch_size: int | None,
+        solver: dict | None,
+        num_draws: int | None = None,
+        generator: torch.Generator | None = None,
     ) -> DiffSCMAbductionOutput:
         """Alg. 1, abduction: the moves from the images up to their exogenous noise, implicit ones by a `solver`."""
         prediction_scheduler, scheduler = schedulers
@@ -542,9 +603,10 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             for start in range(0, len(images), batch_size):
                 batch = slice(start, start + batch_size)
                 batch_guidance = None if guidance is None else guidance[batch]
-                draw = {} if lowest_noise is None else {"noise": lowest_noise[batch]}
-                sample, timesteps = scheduler.start(images[batch], num_moves, **draw)
-                if draw:
+                if lowest_noise is None:
+                    sample, timesteps = scheduler.start(images[batch], num_moves)
+                else:
+                    sample, timesteps = scheduler.start(images[batch], num_moves, noise=lowest_noise[batch])
                     # The noise at the lowest level is exogenous as well: what the last move down leaves of the image.
                     last = prediction_scheduler.timesteps[-1].item()
                     prediction = self.predict_noise(sample, last, batch_guidance)
@@ -582,19 +644,28 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         return DiffSCMAbductionOutput(noise, residual, num_evaluations, target, remainder)
 
     def _predict(
-        self, noise, guidance, scheduler, num_moves, batch_size, eta, generator, callback_on_step_end, remainder=None
+        self,
+        exogenous_noise: torch.Tensor,
+        guidance: Guidance | None,
+        scheduler: SchedulerMixin,
+        num_moves: int,
+        batch_size: int | None,
+        eta: float,
+        generator: torch.Generator | None,
+        callback_on_step_end: Callable | None,
+        remainder: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Alg. 1, action and prediction: the moves down to images in [-1, 1], and `log p(y | image)` of each."""
-        batch_size = batch_size or len(noise)
+        batch_size = batch_size or len(exogenous_noise)
         step_kwargs = {"eta": eta, "generator": generator} if eta > 0 else {}
-        starts = range(0, len(noise), batch_size)
-        _, timesteps = scheduler.start(noise, num_moves)
+        starts = range(0, len(exogenous_noise), batch_size)
+        _, timesteps = scheduler.start(exogenous_noise, num_moves)
         images, log_probs = [], []
         with self.progress_bar(total=len(starts) * len(timesteps)) as progress_bar:
             progress_bar.set_description("Prediction")
             for start in starts:
                 batch = slice(start, start + batch_size)
-                sample, _ = scheduler.start(noise[batch], num_moves)
+                sample, _ = scheduler.start(exogenous_noise[batch], num_moves)
                 batch_guidance, finite = None if guidance is None else guidance[batch], []
                 for i, timestep in enumerate(timesteps):
                     model_input = scheduler.scale_model_input(sample, timestep)
@@ -647,8 +718,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             return_dict (`bool`, *optional*, defaults to `False`):
                 Whether to return a [`DiffSCMAbductionOutput`] or its exogenous noise alone.
         """
-        how = {"batch_size": batch_size, "marginal_abduction": marginal_abduction}
-        self.check_inputs(strength, 0.0, abduction, guidance_interval, **how)
+        self.check_inputs(
+            strength, 0.0, abduction, guidance_interval, batch_size=batch_size, marginal_abduction=marginal_abduction
+        )
         if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
             raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
         if type(max_iterations) is not int or max_iterations < 1:
@@ -685,7 +757,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         Args:
             exogenous_noise (`torch.Tensor`):
-                From [`~DiffSCMCounterfactualPipeline.abduct`] with the same steps, or a standard normal draw.
+                From [`~DiffSCMCounterfactualPipeline.abduct`] with the same `num_inference_steps` and `strength`, of
+                the shape given there, or drawn from the standard normal distribution.
 
         The other arguments and the result are those of [`~DiffSCMCounterfactualPipeline.__call__`].
         """
@@ -705,7 +778,8 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
 
         # 4. Decode
         self.maybe_free_model_hooks()
-        output = (self.image_processor.postprocess(images, output_type=output_type), exogenous_noise, log_probs)
+        images = self.image_processor.postprocess(images, output_type=output_type)
+        output = (images, exogenous_noise, log_probs)
         return DiffSCMCounterfactualPipelineOutput(*output) if return_dict else output
 
     def sample(
@@ -726,6 +800,9 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
             shared_noise (`bool`, *optional*, defaults to `False`):
                 Whether all classes start from the same noise, which shows their effect alone (paper, Fig. 5).
             kwargs: The other arguments of [`~DiffSCMCounterfactualPipeline.predict`], but for `strength`.
+
+        Returns:
+            [`DiffSCMCounterfactualPipelineOutput`] or `tuple`.
         """
         if type(num_images) is not int or num_images < 1:
             raise ValueError(f"`num_images` expects a whole number of at least 1, got {num_images!r}.")
@@ -734,10 +811,12 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         if generator is not None and not isinstance(generator, torch.Generator):
             raise TypeError(f"`generator` expects a `torch.Generator`, got {type(generator).__name__}.")
         classes = self.classifier.class_indices(intervention, "intervention")
-        num_draws, repeats = (num_images, len(classes)) if shared_noise else (num_images * len(classes), 1)
+        num_draws = num_images if shared_noise else num_images * len(classes)
         noise = randn_tensor((num_draws, *self.image_shape), generator, self._execution_device, torch.float32)
+        if shared_noise:
+            noise = noise.repeat(len(classes), 1, 1, 1)
         target = torch.tensor(classes).repeat_interleave(num_images)
-        return self.predict(noise.repeat(repeats, 1, 1, 1), target, generator=generator, **kwargs)
+        return self.predict(noise, target, generator=generator, **kwargs)
 
     @torch.no_grad()
     def __call__(
@@ -763,50 +842,59 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         Estimates counterfactuals (paper, Alg. 1): abduction of `image`'s exogenous noise, then prediction under
         `do(class = intervention)`.
 
-        One image may meet several interventions, and several images one; as many interventions as images are paired.
-        The noise of each image is abducted once, however many interventions it meets.
+        One image and several interventions give one counterfactual per intervention, several images and one
+        intervention one per image; as many interventions as images are paired. The noise of each image is abducted
+        once, however many interventions it meets.
 
         Args:
             image (`PIL.Image.Image` or `np.ndarray` or `torch.Tensor` or `list`):
-                The factuals: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width, channels)` or, in grey,
-                `(height, width)`, tensors `(channels, height, width)`, alone, in a list or, but for PIL, as a batch.
-                Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255].
+                The factual images, of `unet`'s size: PIL images of mode `"L"` or `"RGB"`, arrays `(height, width,
+                channels)` or, in grey, `(height, width)`, tensors `(channels, height, width)`, each alone, in a list
+                or, but for PIL, as a batch. Arrays and tensors hold floats in [0, 1] or uint8 in [0, 255].
             intervention (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
-                What is to have caused each image: an index or a name from `classifier.id2label`. Scale 0 needs none.
+                The class that each image is to have been caused by: an index or a name from `classifier.id2label`.
+                Only a reconstruction (`guidance_scale=0`) needs none.
             guidance_scale (`float` or `list[float]` or `torch.Tensor`, *optional*, defaults to the checkpoint's):
-                Weight `s` of the predictor's gradient, at least 0, for all images or each ([`GuidanceScaleSearch`]).
-                Higher values show the intervention more surely and the factual less (paper, App. I); 0 reconstructs.
-            num_inference_steps (`int`, *optional*, defaults to the checkpoint's): Steps in each direction, at least 1.
-            strength (`float`, *optional*, defaults to 1.0): Fraction of the steps, in (0, 1]. Below 1 keeps more.
+                Weight `s` of the anti-causal predictor's gradient, at least 0, for all images or for each
+                ([`GuidanceScaleSearch`] finds them). Higher values show the intervention more surely and the factual
+                less (paper, App. I); 0 reconstructs the images without the predictor.
+            num_inference_steps (`int`, *optional*, defaults to the checkpoint's):
+                Number of steps in each direction, from 1 to the scheduler's `num_train_timesteps`.
+            strength (`float`, *optional*, defaults to 1.0):
+                Fraction of the steps, in (0, 1]. Below 1 abduction stops at a lower noise level and keeps more.
             eta (`float`, *optional*, defaults to 0.0):
-                DDIM's `eta`, in [0, 1]. Above 0, each step draws fresh noise and forgets part of the exogenous one.
+                DDIM's `eta`, in [0, 1]. With 0 prediction is deterministic, as a structural equation is; above, each
+                step draws fresh noise and forgets part of the exogenous one.
             generator (`torch.Generator`, *optional*): Makes `num_draws` and the draws of `eta > 0` reproducible.
             batch_size (`int`, *optional*): The most images the networks see at once. Draws of `eta > 0` depend on it.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
-            return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output object, not a tuple.
+            return_dict (`bool`, *optional*, defaults to `True`):
+                Whether to return a [`DiffSCMCounterfactualPipelineOutput`] or a tuple.
             callback_on_step_end (`Callable`, *optional*):
-                Called after each step of prediction with the pipeline, step, timestep and `{"sample": noisy_images}`.
-                It returns `None`, or a dictionary that may hold changed images.
+                Called after each step of the prediction as `callback_on_step_end(pipe, step, timestep, {"sample":
+                noisy_images})`. It returns `None`, or a dictionary that may hold changed images.
             abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
                 How the image's noise is found ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"`
                 evaluate the denoiser once in each step, with an error that falls with the number of steps;
                 `"implicit"` solves each step, for more evaluations, and recovers the image at any number.
             guidance_interval (`tuple[int, int]`, *optional*):
-                The lowest and the highest timestep with guidance ([Kynkaanniemi et al.,
-                2024](https://huggingface.co/papers/2404.07724)). Default: all of them.
+                The lowest and the highest timestep at which the predictor guides; elsewhere it does not run
+                ([Kynkaanniemi et al., 2024](https://huggingface.co/papers/2404.07724)). Default: at all of them.
             factual_class (`int` or `str` or `list` or `np.ndarray` or `torch.Tensor`, *optional*):
-                The class that caused each factual, one for all or one per image. Abduction climbs the moves that
-                it guides: the noise tells less of the class, and `do(class = factual_class)` gives the factual back.
-                Default: the class that the predictor reads; `abduction.factual_class` of the output says which.
+                The class that caused each factual, one for all or one per image. Abduction then climbs the guided
+                moves that prediction descends: the noise tells less of the class, and `do(class = factual_class)`
+                gives the factual back. Default: the class that the predictor reads; `abduction.factual_class` of the
+                output says which.
             num_draws (`int`, *optional*):
-                How many counterfactuals to draw of each. A draw starts abduction from the lowest noise level and keeps
-                what the last move down leaves out of the factual. Their spread tells what the image leaves open (see
-                [`~DiffSCMCounterfactualPipelineOutput.mean_and_std`]). Default: one, from the clean image.
+                How many counterfactuals to draw of each. A draw starts abduction from the lowest noise level, and what
+                the last move down leaves out of the factual is kept. The spread of several tells what the image leaves
+                open ([`~DiffSCMCounterfactualPipelineOutput.mean_and_std`]). Default: one, from the clean image.
             marginal_abduction (`bool`, *optional*, defaults to the checkpoint's):
                 Whether abduction climbs without guidance, as in the paper; the noise then keeps a trace of the class.
 
         Raises:
-            ValueError: if an argument is out of its range or does not fit the others, or if samples are not finite.
+            ValueError: if an argument is out of its range or does not fit the others, if guidance has no step to act
+                in, or if the prediction is not finite.
             TypeError: if an argument is of another type.
 
         Returns:
@@ -821,13 +909,15 @@ class DiffSCMCounterfactualPipeline(DiffusionPipeline):
         num_factuals, draws = len(images), num_draws or 1
         guidance, num_images = self.prepare_guidance(intervention, guidance_scale, guidance_interval, num_factuals)
         *schedulers, num_moves = self.prepare_schedulers(num_inference_steps, strength, abduction, guidance)
-        factual = self.prepare_abduction(
+        factual_guidance = self.prepare_abduction(
             images, factual_class, marginal_abduction, guidance_scale, guidance_interval, batch_size
         )
         solver = {"tolerance": 1e-6, "max_iterations": 40} if abduction == "implicit" else None
 
         # 3. Abduction
-        abducted = self._abduct(images, factual, schedulers, num_moves, batch_size, solver, num_draws, generator)
+        abducted = self._abduct(
+            images, factual_guidance, schedulers, num_moves, batch_size, solver, num_draws, generator
+        )
 
         # 4. Action and prediction: every draw of a factual meets every intervention
         rows = torch.arange(draws * num_factuals, device=images.device).view(draws, num_factuals)

@@ -89,7 +89,10 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray] | tuple[torch.Tensor, torch.Tensor]:
         """
         The mean and the standard deviation over the draws, in [0, 1], of the shape of one draw; of PIL images as
-        arrays `(batch, height, width, channels)`. A `ValueError` says that there are fewer than two.
+        arrays `(batch, height, width, channels)`.
+
+        Raises:
+            ValueError: if there are no draws, or only one.
         """
         draws = self.images
         if isinstance(draws, list) and isinstance(draws[0], list):
@@ -138,10 +141,12 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
         trained_with = network.config.get("_trained_with", {})
         if "class_names" in trained_with:
             known_names[name] = list(trained_with["class_names"])
-            first, expected = next(iter(known_names.items()))
-            if known_names[name] != expected:
-                got = f"got one trained on {known_names[name]}"
-                raise ValueError(f"`{name}` expects a network trained on the classes of `{first}`, {expected}, {got}.")
+            first = next(iter(known_names))
+            if known_names[name] != known_names[first]:
+                raise ValueError(
+                    f"`{name}` expects a network trained on the classes of `{first}`, {known_names[first]}, got one "
+                    f"trained on {known_names[name]}."
+                )
         value_range = list(trained_with.get("value_range", (-1, 1)))
         if value_range != [-1, 1]:
             raise ValueError(f"`{name}` expects a network trained on images in [-1, 1], got one for {value_range}.")
@@ -153,10 +158,11 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
         prediction_type = scheduler.config.prediction_type
         if not is_same or noise.get("prediction_type", prediction_type) != prediction_type:
             names = ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end", "prediction_type")
-            keys = [key for key in names if key in noise]
-            expected, got = (", ".join(f"{k} {c.get(k)!r}" for k in keys) for c in (scheduler.config, noise))
-            expected = f"expects a network trained on the noise of `scheduler`, {expected}"
-            raise ValueError(f"`{name}` {expected}, got one trained on {got}.")
+            settings = ", ".join(f"{key} {scheduler.config.get(key)!r}" for key in names if key in noise)
+            raise ValueError(
+                f"`{name}` expects a network trained on the noise of `scheduler`, {settings}, got one trained on "
+                + ", ".join(f"{key} {noise[key]!r}" for key in names if key in noise)
+            )
 
 
 def check_causes(graph: Any, **networks: ModelMixin):
@@ -359,13 +365,21 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs) -> DiffusionPipeline:
         """
         Makes a pipeline of another one's networks, which both then share, its settings, and copies of its schedulers.
-        `kwargs` replace components and settings. A `ValueError` names what is missing, a `TypeError` what is unknown.
+
+        Args:
+            pipeline ([`DiffusionPipeline`]): Has what `kwargs` leave out. What it has beyond that is not used.
+            kwargs: Components and settings, as this class is made with, in place of those of `pipeline`.
+
+        Raises:
+            ValueError: if a component is missing, or as the class itself.
+            TypeError: if `pipeline` is no pipeline, if `kwargs` has other arguments, or as the class itself.
         """
         # Diffusers' own drops networks whose very class is no annotation, and casts those that are shared.
         if not isinstance(pipeline, DiffusionPipeline):
             raise TypeError(f"`pipeline` expects a pipeline, got {type(pipeline).__name__}.")
         components, settings = cls._get_signature_keys(cls)
-        if unknown := sorted(set(kwargs) - {*components, *settings}):
+        unknown = sorted(set(kwargs) - {*components, *settings})
+        if unknown:
             raise TypeError(f"`kwargs` expects components and settings, {components + settings}, got {unknown}.")
         # Diffusers keeps settings that a pipeline in between has no use for under a name with an underscore.
         given = {name.removeprefix("_"): value for name, value in copy.deepcopy(dict(pipeline.config)).items()}
@@ -374,7 +388,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             if name in components:
                 given[name] = part if isinstance(part, torch.nn.Module) else copy.deepcopy(part)
         given.update(kwargs)
-        if missing := [name for name in components if name not in {*given, *cls._optional_components}]:
+        missing = [name for name in components if name not in {*given, *cls._optional_components}]
+        if missing:
             got = type(pipeline).__name__
             raise ValueError(f"`pipeline` expects one with {missing}, or those beside it, got a {got}.")
         return cls(**{**dict.fromkeys(cls._optional_components), **given})
@@ -403,7 +418,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     def prepare_image(self, image: PIL.Image.Image | np.ndarray | torch.Tensor | list) -> torch.Tensor:
         """Checks factual images; returns them as float32 in [-1, 1], `(num_factuals, channels, height, width)`."""
         images = image if isinstance(image, list) else [image]
-        if modes := sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"}):
+        modes = sorted({i.mode for i in images if isinstance(i, PIL.Image.Image)} - {"L", "RGB"})
+        if modes:
             raise ValueError(
                 f"`image` expects PIL images of mode 'L' or 'RGB', got {modes}. `Image.convert` makes one of them; "
                 "before, put what is transparent on a background, and rescale more than 8 bits to [0, 255]."
@@ -630,12 +646,15 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     # Copied from pipelines.pipeline_diffscm_counterfactual.DiffSCMCounterfactualPipeline.check_finite
     def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
         """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
-        if steps := torch.stack(finite).logical_not().nonzero().flatten().tolist():
+        steps = torch.stack(finite).logical_not().nonzero().flatten().tolist()
+        if steps:
             models = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
             broken = [name for name, m in models.items() if not all(w.isfinite().all() for w in m.parameters())]
-            why = f"the weights of {broken} are not" if broken else "lower `guidance_scale`, or compute in float32"
-            since = f"step {steps[0] + 1} of {len(timesteps)}, timestep {timesteps[steps[0]]}"
-            raise ValueError(f"The {process} is not finite since {since}: {why}.")
+            raise ValueError(
+                f"The {process} is not finite since step {steps[0] + 1} of {len(timesteps)}, timestep "
+                f"{timesteps[steps[0]]}: "
+                + (f"the weights of {broken} are not." if broken else "lower `guidance_scale`, or compute in float32.")
+            )
 
     def _abduct(
         self,

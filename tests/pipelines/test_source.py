@@ -55,7 +55,7 @@ class TestSource:
     tree = ast.parse(source)
 
     def test_file_is_short(self):
-        assert len(self.source.splitlines()) < 850
+        assert len(self.source.splitlines()) < 940
 
     def test_call_is_short(self):
         (call,) = [n for n in ast.walk(self.tree) if isinstance(n, ast.FunctionDef) and n.name == "__call__"]
