@@ -94,22 +94,30 @@ def check_data_source(
         raise ValueError(f"`dataset_config_name` expects `dataset_name` beside it, got {dataset_config_name!r} alone.")
     if train_data_dir is not None and not os.path.isdir(train_data_dir):
         raise ValueError(f"`train_data_dir` expects a folder of images, got {str(train_data_dir)!r}.")
-    check_name_or_path("dataset_name", dataset_name, "a data set")
+    if dataset_name is not None and is_missing_path(dataset_name):
+        raise ValueError(
+            f"`dataset_name` expects a data set of images, got {str(dataset_name)!r}: there is no such file or folder."
+        )
+
+
+def is_missing_path(name_or_path: str | Path) -> bool:
+    """Whether something that can be no name on the Hub, which has at most one slash, is no path either."""
+    text = str(name_or_path)
+    is_path = text.count("/") > 1 or text.startswith((".", "/", "~")) or text.endswith(("/", ".json"))
+    return is_path and not os.path.exists(text)
 
 
 def check_name_or_path(flag: str, name_or_path: str | Path | None, expected: str):
     """
-    Raises a `ValueError` if something that can be no name on the Hub, which has at most one slash, is no path either.
+    Raises a `ValueError` if a flag got a path where nothing is. A name on the Hub is not looked up.
 
     Args:
         flag (`str`): The flag, without dashes.
         name_or_path (`str` or `Path`, *optional*): What it got.
         expected (`str`): What it expects.
     """
-    text = str(name_or_path)
-    is_path = text.count("/") > 1 or text.startswith((".", "/", "~")) or text.endswith(("/", ".json"))
-    if name_or_path is not None and is_path and not os.path.exists(text):
-        raise ValueError(f"`--{flag}` expects {expected}, got {text!r}: there is no such file or folder.")
+    if name_or_path is not None and is_missing_path(name_or_path):
+        raise ValueError(f"`--{flag}` expects {expected}, got {str(name_or_path)!r}: there is no such file or folder.")
 
 
 def check_checkpoint(name_or_path: str | Path):

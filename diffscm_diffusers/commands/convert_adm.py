@@ -129,7 +129,7 @@ def check_args(args: argparse.Namespace):
     check_output_dir(args.output_dir, is_new=True)
     for flag in ("model_path", "classifier_path"):
         if getattr(args, flag) is not None:
-            check_file(flag, getattr(args, flag), "a file of weights")
+            check_file(flag, getattr(args, flag), "a file of weights that you have downloaded")
 
 
 def read_id2label(path: str) -> dict[int, str]:

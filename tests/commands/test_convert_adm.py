@@ -331,9 +331,8 @@ class TestBadInput:
             assert_refused(flags, "damaged or incomplete|is no checkpoint", model_path=torn)
 
     def test_no_file(self, flags):
-        assert_refused(
-            flags, "`--classifier_path` expects a file .*nowhere.pt.*: download", classifier_path="nowhere.pt"
-        )
+        message = "`--classifier_path` expects a file .*downloaded, got 'nowhere.pt': there is no such file"
+        assert_refused(flags, message, classifier_path="nowhere.pt")
 
     @pytest.mark.parametrize(
         "content", ({"step": 3}, [torch.zeros(2)], torch.zeros(2), {"model": {"a": torch.zeros(2)}})

@@ -104,9 +104,9 @@ def test_pickles_are_refused(flags, tmp_path, weights):
 @pytest.mark.parametrize(
     ("flag", "folder", "message"),
     [
-        ("denoiser", "missing", "`--denoiser` expects .*`DDPMPipeline`.* got '.*missing': "),
+        ("denoiser", "missing", "`--denoiser` expects .* got '.*missing': there is no such"),
         ("denoiser", "denoiser/unet", "`--denoiser` expects .* got '.*unet': .*scheduler_config.json"),
-        ("classifier", "missing", "`--classifier` expects .*`AntiCausalClassifier2DModel`.* got '.*missing': "),
+        ("classifier", "missing", "`--classifier` expects .* got '.*missing': there is no such"),
         ("classifier", "denoiser", "`--classifier` expects .* got '.*denoiser': .*config.json"),
         # Its weights would be loaded into the layers that both have.
         ("classifier", "denoiser/unet", "`--classifier` expects .* got '.*unet': it holds UNet2DModel"),
@@ -116,7 +116,7 @@ def test_pickles_are_refused(flags, tmp_path, weights):
 def test_components_that_are_none_are_refused(flags, tmp_path, flag, folder, message):
     with pytest.raises(ValueError, match=message) as error:
         join({**flags, flag: tmp_path / folder})
-    assert error.value.__cause__ is not None
+    assert error.value.__cause__ is not None or folder == "missing"
     assert not flags["output_dir"].parent.exists()
 
 
