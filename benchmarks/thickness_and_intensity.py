@@ -25,9 +25,10 @@ from datasets import load_dataset
 from judges import train_judge
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
-from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel, VAECounterfactualPipeline
+from diffscm_diffusers.baselines import VAECounterfactualPipeline
+from diffscm_diffusers.baselines.vae_pipeline import load_vae
 from diffscm_diffusers.evaluation.criteria import INK
-from diffscm_diffusers.files import load_whole, written_whole
+from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.metrics import probe_accuracy, probe_r2
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
@@ -73,14 +74,6 @@ def parse_args(argv=None):
 def measure_error(images: torch.Tensor, truth: torch.Tensor) -> float:
     """Mean absolute difference of pixels in [0, 1]."""
     return counterfactual_error(images, truth).mean().item()
-
-
-def load_vae(folder: str) -> ConditionalVAE2DModel | HierarchicalVAE2DModel:
-    models = {model.__name__: model for model in (ConditionalVAE2DModel, HierarchicalVAE2DModel)}
-    class_name = ConditionalVAE2DModel.load_config(folder).get("_class_name")
-    if class_name not in models:
-        raise ValueError(f"`--baselines` expects one of {list(models)}, got {folder!r}, a {class_name}.")
-    return load_whole(models[class_name], folder)
 
 
 def measure_intervention(

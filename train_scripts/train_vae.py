@@ -36,7 +36,8 @@ if __name__ == "__main__":
 import torch
 from accelerate.utils import send_to_device
 
-from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel
+from diffscm_diffusers.baselines import ConditionalVAE2DModel
+from diffscm_diffusers.baselines.vae_pipeline import VAE_MODELS
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import save_whole
@@ -48,8 +49,6 @@ from diffscm_diffusers.training.pictures import log_picture, make_picture
 from diffscm_diffusers.training.publication import publish_network
 from diffscm_diffusers.training.trainer import Trainer, create_accelerator
 
-
-MODELS = {model.__name__: model for model in (ConditionalVAE2DModel, HierarchicalVAE2DModel)}
 
 DESCRIPTION = """
 A variational autoencoder of images given {causes}, to compare a diffusion causal model with.
@@ -127,7 +126,7 @@ def main(argv=None):
     if source is not None:
         config = ConditionalVAE2DModel.load_config(source, subfolder=subfolder, cache_dir=args.cache_dir)
     vae = create_model(
-        MODELS.get(config.get("_class_name"), ConditionalVAE2DModel),
+        VAE_MODELS.get(config.get("_class_name"), ConditionalVAE2DModel),
         model_config_name_or_path=args.model_config_name_or_path,
         pretrained_model_name_or_path=args.pretrained_model_name_or_path,
         subfolder=args.subfolder,

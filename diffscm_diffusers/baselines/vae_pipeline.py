@@ -11,9 +11,33 @@ from diffusers import ModelMixin
 from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils import BaseOutput
 
+from ..files import load_whole
 from ..pipelines import DiffSCMGraphCounterfactualPipeline
 from ..pipelines.pipeline_diffscm_graph import check_causes
 from .checked_pipeline import CheckedPipeline
+from .conditional_vae import ConditionalVAE2DModel
+from .hierarchical_vae import HierarchicalVAE2DModel
+
+
+# The models that `train_vae.py` trains, by the names in their configurations.
+VAE_MODELS = {model.__name__: model for model in (ConditionalVAE2DModel, HierarchicalVAE2DModel)}
+
+
+def load_vae(folder: str) -> ConditionalVAE2DModel | HierarchicalVAE2DModel:
+    """
+    Loads a VAE of either kind.
+
+    Args:
+        folder (`str`): The folder that `train_vae.py` wrote, or a name on the Hub.
+
+    Raises:
+        ValueError: if another model is there.
+        OSError: if there is none.
+    """
+    class_name = ConditionalVAE2DModel.load_config(folder).get("_class_name")
+    if class_name not in VAE_MODELS:
+        raise ValueError(f"`folder` expects one of {list(VAE_MODELS)}, got {folder!r}: it holds {class_name}.")
+    return load_whole(VAE_MODELS[class_name], folder)
 
 
 @dataclass

@@ -1,17 +1,14 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 from diffscm_diffusers import StructuralCausalModel
-from diffscm_diffusers.baselines import ConditionalVAE2DModel, HierarchicalVAE2DModel, VAECounterfactualPipeline
+from diffscm_diffusers.baselines import VAECounterfactualPipeline
+from diffscm_diffusers.baselines.vae_pipeline import load_vae
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.classes import match_classes
-from diffscm_diffusers.files import load_whole
 from diffscm_diffusers.flags import value_of
 
 from ..fingerprint import fingerprint
 from .registry import Method, register_method
-
-
-MODELS = {model.__name__: model for model in (ConditionalVAE2DModel, HierarchicalVAE2DModel)}
 
 
 @register_method("conditional-vae", "conditional VAE", needs="conditional_vae")
@@ -58,11 +55,8 @@ def load_pipeline(folder: str) -> tuple[VAECounterfactualPipeline, str, list[str
         ValueError: if there is another model, or one that is told something else.
         OSError: if there is no model.
     """
-    config = ConditionalVAE2DModel.load_config(folder)
-    name = config.get("_class_name")
-    if name not in MODELS:
-        raise ValueError(f"it holds {name}, none of {list(MODELS)}.")
-    causes = config.get("_trained_with", {}).get("causes")
+    vae = load_vae(folder)
+    causes = vae.config.get("_trained_with", {}).get("causes")
     if causes is None:
         raise ValueError("its configuration does not say which causes it is told, as train_vae.py writes it.")
     nodes = dict(causes)
@@ -71,4 +65,4 @@ def load_pipeline(folder: str) -> tuple[VAECounterfactualPipeline, str, list[str
     [(cause, node)] = nodes.items()
     # The class has no parents, and is set by every intervention: its mechanism plays no part.
     scm = StructuralCausalModel(CausalGraph(nodes, [[cause, "image"]]))
-    return VAECounterfactualPipeline(load_whole(MODELS[name], folder), scm), cause, list(node["labels"])
+    return VAECounterfactualPipeline(vae, scm), cause, list(node["labels"])
