@@ -272,9 +272,7 @@ def main(argv=None):
 
     # 2. Training
     parent_dropout = 0.1 if args.parent_dropout is None else args.parent_dropout
-    rows = None
-    if args.balance_causes is not None:
-        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
+    rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(accelerator, unet, dataset, training_args, collate, flags=vars(args), rows=rows)
     for batch in trainer.batches():

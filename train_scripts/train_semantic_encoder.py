@@ -245,9 +245,7 @@ def main(argv=None):
     ]
 
     # 2. Training
-    rows = None
-    if args.balance_causes is not None:
-        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
+    rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(
         accelerator,

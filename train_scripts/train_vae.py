@@ -146,9 +146,7 @@ def main(argv=None):
     factuals = send_to_device(collate(rows), accelerator.device)
 
     # 2. Training
-    rows = None
-    if args.balance_causes is not None:
-        rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
+    rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(accelerator, vae, dataset, training_args, collate, flags=vars(args), rows=rows)
     for batch in trainer.batches():

@@ -70,8 +70,12 @@ def draw_by_weight(weights: torch.Tensor, generator: np.random.Generator) -> lis
 
 
 def balance_causes(
-    accelerator: Accelerator, dataset: Dataset | IterableDataset, graph: CausalGraph, share: float, seed: int
-) -> list[int]:
+    accelerator: Accelerator,
+    dataset: Dataset | IterableDataset,
+    graph: CausalGraph | None,
+    share: float | None,
+    seed: int,
+) -> list[int] | None:
     """
     Draws the rows to train on, as many as there are, a share of them as if the image's causes were independent.
 
@@ -82,16 +86,20 @@ def balance_causes(
     Args:
         accelerator (`Accelerator`): The processes get the same rows.
         dataset (`datasets.Dataset`): With a column for each parent of the image.
-        graph ([`CausalGraph`]): The causes are its image's parents.
-        share (`float`): From 0 to 1: how much weight the independent causes have, beside those of the data.
+        graph ([`CausalGraph`], *optional*): The causes are its image's parents.
+        share (`float`, *optional*):
+            From 0 to 1: how much weight the independent causes have, beside those of the data. `None`: all rows are
+            trained on as they are.
         seed (`int`): Seed of the weights and of the draw.
 
     Returns:
-        `list[int]`: the numbers of the rows, in their order, some several times.
+        `list[int]`: the numbers of the rows, in their order, some several times. `None` where `share` is.
 
     Raises:
         ValueError: if the data set is streamed, or as in [`independence_weights`].
     """
+    if share is None:
+        return None
     if isinstance(dataset, IterableDataset):
         raise ValueError("`--balance_causes` expects a data set that is not streamed, got a streamed one.")
 
