@@ -51,7 +51,7 @@ from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.commands import make_world
 from diffscm_diffusers.figures import STYLE
 from diffscm_diffusers.files import written_whole
-from diffscm_diffusers.flags import non_negative_int, positive_int, rate
+from diffscm_diffusers.flags import fraction, non_negative_int, positive_int, rate
 from diffscm_diffusers.models import StructuralCausalModel
 from diffscm_diffusers.worlds import TypefaceWorld
 
@@ -116,6 +116,11 @@ def parse_args(argv=None):
     parser.add_argument("--encoder_steps", type=positive_int, default=6000, help="Of each encoder.")
     parser.add_argument("--train_batch_size", type=positive_int, default=128)
     parser.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no", help="In training.")
+    parser.add_argument(
+        "--balance_causes",
+        type=fraction,
+        help="Share of the training rows that is drawn as if digit and hue were independent.",
+    )
     parser.add_argument("--num_samples", type=positive_int, default=500, help="Factuals, each with one intervention.")
     parser.add_argument("--num_inference_steps", type=positive_int, default=50)
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
@@ -163,6 +168,8 @@ def train(name: str, folder: Path, data: Path, args) -> Path:
     if script == "train_diffusion":
         # Brightness is learned sooner than from the noise.
         flags += ["--prediction_type", "v_prediction"]
+    if args.balance_causes is not None and len(parents) > 1:
+        flags += ["--balance_causes", str(args.balance_causes)]
     if name in ENCODERS:
         flags += ["--encoder", str(folder / ENCODERS[name])]
     if script != "train_semantic_encoder":  # which has its own

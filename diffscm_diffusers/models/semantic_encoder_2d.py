@@ -88,10 +88,12 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         condition_features (`int`, *optional*, defaults to 32): Width of the causes' embedding in the encoder.
         style_features (`int`, *optional*, defaults to 64):
             Width of the embedding of the code and the causes in the decoder.
+        num_corrections (`int`, *optional*, defaults to 0):
+            How often [`~SemanticEncoder2DModel.encode`] corrects the code by what its decoded image is read as.
 
     Raises:
-        ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, or `block_out_channels` has not three
-            entries.
+        ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
+            entries, or `num_corrections` is negative.
     """
 
     # What the pose is multiplied by: a code of 1 is 0.15 rad, or 0.09 of half the image. The features are those of the
@@ -111,6 +113,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden_features: int = 256,
         condition_features: int = 32,
         style_features: int = 64,
+        num_corrections: int = 0,
     ):
         super().__init__()
         for name, value in (
@@ -130,6 +133,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             or any(type(width) is not int or width < 1 for width in block_out_channels)
         ):
             raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
+        if type(num_corrections) is not int or num_corrections < 0:
+            raise ValueError(f"`num_corrections` expects a whole number of at least 0, got {num_corrections!r}.")
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -180,6 +185,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         """
         The posterior of the code given the image and its causes.
 
+        Each of the configuration's `num_corrections` adds to the mean what is read in the image beyond what is read in
+        the decoded mean. So it goes towards a code whose decoded image is read as the image is.
+
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
             condition (`torch.Tensor` of shape `(batch, condition_dim)`):
@@ -201,6 +209,15 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             )
         self._check_condition(condition, len(sample))
 
+        mean, std = self._read(sample, condition)
+        read = mean
+        for _ in range(self.config.num_corrections):
+            mean = mean + read - self._read(self.decode(mean, condition), condition)[0]
+        if not return_dict:
+            return mean, std
+        return SemanticEncoder2DOutput(mean=mean, std=std)
+
+    def _read(self, sample: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         condition = self.condition_embedding(condition.to(self.dtype))
         hidden = sample.to(self.dtype) + 1
         for block in self.down_blocks:
@@ -209,10 +226,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden = F.silu(self.linear_2(torch.cat([hidden, condition], dim=1)))
         mean, log_variance = self.code_out(hidden).float().chunk(2, dim=1)
         # Starts at some nats per entry, and keeps the exponential in range.
-        std = (0.5 * (log_variance - 2).clamp(-12, 2)).exp()
-        if not return_dict:
-            return mean, std
-        return SemanticEncoder2DOutput(mean=mean, std=std)
+        return mean, (0.5 * (log_variance - 2).clamp(-12, 2)).exp()
 
     def decode(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """

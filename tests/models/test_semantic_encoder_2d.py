@@ -78,6 +78,19 @@ def test_forward_decodes_the_mean(model, condition):
     assert torch.equal(drawn.mean, mean) and torch.equal(drawn.std, std)
 
 
+@pytest.mark.parametrize("num_corrections, error", [(0, 0.25), (1, 0.0625), (3, 0.00390625)])
+def test_each_correction_removes_most_of_the_error_of_the_code(model, condition, num_corrections, error):
+    """Where a quarter of each code is lost in reading, its error falls to a quarter with each correction."""
+    model.register_to_config(num_corrections=num_corrections)
+    code = torch.randn(4, 8)
+    model.decode = lambda code, condition: code
+    model._read = lambda sample, condition: (0.75 * (code if sample.ndim == 4 else sample), torch.ones(4, 8))
+
+    mean, std = model.encode(torch.zeros(4, 1, 16, 16), condition, return_dict=False)
+    torch.testing.assert_close(mean, (1 - error) * code)
+    assert torch.equal(std, torch.ones(4, 8))
+
+
 def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
     """Centre of mass (x, y), of 1 at the edge of the image, of one bright feature that a pose has moved."""
     hidden = torch.zeros(1, 1, 128, 128)
@@ -136,6 +149,7 @@ def test_gradients_reach_every_parameter(condition):
     [
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
+        ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
     ],
 )
