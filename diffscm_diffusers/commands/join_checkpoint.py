@@ -25,6 +25,7 @@ from diffscm_diffusers import (
     CausalPredictor2DModel,
     CausalUNet2DModel,
     DiffSCMCounterfactualPipeline,
+    DiffSCMDDIMScheduler,
     DiffSCMGraphCounterfactualPipeline,
     DiffSCMSemanticCounterfactualPipeline,
     SemanticEncoder2DModel,
@@ -33,7 +34,7 @@ from diffscm_diffusers import (
 from diffscm_diffusers.checksums import check_pipeline
 from diffscm_diffusers.files import load_whole, locked, written_whole
 from diffscm_diffusers.finite import check_finite
-from diffscm_diffusers.flags import ArgumentParser, non_negative_float, positive_int
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, non_negative_int, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 from diffscm_diffusers.refusals import check_name_or_path, check_output_dir
 
@@ -58,6 +59,16 @@ def parse_args(argv=None):
     parser.add_argument("--output_dir", required=True, help="New folder for the joined checkpoint.")
     parser.add_argument("--guidance_scale", type=non_negative_float, help="Default of calls that give none.")
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default of calls that give none.")
+    parser.add_argument(
+        "--timestep_spacing",
+        choices=["leading", "linspace", "trailing", "quadratic"],
+        help="How the steps of a call are spaced. Default: as the denoiser's scheduler says.",
+    )
+    parser.add_argument(
+        "--num_corrections",
+        type=non_negative_int,
+        help="How often the `--encoder` corrects a code by what its decoded image is read as. Default: the encoder's.",
+    )
     parser.add_argument(
         "--dtype", choices=["float32", "float16", "bfloat16"], default="float32", help="Type of the saved weights."
     )
@@ -121,6 +132,8 @@ def check_args(args: argparse.Namespace):
             "`--guidance_scale` expects no `--encoder` beside a `--classifier`: their pipeline has no scale, got "
             f"{args.guidance_scale}."
         )
+    if args.num_corrections is not None and args.encoder is None:
+        raise ValueError(f"`--num_corrections` expects an `--encoder`, got {args.num_corrections} alone.")
     for name in ("denoiser", "classifier", "encoder", "scm", "predictor"):
         check_name_or_path(name, getattr(args, name), "a Hub name or a folder")
 
@@ -146,6 +159,9 @@ def main(argv=None):
             f"`--num_inference_steps` expects at most the denoiser's {num_train_timesteps} training steps, got "
             f"{args.num_inference_steps}."
         )
+    if args.timestep_spacing is not None:
+        config = DiffSCMDDIMScheduler.from_noise_schedule(scheduler).config
+        scheduler = DiffSCMDDIMScheduler.from_config(config, timestep_spacing=args.timestep_spacing)
     parts = {"unet": unet, "scheduler": scheduler}
     for name, model_class, script in (
         ("classifier", AntiCausalClassifier2DModel, "train_classifier.py"),
@@ -158,6 +174,8 @@ def main(argv=None):
             # Mechanisms of attributes are small, and their inverses exact in float32.
             part_dtype = torch.float32 if name == "scm" else dtype
             parts[name] = load_network(model_class, folder, name, script, part_dtype)
+    if args.num_corrections is not None:
+        parts["encoder"].register_to_config(num_corrections=args.num_corrections)
     defaults = {
         "default_guidance_scale": args.guidance_scale,
         "default_num_inference_steps": args.num_inference_steps,
