@@ -1,5 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import math
 from dataclasses import dataclass
 
 import torch
@@ -90,10 +91,12 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             Width of the embedding of the code and the causes in the decoder.
         num_corrections (`int`, *optional*, defaults to 0):
             How often [`~SemanticEncoder2DModel.encode`] corrects the code by what its decoded image is read as.
+        posterior_scale (`float`, *optional*, defaults to 1.0):
+            What it multiplies the standard deviation of the code by, as calibration finds, where draws are too sure.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
-            entries, or `num_corrections` is negative.
+            entries, `num_corrections` is negative, or `posterior_scale` is not positive and finite.
     """
 
     # What the pose is multiplied by: a code of 1 is 0.15 rad, or 0.09 of half the image. The features are those of the
@@ -114,6 +117,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         condition_features: int = 32,
         style_features: int = 64,
         num_corrections: int = 0,
+        posterior_scale: float = 1.0,
     ):
         super().__init__()
         for name, value in (
@@ -135,6 +139,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
         if type(num_corrections) is not int or num_corrections < 0:
             raise ValueError(f"`num_corrections` expects a whole number of at least 0, got {num_corrections!r}.")
+        if type(posterior_scale) not in (int, float) or not 0 < posterior_scale < math.inf:
+            raise ValueError(f"`posterior_scale` expects a positive number, got {posterior_scale!r}.")
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -186,7 +192,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         The posterior of the code given the image and its causes.
 
         Each of the configuration's `num_corrections` adds to the mean what is read in the image beyond what is read in
-        the decoded mean. So it goes towards a code whose decoded image is read as the image is.
+        the decoded mean. So it goes towards a code whose decoded image is read as the image is. The standard deviation
+        is multiplied by `posterior_scale`.
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
@@ -200,6 +207,16 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if `sample` or `condition` has another shape.
         """
+        mean, std = self._read(sample, condition)
+        read = mean
+        for _ in range(self.config.num_corrections):
+            mean = mean + read - self._read(self.decode(mean, condition), condition)[0]
+        std = self.config.posterior_scale * std
+        if not return_dict:
+            return mean, std
+        return SemanticEncoder2DOutput(mean=mean, std=std)
+
+    def _read(self, sample: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         if not torch.is_tensor(sample):
             raise TypeError(f"`sample` expects a tensor, got {type(sample).__name__}.")
         shape = (self.config.in_channels, self.config.sample_size, self.config.sample_size)
@@ -209,15 +226,6 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             )
         self._check_condition(condition, len(sample))
 
-        mean, std = self._read(sample, condition)
-        read = mean
-        for _ in range(self.config.num_corrections):
-            mean = mean + read - self._read(self.decode(mean, condition), condition)[0]
-        if not return_dict:
-            return mean, std
-        return SemanticEncoder2DOutput(mean=mean, std=std)
-
-    def _read(self, sample: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         condition = self.condition_embedding(condition.to(self.dtype))
         hidden = sample.to(self.dtype) + 1
         for block in self.down_blocks:
@@ -266,8 +274,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> SemanticAutoencoder2DOutput | tuple[torch.Tensor, ...]:
         """
-        Reads the code of images and decodes it under the same causes, as [`~SemanticEncoder2DModel.encode`] and
-        [`~SemanticEncoder2DModel.decode`] do. Training calls it.
+        Reads the code of images and decodes it under the same causes, for training: without the corrections and the
+        scale of [`~SemanticEncoder2DModel.encode`].
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
@@ -283,7 +291,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if an argument has another shape.
         """
-        mean, std = self.encode(sample, condition, return_dict=False)
+        mean, std = self._read(sample, condition)
         if noise is not None and noise.shape != mean.shape:
             raise ValueError(f"`noise` expects shape {tuple(mean.shape)}, got {tuple(noise.shape)}.")
         code = mean if noise is None else mean + std * noise

@@ -91,6 +91,19 @@ def test_each_correction_removes_most_of_the_error_of_the_code(model, condition,
     assert torch.equal(std, torch.ones(4, 8))
 
 
+def test_scale_widens_the_posterior_and_training_does_not_see_it(model, condition):
+    sample, noise = torch.rand(4, 1, 16, 16) * 2 - 1, torch.randn(4, 8)
+    mean, std = model.encode(sample, condition, return_dict=False)
+    trained = model(sample, condition, noise)
+    model.register_to_config(posterior_scale=2.5, num_corrections=1)
+
+    corrected, widened = model.encode(sample, condition, return_dict=False)
+    torch.testing.assert_close(widened, 2.5 * std)
+    assert not torch.allclose(corrected, mean)
+    again = model(sample, condition, noise)
+    assert all(torch.equal(again[name], trained[name]) for name in ("sample", "code", "mean", "std"))
+
+
 def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
     """Centre of mass (x, y), of 1 at the edge of the image, of one bright feature that a pose has moved."""
     hidden = torch.zeros(1, 1, 128, 128)
@@ -150,6 +163,8 @@ def test_gradients_reach_every_parameter(condition):
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
         ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
+        ({"posterior_scale": 0}, "`posterior_scale` expects a positive number, got 0"),
+        ({"posterior_scale": float("nan")}, "`posterior_scale` expects a positive number, got nan"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
     ],
 )
