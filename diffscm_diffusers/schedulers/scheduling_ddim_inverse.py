@@ -309,11 +309,17 @@ class DiffSCMDDIMInverseScheduler(SchedulerMixin, ConfigMixin):
             `tuple[torch.Tensor, list[int]]`: The sample and the timesteps of the moves.
 
         Raises:
-            ValueError: If `num_moves` is out of range, or if the moves do not meet (see `levels_are_consecutive`).
+            ValueError: If `num_moves` is out of range, if there is one move only, which `noise` stands in for, or if
+                the moves do not meet (see `levels_are_consecutive`).
         """
         timesteps = self.timesteps.tolist()
         num_moves = len(timesteps) if num_moves is None else num_moves
         least = 1 if noise is None else 2
+        if len(timesteps) < least:
+            raise ValueError(
+                "`num_inference_steps` expects at least 2 where the lowest level is drawn, as with `num_draws`, got "
+                f"{len(timesteps)}."
+            )
         if type(num_moves) is not int or not least <= num_moves <= len(timesteps):
             raise ValueError(
                 f"`num_moves` expects {least} to {len(timesteps)}, got {num_moves!r}: raise `num_inference_steps` or "

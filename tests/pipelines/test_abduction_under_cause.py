@@ -180,6 +180,10 @@ class TestDraws:
         with pytest.raises(ValueError, match="`num_draws` expects a whole number of at least 1"):
             get_mixture_pipe()(factual, 1, 1.0, 10, num_draws=num_draws)
 
+    def test_one_step_leaves_none_after_the_draw(self, factual):
+        with pytest.raises(ValueError, match="`num_inference_steps` expects at least 2 where .* `num_draws`, got 1"):
+            get_mixture_pipe()(factual, 1, 1.0, 1, factual_class=0, num_draws=2)
+
 
 @pytest.mark.parametrize(
     ("factual_class", "error", "message"),

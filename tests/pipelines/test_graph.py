@@ -356,6 +356,7 @@ class TestErrors:
             ({"output_type": "jpg"}, ValueError, "`output_type` expects 'pil', 'np' or 'pt', got 'jpg'"),
             ({"generator": 3}, TypeError, "`generator` expects a `torch.Generator`, got int"),
             ({"num_inference_steps": 0}, ValueError, "`num_inference_steps`"),
+            ({"num_inference_steps": 1, "num_draws": 2}, ValueError, "`num_inference_steps` expects at least 2 where"),
             ({"image": torch.full((1, 1, 8, 8), 2.0)}, ValueError, "`image` expects values in"),
         ],
     )

@@ -1,0 +1,36 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+import json
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from diffusers.utils import pt_to_pil
+
+from diffscm_diffusers.worlds import TypefaceWorld
+
+
+@pytest.mark.filterwarnings("ignore:.*less probable", "ignore:Implicit abduction of")
+@pytest.mark.parametrize("world", ["typeface", "morphomnist-graph"])
+def test_wider_posteriors_cover_more(load_benchmark, world, tmp_path):
+    digits = TypefaceWorld().sample(4, torch.Generator().manual_seed(0))
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
+    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
+    (tmp_path / "digits").mkdir()
+    Dataset.from_dict(rows, features).to_parquet(tmp_path / "digits" / "test.parquet")
+
+    flags = ["--pretrained_model_name_or_path", f"checkpoints/diffscm-{world}", "--num_inference_steps", "2"]
+    flags += ["--dataset_name", str(tmp_path / "digits"), "--split", "test", "--num_samples", "1"]
+    load_benchmark("draws").main([*flags, "--posterior_scales", "0.1", "4", "--output_dir", str(tmp_path)])
+    narrow, wide = json.loads((tmp_path / "draws.json").read_text())["scales"].values()
+    name = "coverage of the 90 % interval, where there is ink"
+    assert 0 <= narrow[name] < wide[name] <= 1
+    assert narrow["error of one draw"] != wide["error of one draw"]
+    table = (tmp_path / "draws.md").read_text().splitlines()
+    assert len(table) == 4 and table[3].startswith(f"| 4 | {wide['error of one draw']:.4f} | ")
+
+
+def test_too_few_draws_for_an_interval_are_refused(load_benchmark, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load_benchmark("draws").parse_args(["--num_draws", "18", "--output_dir", str(tmp_path)])
+    assert "--num_draws expects at least 19 draws for an interval of 90 %, got 18" in capsys.readouterr().err
