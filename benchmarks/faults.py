@@ -192,10 +192,10 @@ def kill_at_random(start: Callable, result: Callable, folder: Path, num_kills: i
             status, output = start(folder / f"killed-{number}", kill_after=moment)
             if status != -signal.SIGKILL:
                 break
-            killed.append(moment)
+            killed.append({"seconds": round(moment, 3), "num_files": len(result(folder / f"killed-{number}"))})
         is_same = status == 0 and result(folder / f"killed-{number}") == expected
         print(f"{len(killed)} kills, status {status}, same result: {is_same}", flush=True)
-        outcomes += [{"seconds": round(moment, 3), "same_result": is_same} for moment in killed]
+        outcomes += [{**kill, "same_result": is_same} for kill in killed]
     return {"seconds_alone": round(duration, 2), "num_files": len(expected), "kills": outcomes}
 
 
@@ -406,11 +406,12 @@ DAMAGES = {
 
 
 def make_table(report: dict) -> str:
-    lines = ["| killed | moments | files compared | same result |", "| --- | --- | --- | --- |"]
+    lines = ["| killed | moments | after the first file | files compared | same result |", "| --- " * 5 + "|"]
     for name in ("training", "generation"):
         kills = report[name]["kills"]
         same = sum(kill["same_result"] for kill in kills)
-        lines.append(f"| {name} | {len(kills)} | {report[name]['num_files']} | {same} of {len(kills)} |")
+        late = sum(kill["num_files"] > 0 for kill in kills)
+        lines.append(f"| {name} | {len(kills)} | {late} | {report[name]['num_files']} | {same} of {len(kills)} |")
     lines += ["", "| damage | detected and named | nothing else changed |", "| --- | --- | --- |"]
     for name, outcome in report["damages"].items():
         words = ["not tried" if value is None else "yes" if value else "**no**" for value in outcome.values()]

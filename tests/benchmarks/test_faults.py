@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import importlib
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,32 @@ def test_kills_are_survived_and_damages_named(faults, tmp_path, monkeypatch):
 
 def test_what_is_not_detected_is_reported(faults, tmp_path, monkeypatch):
     monkeypatch.setattr(faults, "DAMAGES", {"nothing": lambda bench, folder: faults.Outcome(False, True, "")})
-    monkeypatch.setattr(faults, "kill_at_random", lambda *args: {"num_files": 1, "kills": [{"same_result": True}]})
+    kills = [{"num_files": 0, "same_result": True}, {"num_files": 1, "same_result": True}]
+    monkeypatch.setattr(faults, "kill_at_random", lambda *args: {"num_files": 1, "kills": kills})
     assert faults.main(["--output_dir", str(tmp_path)]) == 1
-    assert "| nothing | **no** | yes |" in (tmp_path / "faults.md").read_text()
+    table = (tmp_path / "faults.md").read_text()
+    assert "| nothing | **no** | yes |" in table and "| training | 2 | 1 | 1 | 2 of 2 |" in table
+
+
+def test_kills_count_the_files_that_were_written(faults, tmp_path):
+    """A run that takes a second, and writes the first of its two files half-way."""
+
+    def start(folder, kill_after=None):
+        folder.mkdir(exist_ok=True)
+        for name, written_after in (("first", 0.5), ("second", 1)):
+            if kill_after is None or kill_after >= written_after:
+                (folder / name).write_text(name)
+        return (0 if kill_after is None else -signal.SIGKILL), ""
+
+    class Moments:
+        moments = iter([0.1, 0.6, 0.7])
+
+        def uniform(self, low, high):
+            return next(self.moments)
+
+    report = faults.kill_at_random(start, faults.hash_files, tmp_path, 3, Moments())
+    assert report["num_files"] == 2
+    assert report["kills"] == [
+        {"seconds": seconds, "num_files": num_files, "same_result": True}
+        for seconds, num_files in ((0.1, 0), (0.6, 1), (0.7, 1))
+    ]
