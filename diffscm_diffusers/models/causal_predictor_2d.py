@@ -152,11 +152,6 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
                 "`condition_widths` expects at least one parent, each with a width of at least 1, got "
                 f"{condition_widths}."
             )
-        if len(down_block_types) != len(block_out_channels):
-            raise ValueError(
-                "`down_block_types` and `block_out_channels` take one entry per level, got "
-                f"{len(down_block_types)} and {len(block_out_channels)}."
-            )
         self.register_to_config(condition_widths=[[name, width] for name, width in condition_widths.items()])
 
         time_embed_dim = block_out_channels[0] * 4

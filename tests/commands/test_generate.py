@@ -313,6 +313,15 @@ def test_a_full_disk_is_named_and_leaves_whole_chunks(flags, finished, tmp_path,
     assert data_files(tmp_path) == data_files(finished)
 
 
+def test_other_errors_of_writing_are_passed_on(flags, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        pq.ParquetWriter, "write_table", mock.Mock(side_effect=OSError(errno.EIO, "Input/output error"))
+    )
+    with pytest.raises(OSError, match="Input/output error"):
+        run(flags, tmp_path)
+    assert data_files(tmp_path) == {}
+
+
 def test_half_precision(flags, tmp_path):
     run(flags, tmp_path, dtype="bfloat16", max_samples=2)
     for row in load(tmp_path, tmp_path):

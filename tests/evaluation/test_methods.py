@@ -58,7 +58,7 @@ def test_the_scale_search_refuses_the_vae_that_scores(metric_models):
 @pytest.mark.parametrize(
     ("encoder", "reason"),
     [
-        (["METRICS/vae", "pixels"], "got 'pixels': "),
+        (["METRICS/vae", "pixels"], "got 'pixels': it stands alone"),
         (["METRICS/missing"], "got '.*missing': "),
         (["METRICS"], "got '.*': .*no file named config.json"),
         (["METRICS/autoencoder"], "got '.*autoencoder': it holds ImageAutoencoder"),

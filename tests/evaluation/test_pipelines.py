@@ -1,9 +1,13 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
+from unittest import mock
+
 import pytest
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
-from diffscm_diffusers.evaluation.pipelines import complete_settings, load_pipeline
+from diffscm_diffusers.baselines import SchutPipeline
+from diffscm_diffusers.evaluation.pipelines import complete_settings, load_baseline, load_pipeline
+from tests.pipelines.test_semantic import get_semantic_pipe
 
 
 @pytest.fixture
@@ -50,3 +54,18 @@ def test_given_settings_go_before_the_presets_and_these_before_the_defaults(pipe
 def test_settings_that_do_not_fit_are_refused(pipe, settings, message):
     with pytest.raises(ValueError, match=message):
         complete_settings(pipe, **settings)
+
+
+def test_a_checkpoint_of_another_pipeline_is_refused(tmp_path):
+    get_semantic_pipe().save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError,
+        match="`--pretrained_model_name_or_path` expects a DiffSCMCounterfactualPipeline, got .* a "
+        "DiffSCMSemanticCounterfactualPipeline",
+    ):
+        load_pipeline(tmp_path, "checkpoint")
+
+
+def test_a_baseline_needs_its_folder():
+    with pytest.raises(ValueError, match="`--baselines` is needed for the method 'schut'"):
+        load_baseline(SchutPipeline, None, "schut", ["a", "b"], mock.Mock(device="cpu"))

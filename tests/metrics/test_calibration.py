@@ -75,6 +75,8 @@ def test_a_threshold_leaves_the_coverage_of_the_truths_law_as_it_is():
     torch.testing.assert_close(metric.compute(), expected.float(), equal_nan=True)
     with pytest.raises(ValueError, match="`threshold` expects a finite number, got nan"):
         Coverage(threshold=math.nan)
+    with pytest.raises(ValueError, match="`threshold` expects a finite number, got nan"):
+        functional.coverage(draws, truth, threshold=math.nan)
 
 
 @pytest.mark.parametrize("num_draws", [2, 5, 40])

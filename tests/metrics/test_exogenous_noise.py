@@ -174,6 +174,10 @@ def test_values_that_never_change_are_refused():
         probe_r2(gaussian(20, 3), torch.full((20,), 2.0))
     with pytest.raises(ValueError, match="`num_permutations` expects a positive number, got 0"):
         DistanceCorrelation(num_permutations=0)
+    with pytest.raises(ValueError, match="`num_permutations` expects a positive number, got 0"):
+        functional.distance_correlation(gaussian(20, 3), torch.arange(20), num_permutations=0)
+    with pytest.raises(TypeError, match="`cause` expects a tensor of floats, got torch.int64"):
+        probe_r2(gaussian(20, 3), torch.arange(20))
     with pytest.raises(ValueError, match="`cause` expects class indices from 0, got -1"):
         probe_accuracy(gaussian(20, 3), torch.arange(20) - 1)
     with pytest.raises(ValueError, match="`noise` expects at least one sample"):

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -130,12 +131,16 @@ def test_name_of_no_repository_is_refused(monkeypatch):
         raise LocalEntryNotFoundError("no such thing")
 
     monkeypatch.setattr(metric_models, "snapshot_download", download)
-    with pytest.raises(ValueError, match="`name_or_path` expects a folder or a repository .* got 'someone/nothing'"):
+    with pytest.raises(
+        ValueError, match="`name_or_path` expects a folder or a repository .* got 'someone/nothing': no such"
+    ):
         MetricModels.from_pretrained("someone/nothing")
 
 
 def test_folder_that_does_not_exist_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`name_or_path` expects a folder or a repository with metric models, got"):
+    with pytest.raises(
+        ValueError, match="`name_or_path` expects a folder or a repository with metric models, got .*Repo id must"
+    ):
         MetricModels.from_pretrained(tmp_path / "nothing")
 
 
@@ -252,6 +257,17 @@ class TestTransformersOracle:
             oracle(torch.full((1, 3, 8, 8), -1.0))
         with pytest.raises(ValueError, match="`image` expects 1 or 3 channels, got 2"):
             oracle(torch.zeros(1, 2, 8, 8))
+
+    def test_transformers_is_asked_for(self, transformers_classifier, monkeypatch):
+        monkeypatch.setitem(sys.modules, "transformers", None)
+        with pytest.raises(ImportError, match="`TransformersOracle` needs `transformers`: `pip install transformers`"):
+            TransformersOracle(transformers_classifier)
+
+    def test_what_is_no_classifier_is_refused(self, folder, tmp_path):
+        with pytest.raises(
+            ValueError, match="`oracle` expects an image classifier of transformers, got '.*nothing': "
+        ):
+            MetricModels.from_pretrained(folder, oracle=tmp_path / "nothing")
 
     def test_processor_without_a_size_is_refused(self, transformers_classifier, tmp_path):
         folder = shutil.copytree(transformers_classifier, tmp_path / "classifier")

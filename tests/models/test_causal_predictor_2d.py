@@ -204,13 +204,28 @@ def test_copy_is_equal():
 @pytest.mark.parametrize(
     "options, message",
     [
+        ({"layers_per_block": 0}, "`layers_per_block` expects a whole number of at least 1, got 0"),
+        ({"attention_head_dim": 0}, "`attention_head_dim` expects a whole number of at least 1, got 0"),
+        ({"block_out_channels": (8, 0)}, r"`block_out_channels` expects whole numbers of at least 1, got \(8, 0\)"),
+        (
+            {"block_out_channels": (8, 18)},
+            r"`block_out_channels` expects multiples of `norm_num_groups`, 4, got \(8, 18",
+        ),
+        ({"down_block_types": ("DownBlock2D", "UpBlock2D")}, "`down_block_types` expects some of .*'UpBlock2D'"),
+        ({"downsample_type": "pool"}, r"`downsample_type` expects one of \['conv', 'resnet'\], got 'pool'"),
+        ({"resnet_time_scale_shift": "shift"}, "`resnet_time_scale_shift` expects one of .* got 'shift'"),
+        ({"add_attention": 1}, "`add_attention` expects `True` or `False`, got 1"),
+        ({"chained": None}, "`chained` expects `True` or `False`, got None"),
+        ({"norm_eps": 0}, "`norm_eps` expects a finite number above 0, got 0"),
+        ({"dropout": 1}, r"`dropout` expects a number in \[0, 1\), got 1"),
+        ({"condition_widths": 3}, "`condition_widths` expects a width for each parent, got 3"),
         ({"condition_widths": {}}, "`condition_widths` expects at least one parent"),
         ({"condition_widths": {"a": 0}}, "`condition_widths` expects .* got {'a': 0}"),
         ({"block_out_channels": (8,)}, "`block_out_channels` expects one entry for each of `down_block_types`"),
     ],
 )
 def test_bad_configurations_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         get_model(**options)
 
 

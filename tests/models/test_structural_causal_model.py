@@ -320,6 +320,8 @@ def test_other_bad_tables_and_arguments_are_refused():
     for argument in ({"num_steps": 0}, {"batch_size": 1.5}, {"learning_rate": 0}):
         with pytest.raises(ValueError, match=f"`{next(iter(argument))}` expects a positive"):
             scm.fit(mixed_table(50), **argument)
+    with pytest.raises(ValueError, match=r"`learning_rate` of 1e\+30 led to a loss of nan in step 1\."):
+        scm.fit(mixed_table(50), num_steps=2, learning_rate=1e30)
     with pytest.raises(ValueError, match="`num_bins` expects a positive integer, got 0"):
         StructuralCausalModel(MIXED, num_bins=0)
 
@@ -365,6 +367,16 @@ def test_other_bad_tables_and_arguments_are_refused():
 def test_bad_input_is_refused(mixed_model, call, error, message):
     with pytest.raises(error, match=message):
         call(mixed_model, mixed_values(3))
+
+
+def test_finite_weights_that_lead_to_no_finite_value_are_named():
+    scm = StructuralCausalModel(MIXED)
+    scm.mechanisms[2].parameters_from_parents.network[2].weight.data.fill_(1e38)
+    noise = {"group": torch.zeros(1, 3), "grade": torch.zeros(1, 3), "length": torch.zeros(1)}
+    with pytest.raises(
+        ValueError, match=r"`noise\['length'\]` expects numbers that lead to finite values, got tensor"
+    ):
+        scm.predict(noise)
 
 
 def test_counterfactuals_agree_with_dowhy(linear_model):

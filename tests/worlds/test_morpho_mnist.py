@@ -291,6 +291,12 @@ def test_wrong_datasets_are_refused():
         MorphoMNISTWorld.from_dataset(colour)
     with pytest.raises(ValueError, match="got 'RGB' of 28x28 in row 1"):
         MorphoMNISTWorld.from_dataset(colour, "digits", "number")
+    features = Features({"image": Image(), "label": ClassLabel(names=["3", "three"])})
+    named = Dataset.from_dict({"image": [PIL.Image.fromarray(BASE_DIGITS[0])], "label": [0]}, features)
+    with pytest.raises(
+        ValueError, match=r"`label_column` expects classes with the names of digits, .*\['3', 'three'\]"
+    ):
+        MorphoMNISTWorld.from_dataset(named)
 
 
 def test_examples_run():

@@ -2,12 +2,14 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
 import math
+import sys
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from diffscm_diffusers.worlds import TypefaceWorld
+from diffscm_diffusers.worlds.typeface import _glyphs
 
 
 VARIANTS = {
@@ -238,3 +240,18 @@ def test_bad_options_are_refused(options, message):
 def test_bad_numbers_of_samples_are_refused(num_samples):
     with pytest.raises(ValueError, match="`num_samples` expects an `int` of at least 1, got"):
         TypefaceWorld().sample(num_samples)
+
+
+def test_noise_is_drawn_on_the_cpu():
+    class CudaGenerator(torch.Generator):
+        device = torch.device("cuda")
+
+    with pytest.raises(ValueError, match="`generator` expects a generator on the CPU, got one on cuda"):
+        TypefaceWorld().sample(1, CudaGenerator())
+
+
+def test_fonts_are_asked_for(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.font_manager", None)
+    _glyphs.cache_clear()
+    with pytest.raises(ImportError, match="`TypefaceWorld` needs the fonts of matplotlib: `pip install matplotlib`"):
+        TypefaceWorld().sample(1, seeded(0))
