@@ -33,8 +33,6 @@ def draw_truth(factual: torch.Tensor, pairs: dict[str, tuple[torch.Tensor, torch
     named = {f"pairs[{label!r}][{i}]": images for label, pair in pairs.items() for i, images in enumerate(pair)}
     check_figure_images("(num_factuals, channels, height, width)", factual=factual, **named)
     check_same_shape(factual=factual, **named)
-    if factual.shape[1] not in (1, 3):
-        raise ValueError(f"`factual` expects images of 1 or 3 channels, got {factual.shape[1]} channels.")
     images = [factual]
     for counterfactual, truth in pairs.values():
         difference = counterfactual - truth

@@ -141,6 +141,18 @@ def test_difference_is_red_where_brighter_and_blue_where_darker():
     assert darker[2] > darker[0] + 0.3
 
 
+def test_figures_say_what_images_and_classes_they_need(pipe, metric_models):
+    images = torch.rand(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="`factual` expects images of 1 or 3 channels, .* got the shape"):
+        figures.draw_truth(images, {"do": (images, images)})
+    grey = images[:, :1]
+    with pytest.raises(ValueError, match="`intervention` expects one class for each of 2, got 3"):
+        figures.draw_scales(pipe, grey, torch.tensor([0, 1, 2]), [1.0], num_inference_steps=2)
+    vae = LatentVAE.from_pretrained(metric_models, subfolder="vae")
+    with pytest.raises(ValueError, match="`reference` expects at least 3 images, got 2"):
+        figures.draw_latents(vae, grey, torch.tensor([0, 2]), grey[0], grey[1], 0, 2, NAMES, seed=0)
+
+
 def test_one_noise_is_shared_by_a_row(pipe):
     shown = shown_images(figures.draw_one_noise(pipe, 2, [0, 2], seed=3), 2)
     noise = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(3))
@@ -307,6 +319,9 @@ def test_an_evaluation_that_does_not_fit_is_refused(evaluation):
     with pytest.raises(ValueError, match="does not hold all counterfactuals"):
         read_evaluation(evaluation, NAMES, 10)
     samples = pd.read_csv(evaluation / "samples.csv")
+    samples.drop(columns="effectiveness").to_csv(evaluation / "samples.csv", index=False)
+    with pytest.raises(ValueError, match="`--evaluation` expects an evaluation with metric models, but .* with none"):
+        read_evaluation(evaluation, NAMES, 10)
     samples[samples["method"] != "factual"].to_csv(evaluation / "samples.csv", index=False)
     with pytest.raises(ValueError, match=r"`--evaluation` expects an evaluation of \['factual'\] too"):
         read_evaluation(evaluation, NAMES, 10)

@@ -36,6 +36,7 @@ class TestNetworks:
         (
             ({"num_class_embeds": 3}, "`unet` .* unconditional .* `num_class_embeds` 3"),
             ({"class_embed_type": "timestep"}, "`unet` .* unconditional .* `class_embed_type` 'timestep'"),
+            ({"sample_size": None}, "`unet` expects a `sample_size`, the images' height and width, got None"),
             ({"out_channels": 3}, "`unet` .* output as input channels, .* 3 and 1"),
         ),
     )

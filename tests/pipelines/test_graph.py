@@ -23,6 +23,7 @@ from diffscm_diffusers.pipelines import (
     DiffSCMSemanticPipelineOutput,
     pipeline_diffscm_counterfactual,
     pipeline_diffscm_graph,
+    pipeline_diffscm_semantic,
 )
 
 from .dummies import get_dummy_image, record_evaluations
@@ -273,14 +274,24 @@ class TestSweep:
             get_random_graph_pipe().sweep(**{**arguments, **changes})
 
 
+@pytest.mark.parametrize("max_iterations", [0, 1.5])
+def test_wrong_numbers_of_iterations_are_refused(max_iterations):
+    message = f"`max_iterations` expects a whole number of at least 1, got {max_iterations}"
+    with pytest.raises(ValueError, match=message):
+        get_random_graph_pipe().abduct(
+            get_dummy_image(), ATTRIBUTES, max_iterations=max_iterations, num_inference_steps=3
+        )
+
+
 @pytest.mark.parametrize(
     ("name", "copy", "original"),
     [
         *(
             (name, DiffSCMGraphCounterfactualPipeline, DiffSCMCounterfactualPipeline)
-            for name in ("from_pretrained", "from_pipe", "_dict_from_json_file", "prepare_image")
+            for name in ("from_pretrained", "from_pipe", "_dict_from_json_file", "prepare_image", "check_finite")
         ),
         ("check_trained_with", pipeline_diffscm_graph, pipeline_diffscm_counterfactual),
+        ("check_trained_with", pipeline_diffscm_semantic, pipeline_diffscm_counterfactual),
         ("mean_and_std", DiffSCMGraphPipelineOutput, DiffSCMSemanticPipelineOutput),
     ],
 )

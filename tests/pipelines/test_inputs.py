@@ -175,6 +175,11 @@ class TestErrors:
         with pytest.raises(TypeError, match="`generator` expects a `torch.Generator`, got int"):
             pipe.sample(1, generator=0)
 
+    @pytest.mark.parametrize("mode", ("1", "P", "RGBA", "I;16"))
+    def test_pictures_whose_numbers_are_no_brightness(self, pipe, mode):
+        with pytest.raises(ValueError, match=f"`image` expects PIL images of mode 'L' or 'RGB', got .*'{mode}'"):
+            pipe(PIL.Image.new(mode, (8, 8)), 1, **GUIDED)
+
     def test_label_that_names_two_classes(self, pipe):
         pipe.classifier.register_to_config(id2label={0: "crane", 1: "crane", 2: "two"})
         with pytest.raises(ValueError, match=r"`intervention` 'crane' names the classes \[0, 1\]"):

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 import numpy as np
+import pytest
 import torch
 
 from .dummies import GUIDED, get_dummy_image, get_dummy_pipe
@@ -33,6 +34,12 @@ class TestOutputs:
         assert torch.equal(output["abduction"].exogenous_noise, exogenous_noise)
         *_, log_probs = pipe(get_dummy_image(), **{**GUIDED, "guidance_scale": 0}, return_dict=False)
         assert log_probs is None
+
+    def test_one_draw_has_no_standard_deviation(self, pipe):
+        for draws in (None, 1):
+            output = pipe(get_dummy_image(), 1, **GUIDED, num_draws=draws)
+            with pytest.raises(ValueError, match="The mean and the standard deviation need `num_draws` of at least 2"):
+                output.mean_and_std()
 
 
 class TestCallback:

@@ -281,6 +281,15 @@ class TestErrors:
         with pytest.raises(error, match=message):
             pipe(**{**arguments, **changes})
 
+    @pytest.mark.parametrize("name", ["unet", "encoder"])
+    def test_weights_that_are_not_finite(self, name):
+        pipe = get_semantic_pipe()
+        last = list(getattr(pipe, name).parameters())[-1]
+        last.data.fill_(float("nan"))
+        message = rf"The .* is not finite since step 1 of 2, timestep \d+: the weights of \['{name}'\] are not"
+        with pytest.raises(ValueError, match=message):
+            pipe(get_dummy_image(2), 1, 0, num_inference_steps=2)
+
     @pytest.mark.parametrize(
         ("change", "message"),
         [

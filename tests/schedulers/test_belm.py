@@ -199,6 +199,20 @@ class TestInterface:
         with pytest.raises(error, match=message):
             DiffSCMBELMScheduler(**config)
 
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"num_train_timesteps": 500}, "whose `num_train_timesteps` is 1000, got 500"),
+            ({"prediction_type": "sample"}, "whose `prediction_type` is 'epsilon', got 'sample'"),
+            ({"beta_end": 0.03}, "`inverse_scheduler` expects `scheduler`'s betas, got others"),
+        ],
+    )
+    def test_moves_of_another_schedule_are_not_the_inverse(self, changes, message):
+        scheduler, inverse = pair()
+        scheduler.check_inverse(inverse)
+        with pytest.raises(ValueError, match=message):
+            scheduler.check_inverse(DiffSCMBELMScheduler.from_config(inverse.config, **changes))
+
     def test_betas_of_its_own(self):
         """Where an argument is not used, it may be anything."""
         expected = DDIMScheduler(beta_schedule="squaredcos_cap_v2").alphas_cumprod

@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from diffscm_diffusers import DiffSCMDDIMScheduler
+from diffscm_diffusers import DiffSCMDDIMInverseScheduler, DiffSCMDDIMScheduler
 from diffscm_diffusers.schedulers import scheduling_belm, scheduling_ddim, scheduling_ddim_inverse
 
 
@@ -141,6 +141,13 @@ class TestConfig:
 
 
 class TestErrors:
+    @pytest.mark.parametrize("scheduler_class", [DiffSCMDDIMScheduler, DiffSCMDDIMInverseScheduler])
+    def test_moves_that_do_not_meet(self, scheduler_class):
+        scheduler = scheduler_class(timestep_spacing="trailing")
+        scheduler.set_timesteps(30)
+        with pytest.raises(ValueError, match="`num_inference_steps` 30 with `timestep_spacing` 'trailing' makes"):
+            scheduler.start(random())
+
     def test_unknown_spacing(self):
         with pytest.raises(ValueError, match="`timestep_spacing` expects one of .*'quadratic'.*, got 'cubic'"):
             quadratic(10, timestep_spacing="cubic")
