@@ -31,7 +31,7 @@ class DiffSCMGraphAbductionOutput(BaseOutput):
             The spatial part of the image's exogenous noise; with a [`DiffSCMBELMScheduler`] `(num_samples, 2, ...)`.
         code (`torch.Tensor` of shape `(num_samples, code_dim)`, *optional*): Its semantic part, with an encoder.
         remainder (`torch.Tensor` of shape `(num_samples, channels, height, width)`, *optional*):
-            Its lowest level, with draws: what the last move leaves out of the image, in [-1, 1].
+            Its lowest level, with draws or `dequantize`: what the last move leaves out of the image, in [-1, 1].
         guidance_scale (`float` or `dict[str, float]`): The scale that was used.
         guidance (`Guidance`): What it meant for the image's parents.
         num_inference_steps (`int`): Number of moves.
@@ -72,7 +72,8 @@ class DiffSCMGraphPipelineOutput(BaseOutput):
             training data, so that the image is an extrapolation.
         read_attributes (`tuple[str, ...]`): The attributes that were not given but read by the predictor.
         remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
-            The lowest level of the image's noise, with draws: what the last move leaves out of the image, in [-1, 1].
+            The lowest level of the image's noise, with draws or `dequantize`: what the last move leaves out of the
+            image, in [-1, 1].
     """
 
     images: list | np.ndarray | torch.Tensor
@@ -234,6 +235,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         default_guidance_scale (`float` or `dict[str, float]`, *optional*, defaults to 1.0): The same for the scale.
         default_abduction (`str`, *optional*): The same for `abduction`.
         default_tolerance (`float`, *optional*, defaults to 1e-6): The same for the tolerance of implicit abduction.
+        dequantize (`bool`, *optional*, defaults to `False`):
+            Whether abduction without `num_draws` starts from a draw of the lowest noise level, with the same noise for
+            all images and calls, instead of from the clean image, whose constant pixels lead to untypical noise. What
+            the last move down leaves out of the factual is kept.
 
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
@@ -260,6 +265,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         default_guidance_scale: float | dict[str, float] = 1.0,
         default_abduction: str | None = None,
         default_tolerance: float = 1e-6,
+        dequantize: bool = False,
     ):
         super().__init__()
 
@@ -312,6 +318,13 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
+        if type(dequantize) is not bool:
+            raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
+        if dequantize and inverse_scheduler.order > 1:
+            raise ValueError(
+                f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the "
+                "image itself, got True."
+            )
         networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
         networks = {name: model for name, model in networks.items() if model is not None}
         check_trained_with(scheduler, **networks)
@@ -330,6 +343,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             default_guidance_scale=default_guidance_scale,
             default_abduction=default_abduction,
             default_tolerance=default_tolerance,
+            dequantize=dequantize,
         )
         try:
             self.prepare_guidance(default_guidance_scale)
@@ -701,6 +715,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 std = torch.cat([output.std for output in outputs])
                 code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
+        elif self.config.dequantize:
+            # One noise for all: a counterfactual depends neither on chance nor on the batch that it is in.
+            lowest_noise = randn_tensor(images.shape[1:], torch.Generator().manual_seed(0), images.device)
+            lowest_noise = lowest_noise.expand_as(images)
 
         # 3. Spatial noise
         noise, remainders, residuals = [], [], []
@@ -1045,7 +1063,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 How many counterfactuals to draw of each. A draw takes all exogenous noise from its posterior: of
                 discrete attributes, of the code, and of the image's lowest noise level, where a clean image leaves it
                 open. Their spread is the uncertainty that remains. Default: one, in which only the noise of discrete
-                attributes is drawn.
+                attributes is left to chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*):
                 The most images that are worked on at once. Default: all. Scales other than 1 evaluate a conditional

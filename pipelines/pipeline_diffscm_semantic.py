@@ -31,7 +31,7 @@ class DiffSCMSemanticPipelineOutput(BaseOutput):
         factual_class (`torch.Tensor` of shape `(num_factuals,)`):
             The class under which each factual was abducted: the one given, or the one that the predictor reads.
         remainder (`torch.Tensor` of shape `(num_factuals, channels, height, width)`, *optional*):
-            Its lowest level, with draws: what the last move leaves out of the image, in [-1, 1].
+            Its lowest level, with draws or `dequantize`: what the last move leaves out of the image, in [-1, 1].
     """
 
     images: list[PIL.Image.Image] | np.ndarray | torch.Tensor
@@ -119,6 +119,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMDDIMScheduler`]. Any other scheduler of betas is converted to one without clipping.
         inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`): Makes its moves upwards.
         default_num_inference_steps (`int`, *optional*, defaults to 25): What calls use that give none.
+        dequantize (`bool`, *optional*, defaults to `False`):
+            Whether abduction without `num_draws` starts from a draw of the lowest noise level, with the same noise for
+            all images and calls, instead of from the clean image, whose constant pixels lead to untypical noise. What
+            the last move down leaves out of the factual is kept.
 
     Raises:
         ValueError: if `unet`, `encoder` and `classifier` expect different images or numbers of classes, if
@@ -136,6 +140,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         inverse_scheduler: SchedulerMixin | None = None,
         default_num_inference_steps: int = 25,
+        dequantize: bool = False,
     ):
         super().__init__()
 
@@ -170,6 +175,13 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
+        if type(dequantize) is not bool:
+            raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
+        if dequantize and inverse_scheduler.order > 1:
+            raise ValueError(
+                f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the "
+                "image itself, got True."
+            )
         check_trained_with(scheduler, unet=unet, encoder=encoder, classifier=classifier)
 
         self.register_modules(
@@ -179,7 +191,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             scheduler=scheduler,
             inverse_scheduler=inverse_scheduler,
         )
-        self.register_to_config(default_num_inference_steps=default_num_inference_steps)
+        self.register_to_config(
+            default_num_inference_steps=default_num_inference_steps,
+            dequantize=dequantize,
+        )
         try:
             self.prepare_schedulers(None)
         except (TypeError, ValueError) as error:
@@ -412,6 +427,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             std = torch.cat([output.std for output in outputs])
             code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
+        elif self.config.dequantize:
+            # One noise for all: a counterfactual depends neither on chance nor on the batch that it is in.
+            lowest_noise = randn_tensor(images.shape[1:], torch.Generator().manual_seed(0), images.device)
+            lowest_noise = lowest_noise.expand_as(images)
 
         exogenous_noise, remainders, residuals = [], [], []
         starts = range(0, len(images), batch_size)
@@ -523,7 +542,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 How many counterfactuals to draw of each. A draw takes the code from its posterior and starts abduction
                 from the lowest noise level, and what the last move down leaves out of the factual is kept. The spread
                 of several tells what the image leaves open ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default:
-                one, from the mean code and the clean image, without chance.
+                one, from the mean code and what `dequantize` says, without chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.

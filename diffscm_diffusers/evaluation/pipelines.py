@@ -66,6 +66,8 @@ def load_pipeline(
             )
         }
     settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
+    if scheduler == "quadratic" and "dequantize" in pipe.config:  # O-BELM starts from the clean image
+        settings["dequantize"] = pipe.config.dequantize
     return type(pipe)(**{**pipe.components, **schedulers, **settings})
 
 

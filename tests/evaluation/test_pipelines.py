@@ -4,7 +4,7 @@ from unittest import mock
 
 import pytest
 
-from diffscm_diffusers import DiffSCMCounterfactualPipeline
+from diffscm_diffusers import DiffSCMCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.baselines import SchutPipeline
 from diffscm_diffusers.evaluation.pipelines import complete_settings, load_baseline, load_pipeline
 from tests.pipelines.test_semantic import get_semantic_pipe
@@ -29,6 +29,15 @@ def test_other_moves_keep_the_checkpoints_settings(pipe, tmp_path):
     assert loaded.scheduler.config.timestep_spacing == "quadratic"
     assert loaded.inverse_scheduler.config.timestep_spacing == "quadratic"
     assert loaded.inverse_scheduler.config.evaluate_at == "source"
+
+
+@pytest.mark.parametrize("scheduler, dequantize", [("checkpoint", True), ("quadratic", True), ("belm", False)])
+def test_other_moves_start_as_the_checkpoints_where_they_can(scheduler, dequantize, tmp_path):
+    pipe = get_semantic_pipe()
+    pipe.register_to_config(dequantize=True)
+    pipe.save_pretrained(tmp_path)
+    loaded = load_pipeline(tmp_path, scheduler, pipeline_classes=(DiffSCMSemanticCounterfactualPipeline,))
+    assert loaded.config.dequantize == dequantize
 
 
 def test_given_settings_go_before_the_presets_and_these_before_the_defaults(pipe):

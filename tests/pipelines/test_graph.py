@@ -425,6 +425,10 @@ class TestErrors:
         pipe = get_random_graph_pipe(scheduler=DiffSCMBELMScheduler())
         with pytest.raises(ValueError, match="`num_draws` expects None with DiffSCMBELMScheduler"):
             pipe(get_dummy_image(), ATTRIBUTES, num_draws=2, **STEPS)
+        with pytest.raises(ValueError, match="`dequantize` expects False with DiffSCMBELMScheduler"):
+            DiffSCMGraphCounterfactualPipeline(**pipe.components, dequantize=True)
+        with pytest.raises(TypeError, match="`dequantize` expects True or False, got 1"):
+            DiffSCMGraphCounterfactualPipeline(**pipe.components, dequantize=1)
 
     def test_scheduler_that_cannot_be_inverted(self):
         assert get_random_graph_pipe(scheduler=DDPMScheduler()).scheduler.is_invertible

@@ -117,6 +117,21 @@ class TestExogenousNoise:
         correlation = torch.corrcoef(torch.cat([marginal.exogenous_noise.flatten(1).T, causes]))[:4, 4:]
         assert correlation.abs().max() > 0.4
 
+    @pytest.mark.parametrize("dequantize", [False, True])
+    def test_dequantization_makes_up_for_pixels_that_never_vary(self, dequantize):
+        attributes, factual = {"thickness": 5.0, "tint": 0.0}, torch.full((64, 1, 2, 2), 0.5)
+        pipe = get_gaussian_graph_pipe()
+        pipe.register_to_config(dequantize=dequantize)
+        options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt", "num_inference_steps": 50}
+        output = pipe(factual, attributes, **options)
+        assert (output.exogenous_noise.std() > 0.01) == dequantize
+        # No chance: the same noise for all images, and what the last move leaves out is put back.
+        assert output.exogenous_noise.std(dim=0).max() < 1e-6
+        assert torch.equal(pipe(factual, attributes, **options).images, output.images)
+        torch.testing.assert_close(pipe(factual[:1], attributes, **options).images, output.images[:1])
+        torch.testing.assert_close(output.images, factual, atol=2e-5, rtol=0)
+        assert (output.remainder is not None) == dequantize
+
     def test_draws_make_up_for_pixels_that_never_vary(self):
         # The clean image leaves them at the centre of the noise; a draw does not.
         attributes = {"thickness": 5.0, "tint": 0.0}

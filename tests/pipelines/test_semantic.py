@@ -15,6 +15,7 @@ from diffusers.models.unets.unet_2d import UNet2DOutput
 
 from diffscm_diffusers import (
     AntiCausalClassifier2DModel,
+    DiffSCMBELMScheduler,
     DiffSCMCounterfactualPipeline,
     DiffSCMSemanticCounterfactualPipeline,
     SemanticEncoder2DModel,
@@ -119,6 +120,21 @@ class TestClosedForm:
         )
         assert clean.abs().max() < 1e-3
         assert drawn.std() > 10 * clean.std() + 0.01
+
+    @pytest.mark.parametrize("dequantize", [False, True])
+    def test_dequantization_makes_up_for_pixels_that_never_vary(self, dequantize):
+        factual = (MEANS[1] / 2 + 0.5).expand(4, 1, 8, 8)
+        pipe = get_gaussian_pipe()
+        pipe.register_to_config(dequantize=dequantize)
+        options = {"abduction": "implicit", "output_type": "pt"}
+        output = pipe(factual, 1, 1, 50, **options)
+        assert (output.exogenous_noise.std() > 0.01) == dequantize
+        # No chance: the same noise for all images, and what the last move leaves out is put back.
+        assert output.exogenous_noise.std(dim=0).max() < 1e-6
+        assert torch.equal(pipe(factual, 1, 1, 50, **options).images, output.images)
+        torch.testing.assert_close(pipe(factual[:1], 1, 1, 50, **options).images, output.images[:1])
+        torch.testing.assert_close(output.images, factual, atol=2e-5, rtol=0)
+        assert (output.remainder is not None) == dequantize
 
     def test_prediction_decodes_the_code_under_the_intervention(self):
         class DecodedUNet(UNet2DModel):
@@ -304,6 +320,13 @@ class TestErrors:
     def test_components_that_do_not_fit(self, change, message):
         with pytest.raises(ValueError, match=message):
             DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(**change))
+
+    def test_dequantization_that_cannot_be(self):
+        with pytest.raises(TypeError, match="`dequantize` expects True or False, got 'yes'"):
+            DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(), dequantize="yes")
+        parts = get_semantic_components(scheduler=DiffSCMBELMScheduler())
+        with pytest.raises(ValueError, match="`dequantize` expects False with DiffSCMBELMScheduler"):
+            DiffSCMSemanticCounterfactualPipeline(**parts, dequantize=True)
 
     def test_clipping_scheduler_is_converted(self):
         pipe = DiffSCMSemanticCounterfactualPipeline(**get_semantic_components(scheduler=DDPMScheduler()))
