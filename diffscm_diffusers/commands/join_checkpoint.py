@@ -65,6 +65,11 @@ def parse_args(argv=None):
         help="How the steps of a call are spaced. Default: as the denoiser's scheduler says.",
     )
     parser.add_argument(
+        "--dequantize",
+        action="store_true",
+        help="Start abduction from a draw of the lowest noise level, with `--encoder` or `--scm`.",
+    )
+    parser.add_argument(
         "--num_corrections",
         type=non_negative_int,
         help="How often the `--encoder` corrects a code by what its decoded image is read as. Default: the encoder's.",
@@ -134,6 +139,8 @@ def check_args(args: argparse.Namespace):
         )
     if args.num_corrections is not None and args.encoder is None:
         raise ValueError(f"`--num_corrections` expects an `--encoder`, got {args.num_corrections} alone.")
+    if args.dequantize and args.encoder is None and args.scm is None:
+        raise ValueError("`--dequantize` expects an `--encoder` or an `--scm`, got it alone.")
     for name in ("denoiser", "classifier", "encoder", "scm", "predictor"):
         check_name_or_path(name, getattr(args, name), "a Hub name or a folder")
 
@@ -181,6 +188,8 @@ def main(argv=None):
         "default_num_inference_steps": args.num_inference_steps,
     }
     parts |= {name: value for name, value in defaults.items() if value is not None}
+    if args.dequantize:
+        parts["dequantize"] = True
     if args.scm is not None:
         pipeline, make_card = DiffSCMGraphCounterfactualPipeline(inverse_scheduler=None, **parts), make_graph_card
     elif args.encoder is not None:

@@ -201,10 +201,11 @@ def test_encoder_makes_a_semantic_pipeline(flags, encoder):
     unet.save_pretrained(flags["denoiser"] / "unet")
     (flags["denoiser"] / "model_index.json").unlink()
     settings = {"num_inference_steps": 2, "dtype": "float16", "timestep_spacing": "quadratic", "num_corrections": 1}
+    settings["dequantize"] = True
     join({**flags, "encoder": encoder, **settings})
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(flags["output_dir"])
     assert pipe.scheduler.config.timestep_spacing == pipe.inverse_scheduler.config.timestep_spacing == "quadratic"
-    assert pipe.encoder.config.num_corrections == 1
+    assert pipe.encoder.config.num_corrections == 1 and pipe.config.dequantize
     assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     pipe.set_progress_bar_config(disable=True)
     images = pipe(PIL.Image.new("L", (8, 8)), ["dark", "light"], output_type="np").images
@@ -238,6 +239,8 @@ def test_networks_that_belong_to_no_pipeline_are_refused(flags, graph_parts):
     predictor, scm = graph_parts / "predictor", graph_parts / "scm"
     with pytest.raises(ValueError, match="`--classifier` expects an anti-causal predictor, unless .* got none"):
         join({name: value for name, value in flags.items() if name != "classifier"})
+    with pytest.raises(ValueError, match="`--dequantize` expects an `--encoder` or an `--scm`, got it alone"):
+        join({**flags, "dequantize": True})
     with pytest.raises(ValueError, match="`--num_corrections` expects an `--encoder`, got 1 alone"):
         join({**flags, "num_corrections": 1})
     with pytest.raises(ValueError, match="`--predictor` expects an `--scm`, .* got '.*predictor' alone"):
