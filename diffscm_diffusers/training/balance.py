@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Draws training rows as if the causes of the image were independent of each other."""
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -21,6 +22,23 @@ from .trainer import on_main_process
 MAX_WEIGHT = 20.0
 
 
+def truncate(weights: torch.Tensor) -> torch.Tensor:
+    """
+    Lowers the largest weights to one value, 20 times the mean of all that come out.
+
+    So the effective sample size is at least a twentieth of the rows. The mean before would be that of the largest
+    weights themselves, which a density that is too small in its tail makes as large as one likes.
+    """
+    num_rows = len(weights)
+    descending = weights.sort(descending=True).values
+    # With the k largest ones lowered to c, c = MAX_WEIGHT * (k * c + rest) / num_rows; k is the first that fits.
+    num_lowered = torch.arange(math.ceil(num_rows / MAX_WEIGHT), dtype=weights.dtype)
+    largest = descending[: len(num_lowered)]
+    rest = descending.flip(0).cumsum(dim=0).flip(0)[: len(num_lowered)]
+    limits = MAX_WEIGHT * rest / (num_rows - MAX_WEIGHT * num_lowered)
+    return weights.clamp(max=limits[largest <= limits][0])
+
+
 def independence_weights(
     graph: CausalGraph, attributes: dict[str, torch.Tensor], seed: int = 0, num_steps: int = 500
 ) -> torch.Tensor:
@@ -31,7 +49,7 @@ def independence_weights(
 
     the stabilised inverse probability weights of [Robins et al. (2000)](https://doi.org/10.1097/00001648-200009000-00011).
     Both densities are those of [`StructuralCausalModel`]s that are fitted to the rows, one without edges between the
-    parents, one with all. Weights above 20 times the mean are truncated there.
+    parents, one with all. No weight is above 20 times the mean: the largest are truncated there.
 
     Args:
         graph ([`CausalGraph`]): Its image's parents are the causes. How they cause each other does not matter.
@@ -55,8 +73,9 @@ def independence_weights(
         law = CausalGraph(nodes, [*edges, *((name, graph.image) for name in nodes)], graph.image)
         scm = StructuralCausalModel(law).fit(attributes, num_steps, seed=seed)
         log_probs.append(scm.log_prob(attributes))
-    weights = (log_probs[0] - log_probs[1]).exp()
-    weights = weights.clamp(max=MAX_WEIGHT * weights.mean())
+    log_weights = log_probs[0] - log_probs[1]
+    # Whatever the densities say in their tails, the sum is finite and no weight vanishes.
+    weights = truncate((log_weights - log_weights.median()).clamp(-200, 200).exp())
     return weights / weights.mean()
 
 

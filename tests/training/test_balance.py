@@ -89,24 +89,46 @@ def test_weighted_numbers_are_uncorrelated_and_keep_their_spread():
     assert weights.mean().item() == pytest.approx(1)
 
 
-def test_no_row_stands_for_too_many(monkeypatch):
-    log_probs = iter([torch.tensor([9.0, 0, 0, 0] * 100).double(), torch.zeros(400).double()])
+@pytest.fixture
+def weigh(monkeypatch):
+    """Weights of rows whose densities are known: their logarithms with and without edges between the causes."""
 
-    class KnownDensities:
-        def __init__(self, graph):
-            pass
+    def weigh(log_weights):
+        log_probs = iter([log_weights.double(), torch.zeros(len(log_weights)).double()])
 
-        def fit(self, attributes, num_steps, seed):
-            return self
+        class KnownDensities:
+            def __init__(self, graph):
+                pass
 
-        def log_prob(self, attributes):
-            return next(log_probs)
+            def fit(self, attributes, num_steps, seed):
+                return self
 
-    monkeypatch.setattr(balance, "StructuralCausalModel", KnownDensities)
-    monkeypatch.setattr(balance, "MAX_WEIGHT", 2.0)
-    weights = independence_weights(make_graph(shade="categorical", size="categorical"), {})
-    mean = (math.exp(9) + 3) / 4
-    assert (weights[0] / weights[1]).item() == pytest.approx(2 * mean)
+            def log_prob(self, attributes):
+                return next(log_probs)
+
+        monkeypatch.setattr(balance, "StructuralCausalModel", KnownDensities)
+        return independence_weights(make_graph(shade="categorical", size="categorical"), {})
+
+    return weigh
+
+
+@pytest.mark.parametrize("size", [5.0, 50.0, 5000.0])
+def test_no_row_stands_for_too_many(weigh, size):
+    """However large the weights of a few rows, they are lowered to 20 times the mean, and the others keep theirs."""
+    log_weights = torch.linspace(-1, 1, 400)
+    log_weights[:4] = torch.tensor([size, 1.1 * size, 1.2 * size, 1.3 * size])
+    weights = weigh(log_weights)
+
+    assert weights.mean().item() == pytest.approx(1)
+    assert weights[:4].tolist() == pytest.approx([20] * 4)
+    torch.testing.assert_close(weights[4:] / weights[4], (log_weights[4:] - log_weights[4]).exp().double())
+    assert weights[4:].sum().item() == pytest.approx(400 - 4 * 20)
+
+
+def test_weights_that_are_small_enough_stay_as_they_are(weigh):
+    log_weights = torch.linspace(-1, 2, 400)
+    weights = weigh(log_weights)
+    torch.testing.assert_close(weights, log_weights.double().exp() / log_weights.double().exp().mean())
 
 
 def test_rows_are_drawn_as_often_as_their_weights_say():
