@@ -119,6 +119,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             [`DiffSCMDDIMScheduler`]. Any other scheduler of betas is converted to one without clipping.
         inverse_scheduler ([`SchedulerMixin`], *optional*, defaults to `scheduler.inverse()`): Makes its moves upwards.
         default_num_inference_steps (`int`, *optional*, defaults to 25): What calls use that give none.
+        default_abduction (`str`, *optional*): The same for `abduction`.
+        default_tolerance (`float`, *optional*, defaults to 1e-6): The same for the tolerance of implicit abduction.
         dequantize (`bool`, *optional*, defaults to `False`):
             Whether abduction without `num_draws` starts from a draw of the lowest noise level, with the same noise for
             all images and calls, instead of from the clean image, whose constant pixels lead to untypical noise. What
@@ -140,6 +142,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         inverse_scheduler: SchedulerMixin | None = None,
         default_num_inference_steps: int = 25,
+        default_abduction: str | None = None,
+        default_tolerance: float = 1e-6,
         dequantize: bool = False,
     ):
         super().__init__()
@@ -193,12 +197,16 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         )
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
+            default_abduction=default_abduction,
+            default_tolerance=default_tolerance,
             dequantize=dequantize,
         )
         try:
+            self.check_inputs(abduction=default_abduction, tolerance=default_tolerance)
             self.prepare_schedulers(None)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"A call with `default_num_inference_steps` cannot be made: {error}") from error
+            settings = ", ".join(f"`{name}`" for name in self.config if name.startswith("default_"))
+            raise type(error)(f"A call with {settings} cannot be made: {error}") from error
         self.image_processor = VaeImageProcessor(vae_scale_factor=1)
 
     @classmethod
@@ -327,7 +335,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None = None,
         batch_size: int | None = None,
         abduction: str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         max_iterations: int = 40,
         output_type: str = "pil",
     ):
@@ -340,7 +348,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(
                 f"`abduction` expects one of {abductions} with this inverse scheduler, got {abduction!r}."
             )
-        if not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf"):
+        if tolerance is not None and (not isinstance(tolerance, (int, float)) or not 0 < tolerance < float("inf")):
             raise ValueError(f"`tolerance` expects a finite number above 0, got {tolerance!r}.")
         if type(max_iterations) is not int or max_iterations < 1:
             raise ValueError(f"`max_iterations` expects a whole number of at least 1, got {max_iterations!r}.")
@@ -515,7 +523,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         output_type: str = "pil",
         return_dict: bool = True,
         abduction: str | None = None,
-        tolerance: float = 1e-6,
+        tolerance: float | None = None,
         max_iterations: int = 40,
     ) -> DiffSCMSemanticPipelineOutput | tuple:
         r"""
@@ -548,12 +556,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
             return_dict (`bool`, *optional*, defaults to `True`):
                 Whether to return a [`DiffSCMSemanticPipelineOutput`] or a tuple.
-            abduction (`str`, *optional*, defaults to the `evaluate_at` of `inverse_scheduler`):
+            abduction (`str`, *optional*, defaults to `default_abduction`, or else to the inverse scheduler's):
                 How the moves up are made ([`DiffSCMDDIMInverseScheduler`]). `"source"` and `"destination"` are
                 explicit, one evaluation of the denoiser each, and miss the noise by an error that falls with the
                 number of steps; `"implicit"` solves each move, for more evaluations, so that the null intervention
                 gives the factual back at any.
-            tolerance (`float`, *optional*, defaults to 1e-6):
+            tolerance (`float`, *optional*, defaults to `default_tolerance`):
                 The residual at which an implicit move has converged; see [`DiffSCMDDIMInverseScheduler.solve`]. A
                 warning counts the images that do not get there; they keep the best that was found.
             max_iterations (`int`, *optional*, defaults to 40): The most evaluations for an image's implicit move.
@@ -568,6 +576,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         """
         # 1. Check inputs
         self.check_inputs(num_draws, generator, batch_size, abduction, tolerance, max_iterations, output_type)
+
+        abduction = self.config.default_abduction if abduction is None else abduction
+        tolerance = self.config.default_tolerance if tolerance is None else tolerance
 
         # 2. Prepare the factual images, the classes and the schedulers
         images = self.prepare_image(image)

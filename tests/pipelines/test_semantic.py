@@ -149,6 +149,24 @@ class TestClosedForm:
 
 
 class TestImplicitAbduction:
+    def test_defaults_are_the_checkpoints(self):
+        factual, steps = get_gaussian_factual([0, 2]), 4
+        given = get_gaussian_pipe()(factual, 1, [0, 2], steps, abduction="implicit", tolerance=1e-3, output_type="pt")
+        pipe = DiffSCMSemanticCounterfactualPipeline(
+            **get_gaussian_pipe().components,
+            default_num_inference_steps=steps,
+            default_abduction="implicit",
+            default_tolerance=1e-3,
+        )
+        pipe.set_progress_bar_config(disable=True)
+        assert torch.equal(pipe(factual, 1, [0, 2], output_type="pt").images, given.images)
+        finer = pipe(factual, 1, [0, 2], tolerance=1e-7, output_type="pt").images
+        assert not torch.equal(finer, given.images)
+        explicit = pipe(factual, 1, [0, 2], abduction="source", output_type="pt").images
+        assert (explicit - finer).abs().mean() > 10 * (given.images - finer).abs().mean()
+        with pytest.raises(ValueError, match="A call with .*`default_abduction`.* cannot be made: `abduction`"):
+            DiffSCMSemanticCounterfactualPipeline(**pipe.components, default_abduction="exact")
+
     @pytest.mark.parametrize("num_draws", [None, 2])
     def test_null_intervention_is_exact_at_few_steps(self, num_draws):
         factual = get_gaussian_factual([0, 1, 2])
