@@ -34,7 +34,7 @@ from diffscm_diffusers import (
 from diffscm_diffusers.checksums import check_pipeline
 from diffscm_diffusers.files import load_whole, locked, written_whole
 from diffscm_diffusers.finite import check_finite
-from diffscm_diffusers.flags import ArgumentParser, non_negative_float, non_negative_int, positive_int
+from diffscm_diffusers.flags import ArgumentParser, non_negative_float, non_negative_int, positive_float, positive_int
 from diffscm_diffusers.hub.cards import make_graph_card, make_pipeline_card, read_section, save_card
 from diffscm_diffusers.refusals import check_name_or_path, check_output_dir
 
@@ -64,6 +64,12 @@ def parse_args(argv=None):
         choices=["leading", "linspace", "trailing", "quadratic"],
         help="How the steps of a call are spaced. Default: as the denoiser's scheduler says.",
     )
+    parser.add_argument(
+        "--abduction",
+        choices=["source", "destination", "implicit"],
+        help="Default of calls that give none, with `--encoder` or `--scm`.",
+    )
+    parser.add_argument("--tolerance", type=positive_float, help="The same of implicit abduction.")
     parser.add_argument(
         "--dequantize",
         action="store_true",
@@ -139,8 +145,11 @@ def check_args(args: argparse.Namespace):
         )
     if args.num_corrections is not None and args.encoder is None:
         raise ValueError(f"`--num_corrections` expects an `--encoder`, got {args.num_corrections} alone.")
-    if args.dequantize and args.encoder is None and args.scm is None:
-        raise ValueError("`--dequantize` expects an `--encoder` or an `--scm`, got it alone.")
+    if args.encoder is None and args.scm is None:
+        for name in ("abduction", "tolerance", "dequantize"):
+            value = getattr(args, name)
+            if value is not None and value is not False:
+                raise ValueError(f"`--{name}` expects an `--encoder` or an `--scm`, got {value} alone.")
     for name in ("denoiser", "classifier", "encoder", "scm", "predictor"):
         check_name_or_path(name, getattr(args, name), "a Hub name or a folder")
 
@@ -186,6 +195,8 @@ def main(argv=None):
     defaults = {
         "default_guidance_scale": args.guidance_scale,
         "default_num_inference_steps": args.num_inference_steps,
+        "default_abduction": args.abduction,
+        "default_tolerance": args.tolerance,
     }
     parts |= {name: value for name, value in defaults.items() if value is not None}
     if args.dequantize:

@@ -38,9 +38,9 @@ SCORES = {
 LIMITS = """
 No ground truth says how an image *would* have looked: a counterfactual is this model's estimate, under a causal graph
 in which the class is the only cause that is modelled. What else goes with the class in the training data, the model
-may change with it. Images unlike those of the training data are outside of what it has seen. How much of the factual
-is kept depends on the guidance scale.
+may change with it. Images unlike those of the training data are outside of what it has seen.
 """
+GUIDED_LIMITS = LIMITS.rstrip() + " How much of the factual\nis kept depends on the guidance scale.\n"
 
 PIPELINE_TEMPLATE = """---
 {{ card_data }}
@@ -439,7 +439,7 @@ def make_pipeline_card(
         picture=picture,
         training=training.strip(),
         results=results,
-        limits=(limits or LIMITS).strip(),
+        limits=(limits or (LIMITS if guidance_scale is None else GUIDED_LIMITS)).strip(),
         label=json.dumps(labels[-1], ensure_ascii=False),
         classes=", ".join(f"`{label}`" if label != "..." else label for label in shown),
         num_classes=len(labels),

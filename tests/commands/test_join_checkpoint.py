@@ -201,20 +201,19 @@ def test_encoder_makes_a_semantic_pipeline(flags, encoder):
     unet.save_pretrained(flags["denoiser"] / "unet")
     (flags["denoiser"] / "model_index.json").unlink()
     settings = {"num_inference_steps": 2, "dtype": "float16", "timestep_spacing": "quadratic", "num_corrections": 1}
-    settings["dequantize"] = True
+    settings |= {"dequantize": True, "abduction": "implicit", "tolerance": 0.01}
     join({**flags, "encoder": encoder, **settings})
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(flags["output_dir"])
     assert pipe.scheduler.config.timestep_spacing == pipe.inverse_scheduler.config.timestep_spacing == "quadratic"
     assert pipe.encoder.config.num_corrections == 1 and pipe.config.dequantize
+    assert (pipe.config.default_abduction, pipe.config.default_tolerance) == ("implicit", 0.01)
     assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     pipe.set_progress_bar_config(disable=True)
     images = pipe(PIL.Image.new("L", (8, 8)), ["dark", "light"], output_type="np").images
     assert images.shape == (2, 8, 8, 1)
     card = ModelCard.load(flags["output_dir"] / "README.md").text
     assert "pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained" in card
-    assert (
-        "| semantic encoder | `SemanticEncoder2DModel`" in card and "guidance scale" not in card.split("## Limits")[0]
-    )
+    assert "| semantic encoder | `SemanticEncoder2DModel`" in card and "guidance scale" not in card
     with pytest.raises(ValueError, match="`--guidance_scale` expects no `--encoder` beside .* got 2.0"):
         join({**flags, "encoder": encoder, "output_dir": flags["output_dir"].with_name("other"), "guidance_scale": 2})
 
@@ -239,8 +238,9 @@ def test_networks_that_belong_to_no_pipeline_are_refused(flags, graph_parts):
     predictor, scm = graph_parts / "predictor", graph_parts / "scm"
     with pytest.raises(ValueError, match="`--classifier` expects an anti-causal predictor, unless .* got none"):
         join({name: value for name, value in flags.items() if name != "classifier"})
-    with pytest.raises(ValueError, match="`--dequantize` expects an `--encoder` or an `--scm`, got it alone"):
-        join({**flags, "dequantize": True})
+    for name, value in (("dequantize", True), ("abduction", "implicit"), ("tolerance", 0.1)):
+        with pytest.raises(ValueError, match=f"`--{name}` expects an `--encoder` or an `--scm`, got {value} alone"):
+            join({**flags, name: value})
     with pytest.raises(ValueError, match="`--num_corrections` expects an `--encoder`, got 1 alone"):
         join({**flags, "num_corrections": 1})
     with pytest.raises(ValueError, match="`--predictor` expects an `--scm`, .* got '.*predictor' alone"):
