@@ -186,7 +186,7 @@ def main(argv=None):
     scheduler, inverse_scheduler = pipe.prepare_schedulers(args.num_inference_steps)
     classes = reference_class[: args.num_noises]
     images = (2 * reference.images[: args.num_noises] - 1).split(250)
-    for start, num_draws in (("of a draw", 1), ("of the clean image", None)):
+    for start, num_draws in (("of a draw", 1), ("without draws", None)):
         generator = torch.Generator().manual_seed(args.seed + 2)
         noises = [
             pipe._abduct(*part, scheduler, inverse_scheduler, num_draws, generator, args.batch_size, None)[0]

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import copy
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -236,9 +237,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         default_abduction (`str`, *optional*): The same for `abduction`.
         default_tolerance (`float`, *optional*, defaults to 1e-6): The same for the tolerance of implicit abduction.
         dequantize (`bool`, *optional*, defaults to `False`):
-            Whether abduction without `num_draws` starts from a draw of the lowest noise level, with the same noise for
-            all images and calls, instead of from the clean image, whose constant pixels lead to untypical noise. What
-            the last move down leaves out of the factual is kept.
+            Whether abduction without `num_draws` starts from a draw of the lowest noise level, always the same one for
+            an image, instead of from the clean image, whose constant pixels lead to untypical noise that tells the
+            causes. What the last move down leaves out of the factual is kept.
 
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
@@ -716,9 +717,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
         elif self.config.dequantize:
-            # One noise for all: a counterfactual depends neither on chance nor on the batch that it is in.
-            lowest_noise = randn_tensor(images.shape[1:], torch.Generator().manual_seed(0), images.device)
-            lowest_noise = lowest_noise.expand_as(images)
+            # A function of the image: a counterfactual depends neither on chance nor on the batch that it is in.
+            seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.cpu()]
+            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+            lowest_noise = randn_tensor(images.shape, generators, images.device, images.dtype)
 
         # 3. Spatial noise
         noise, remainders, residuals = [], [], []

@@ -24,7 +24,7 @@ def test_everything_is_measured(load_benchmark, tmp_path):
     assert 0 <= results["coverage of the 90 % interval, where draws or truth differ"] <= 1
     split = results["error of the counterfactual, split"]
     assert 0 < split["pose"] <= results["counterfactual"] <= split["pose"] + split["typeface"]
-    for probed in ("the noise of a draw", "the noise of the clean image", "a drawn code"):
+    for probed in ("the noise of a draw", "the noise without draws", "a drawn code"):
         assert results[f"class that a probe reads from {probed}"].keys() == {"accuracy", "chance"}
     drawn, clean = (
         results[f"distance correlation of the noise of {start} and the class"]

@@ -125,12 +125,14 @@ class TestExogenousNoise:
         options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt", "num_inference_steps": 50}
         output = pipe(factual, attributes, **options)
         assert (output.exogenous_noise.std() > 0.01) == dequantize
-        # No chance: the same noise for all images, and what the last move leaves out is put back.
+        # No chance: the same noise for the same image, and what the last move leaves out is put back.
         assert output.exogenous_noise.std(dim=0).max() < 1e-6
         assert torch.equal(pipe(factual, attributes, **options).images, output.images)
         torch.testing.assert_close(pipe(factual[:1], attributes, **options).images, output.images[:1])
         torch.testing.assert_close(output.images, factual, atol=2e-5, rtol=0)
         assert (output.remainder is not None) == dequantize
+        other = pipe(factual[:1] - 1e-4, attributes, **options).exogenous_noise
+        assert ((other - output.exogenous_noise[:1]).abs().max() > 0.01) == dequantize
 
     def test_draws_make_up_for_pixels_that_never_vary(self):
         # The clean image leaves them at the centre of the noise; a draw does not.

@@ -129,12 +129,14 @@ class TestClosedForm:
         options = {"abduction": "implicit", "output_type": "pt"}
         output = pipe(factual, 1, 1, 50, **options)
         assert (output.exogenous_noise.std() > 0.01) == dequantize
-        # No chance: the same noise for all images, and what the last move leaves out is put back.
+        # No chance: the same noise for the same image, and what the last move leaves out is put back.
         assert output.exogenous_noise.std(dim=0).max() < 1e-6
         assert torch.equal(pipe(factual, 1, 1, 50, **options).images, output.images)
         torch.testing.assert_close(pipe(factual[:1], 1, 1, 50, **options).images, output.images[:1])
         torch.testing.assert_close(output.images, factual, atol=2e-5, rtol=0)
         assert (output.remainder is not None) == dequantize
+        other = pipe(factual[:1] - 1e-4, 1, 1, 50, **options).exogenous_noise
+        assert ((other - output.exogenous_noise[:1]).abs().max() > 0.01) == dequantize
 
     def test_prediction_decodes_the_code_under_the_intervention(self):
         class DecodedUNet(UNet2DModel):
