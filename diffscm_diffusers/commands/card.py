@@ -5,7 +5,7 @@ Writes the model card of a checkpoint, `README.md` in its folder.
 
     diffscm card --pretrained_model_name_or_path checkpoints/diffscm-mnist \
         --cause digit --effect "handwritten digit" --dataset_name ylecun/mnist --license apache-2.0 \
-        --evaluation outputs/evaluation --picture docs/images/mnist_counterfactuals.png
+        --evaluation outputs/evaluation --picture outputs/mnist_counterfactuals.png
 
 Of a card that is there already, the sections *Training* and *Limits* are kept; all else is made anew. The card of a
 graph's checkpoint draws the graph, and keeps the section *Results* too.
