@@ -148,7 +148,7 @@ def check_args(args: argparse.Namespace):
     if args.encoder is None and args.scm is None:
         for name in ("abduction", "tolerance", "dequantize"):
             value = getattr(args, name)
-            if value is not None and value is not False:
+            if value:
                 raise ValueError(f"`--{name}` expects an `--encoder` or an `--scm`, got {value} alone.")
     for name in ("denoiser", "classifier", "encoder", "scm", "predictor"):
         check_name_or_path(name, getattr(args, name), "a Hub name or a folder")

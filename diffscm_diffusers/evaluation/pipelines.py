@@ -65,9 +65,11 @@ def load_pipeline(
                 ("inverse_scheduler", DiffSCMDDIMInverseScheduler),
             )
         }
-    settings = {name: value for name, value in pipe.config.items() if name.startswith(("default_", "presets"))}
-    if scheduler == "quadratic" and "dequantize" in pipe.config:  # O-BELM starts from the clean image
-        settings["dequantize"] = pipe.config.dequantize
+    kept = ("default_", "presets", "dequantize")
+    settings = {name: value for name, value in pipe.config.items() if name.startswith(kept)}
+    if scheduler == "belm":  # has one way up, from the clean image
+        for name in ("default_abduction", "default_tolerance", "dequantize"):
+            settings.pop(name, None)
     return type(pipe)(**{**pipe.components, **schedulers, **settings})
 
 

@@ -34,10 +34,12 @@ def test_other_moves_keep_the_checkpoints_settings(pipe, tmp_path):
 @pytest.mark.parametrize("scheduler, dequantize", [("checkpoint", True), ("quadratic", True), ("belm", False)])
 def test_other_moves_start_as_the_checkpoints_where_they_can(scheduler, dequantize, tmp_path):
     pipe = get_semantic_pipe()
-    pipe.register_to_config(dequantize=True)
+    pipe.register_to_config(dequantize=True, default_abduction="implicit", default_tolerance=0.01)
     pipe.save_pretrained(tmp_path)
     loaded = load_pipeline(tmp_path, scheduler, pipeline_classes=(DiffSCMSemanticCounterfactualPipeline,))
     assert loaded.config.dequantize == dequantize
+    # O-BELM has one way up only.
+    assert loaded.config.default_abduction == ("implicit" if dequantize else None)
 
 
 def test_given_settings_go_before_the_presets_and_these_before_the_defaults(pipe):
