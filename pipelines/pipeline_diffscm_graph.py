@@ -187,6 +187,18 @@ def check_causes(graph: Any, **networks: ModelMixin):
                 )
 
 
+# Copied from pipelines.pipeline_diffscm_semantic.check_dequantize
+def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
+    """Raises an error unless abduction by `inverse_scheduler` can start as `dequantize` says."""
+    if type(dequantize) is not bool:
+        raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
+    if dequantize and inverse_scheduler.order > 1:
+        raise ValueError(
+            f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the image "
+            "itself, got True."
+        )
+
+
 class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images of a causal graph with several attributes: how would this image look, had its
@@ -319,13 +331,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
-        if type(dequantize) is not bool:
-            raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
-        if dequantize and inverse_scheduler.order > 1:
-            raise ValueError(
-                f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the "
-                "image itself, got True."
-            )
+        check_dequantize(dequantize, inverse_scheduler)
         networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
         networks = {name: model for name, model in networks.items() if model is not None}
         check_trained_with(scheduler, **networks)
@@ -671,6 +677,13 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 + (f"the weights of {broken} are not." if broken else "lower `guidance_scale`, or compute in float32.")
             )
 
+    # Copied from pipelines.pipeline_diffscm_semantic.DiffSCMSemanticCounterfactualPipeline.draw_lowest_noise
+    def draw_lowest_noise(self, images: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise of each image, always the same for the same image, whatever batch it is in."""
+        seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.cpu()]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return randn_tensor(images.shape, generators, images.device, images.dtype)
+
     def _abduct(
         self,
         image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
@@ -717,10 +730,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
         elif self.config.dequantize:
-            # A function of the image: a counterfactual depends neither on chance nor on the batch that it is in.
-            seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.cpu()]
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            lowest_noise = randn_tensor(images.shape, generators, images.device, images.dtype)
+            lowest_noise = self.draw_lowest_noise(images)
 
         # 3. Spatial noise
         noise, remainders, residuals = [], [], []

@@ -92,6 +92,17 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
             )
 
 
+def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
+    """Raises an error unless abduction by `inverse_scheduler` can start as `dequantize` says."""
+    if type(dequantize) is not bool:
+        raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
+    if dequantize and inverse_scheduler.order > 1:
+        raise ValueError(
+            f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the image "
+            "itself, got True."
+        )
+
+
 class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images whose exogenous noise has two parts: a short semantic code and spatial noise.
@@ -180,13 +191,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         if inverse_scheduler is None:
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
-        if type(dequantize) is not bool:
-            raise TypeError(f"`dequantize` expects True or False, got {dequantize!r}.")
-        if dequantize and inverse_scheduler.order > 1:
-            raise ValueError(
-                f"`dequantize` expects False with {type(inverse_scheduler).__name__}, whose way up starts from the "
-                "image itself, got True."
-            )
+        check_dequantize(dequantize, inverse_scheduler)
         check_trained_with(scheduler, unet=unet, encoder=encoder, classifier=classifier)
 
         self.register_modules(
@@ -410,6 +415,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 f"{timesteps[steps[0]]}: " + (f"the weights of {broken} are not." if broken else "compute in float32.")
             )
 
+    def draw_lowest_noise(self, images: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise of each image, always the same for the same image, whatever batch it is in."""
+        seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.cpu()]
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return randn_tensor(images.shape, generators, images.device, images.dtype)
+
     def _abduct(
         self,
         images: torch.Tensor,
@@ -437,10 +448,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
         elif self.config.dequantize:
-            # A function of the image: a counterfactual depends neither on chance nor on the batch that it is in.
-            seeds = [zlib.crc32(image.numpy().tobytes()) for image in images.cpu()]
-            generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-            lowest_noise = randn_tensor(images.shape, generators, images.device, images.dtype)
+            lowest_noise = self.draw_lowest_noise(images)
 
         exogenous_noise, remainders, residuals = [], [], []
         starts = range(0, len(images), batch_size)

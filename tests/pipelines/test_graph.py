@@ -14,6 +14,7 @@ from diffscm_diffusers import (
     DiffSCMBELMScheduler,
     DiffSCMCounterfactualPipeline,
     DiffSCMGraphCounterfactualPipeline,
+    DiffSCMSemanticCounterfactualPipeline,
     SemanticEncoder2DModel,
 )
 from diffscm_diffusers.causal_graphs import CausalGraph
@@ -293,6 +294,8 @@ def test_wrong_numbers_of_iterations_are_refused(max_iterations):
         ("check_trained_with", pipeline_diffscm_graph, pipeline_diffscm_counterfactual),
         ("check_trained_with", pipeline_diffscm_semantic, pipeline_diffscm_counterfactual),
         ("mean_and_std", DiffSCMGraphPipelineOutput, DiffSCMSemanticPipelineOutput),
+        ("check_dequantize", pipeline_diffscm_graph, pipeline_diffscm_semantic),
+        ("draw_lowest_noise", DiffSCMGraphCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline),
     ],
 )
 def test_copies_are_equal(name, copy, original):
