@@ -55,6 +55,14 @@ def parse_args(argv=None):
     parser.add_argument("--num_drawn_factuals", type=positive_int, default=50, help="How many they are, the first.")
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
     parser.add_argument(
+        "--dequantize",
+        action=argparse.BooleanOptionalAction,
+        help="Whether abduction starts from a draw of the lowest noise level. Default: as the checkpoint says.",
+    )
+    parser.add_argument(
+        "--num_corrections", type=non_negative_int, help="Corrections of the code. Default: the checkpoint's."
+    )
+    parser.add_argument(
         "--abduction", choices=["source", "destination", "implicit"], help="Default: the checkpoint's."
     )
     parser.add_argument("--tolerance", type=positive_float, help="Of implicit abduction. Default: the checkpoint's.")
@@ -140,6 +148,10 @@ def measure_digit(pipe, judge: torch.nn.Module, factual: WorldSample, digit: tor
 def main(argv=None):
     args = parse_args(argv)
     pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(args.pretrained_model_name_or_path)
+    if args.dequantize is not None:
+        pipe.register_to_config(dequantize=args.dequantize)
+    if args.num_corrections is not None:
+        pipe.encoder.register_to_config(num_corrections=args.num_corrections)
     world = MorphoMNISTWorld.from_dataset(load_dataset(args.dataset_name, split=args.split))
     generator = torch.Generator().manual_seed(args.seed)
     factual, other = world.sample(args.num_samples, generator), world.sample(args.num_samples, generator)

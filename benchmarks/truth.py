@@ -54,6 +54,14 @@ def parse_args(argv=None):
         "--num_noises", type=positive_int, default=1000, help="References whose noise a probe reads, 4/5 to learn."
     )
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
+    parser.add_argument(
+        "--dequantize",
+        action=argparse.BooleanOptionalAction,
+        help="Whether abduction starts from a draw of the lowest noise level. Default: as the checkpoint says.",
+    )
+    parser.add_argument(
+        "--num_corrections", type=non_negative_int, help="Corrections of the code. Default: the checkpoint's."
+    )
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
     parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of some factuals.")
     parser.add_argument("--num_drawn_factuals", type=positive_int, default=100, help="How many they are, the first.")
@@ -101,6 +109,10 @@ def main(argv=None):
     args = parse_args(argv)
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(args.pretrained_model_name_or_path)
     pipe.set_progress_bar_config(disable=True)
+    if args.dequantize is not None:
+        pipe.register_to_config(dequantize=args.dequantize)
+    if args.num_corrections is not None:
+        pipe.encoder.register_to_config(num_corrections=args.num_corrections)
 
     # 1. Factuals, interventions and their truth
     world = TypefaceWorld()

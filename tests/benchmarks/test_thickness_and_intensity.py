@@ -25,7 +25,7 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
 
     argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
     argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
-    argv += ["--max_iterations", "3"]
+    argv += ["--max_iterations", "3", "--no-dequantize", "--num_corrections", "0"]
     with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
         load_benchmark("thickness_and_intensity").main([*argv, "--baselines", str(vae), "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "thickness_and_intensity.json").read_text())

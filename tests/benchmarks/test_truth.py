@@ -9,13 +9,29 @@ import torch
 from diffscm_diffusers.worlds import TypefaceWorld
 
 
-def test_everything_is_measured(load_benchmark, tmp_path):
-    flags = {"num_samples": 10, "num_references": 200, "num_codes": 20, "judge_steps": 2, "num_inference_steps": 2}
-    flags |= {"num_drawn_factuals": 1, "num_noises": 10}
-    argv = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
-    with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
-        load_benchmark("truth").main([*argv, "--output_dir", str(tmp_path)])
-    results = json.loads((tmp_path / "truth.json").read_text())
+@pytest.fixture
+def measure(load_benchmark, tmp_path):
+    def measure(*more_flags):
+        flags = {"num_samples": 10, "num_references": 200, "num_codes": 20, "judge_steps": 2, "num_inference_steps": 2}
+        flags |= {"num_drawn_factuals": 1, "num_noises": 10}
+        argv = [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+        with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
+            load_benchmark("truth").main([*argv, *more_flags, "--output_dir", str(tmp_path)])
+        return json.loads((tmp_path / "truth.json").read_text())
+
+    return measure
+
+
+def test_other_settings_are_measured(measure):
+    shipped, clean = measure(), measure("--no-dequantize")
+    assert shipped["null intervention"] != clean["null intervention"]
+    assert shipped["encoder and decoder alone"] == clean["encoder and decoder alone"]
+    uncorrected = measure("--num_corrections", "0")
+    assert shipped["encoder and decoder alone"] != uncorrected["encoder and decoder alone"]
+
+
+def test_everything_is_measured(measure):
+    results = measure()
     assert results["settings"]["num_samples"] == 10
     # With so few steps too, a counterfactual is nearer to the truth than the factual is.
     assert 0 < results["counterfactual"] < results["factual itself"] < 0.2
