@@ -26,7 +26,7 @@ from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline, DiffSCMSemanti
 from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
-from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps
+from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 
 
@@ -83,14 +83,16 @@ def main(argv=None):
 
     # 2. Draws with each scale, from the same noise
     lines = [
-        "| scale of the posterior | one draw | mean of the draws | CRPS | coverage | coverage where there is ink |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| scale of the posterior | one draw | mean of the draws | CRPS | coverage | coverage where there is ink "
+        "| std of u | kurtosis of u |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     results = {}
     for scale in args.posterior_scales:
         pipe.encoder.register_to_config(posterior_scale=scale)
         generator = torch.Generator().manual_seed(args.seed)
-        draws = pipe(factual.images, generator=generator, **call, **settings).images
+        output = pipe(factual.images, generator=generator, **call, **settings)
+        draws, law = output.images, exogenous_noise_law(output.exogenous_noise.flatten(0, 1))
         results[f"{scale:g}"] = measures = {
             "error of one draw": counterfactual_error(draws[0], truth).mean().item(),
             "error of the mean": counterfactual_error(draws.mean(dim=0), truth).mean().item(),
@@ -99,6 +101,8 @@ def main(argv=None):
             "coverage of the 90 % interval, where there is ink": (
                 coverage(draws, truth, threshold=INK).nanmean().item()
             ),
+            "std of u": law["std"].item(),
+            "kurtosis of u": law["kurtosis"].item(),
         }
         lines.append(f"| {scale:g} | " + " | ".join(f"{value:.4f}" for value in measures.values()) + " |")
         print(lines[-1])
