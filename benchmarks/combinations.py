@@ -92,7 +92,7 @@ def measure_row(
     solver = SOLVER if abduction == "implicit" else None
     # The parts of a call, so that one abduction serves both interventions.
     factual = pipe.prepare_image(images)
-    noise, code, remainder = pipe._abduct(
+    noise, code, remainder, _ = pipe._abduct(
         factual, digit, scheduler, inverse_scheduler, num_draws or None, generator, batch_size, solver
     )
 

@@ -1,16 +1,16 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Measures whether draws of counterfactuals are as uncertain as they should be, with wider and wider posteriors of the
-code.
+Measures whether draws of counterfactuals are as uncertain as they should be, with codes that are less and less certain
+to carry over to other causes.
 
     python benchmarks/draws.py --output_dir outputs/draws
     python benchmarks/draws.py --pretrained_model_name_or_path checkpoints/diffscm-morphomnist-graph \
         --do intensity --output_dir outputs/draws-intensity
 
 The truth should lie in the 90 % interval of the draws nine times in ten. The encoder's posterior knows how well a code
-explains the factual, and not how well it carries over to other causes: so draws are too sure, and a scale of its
-standard deviation, `posterior_scale` of the encoder, is chosen by this table. It needs a world, which knows the truth;
+explains the factual, and not how well it carries over to other causes: so draws are too sure, and `transfer_scale` of
+the encoder is chosen by this table. It needs a world, which knows the truth;
 its samples are not those that a checkpoint is judged by, if `--seed` and `--split` differ.
 """
 
@@ -25,7 +25,7 @@ from diffusers import DiffusionPipeline
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.evaluation.criteria import INK
 from diffscm_diffusers.files import written_whole
-from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
+from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_int
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
 
@@ -40,7 +40,7 @@ def parse_args(argv=None):
     parser.add_argument("--dataset_name", default="ylecun/mnist", help="Base digits of handwritten ones.")
     parser.add_argument("--split", default="test[5000:]", help="Their split.")
     parser.add_argument("--do", choices=["thickness", "intensity"], default="thickness", help="Of handwritten digits.")
-    parser.add_argument("--posterior_scales", type=positive_float, nargs="+", default=[1.0, 1.5, 2.0, 2.5, 3.0])
+    parser.add_argument("--transfer_scales", type=non_negative_float, nargs="+", default=[0.0, 0.5, 1.0, 1.5, 2.0])
     parser.add_argument("--num_samples", type=positive_int, default=100, help="Factuals, each with one intervention.")
     parser.add_argument("--num_draws", type=positive_int, default=19)
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
@@ -83,13 +83,13 @@ def main(argv=None):
 
     # 2. Draws with each scale, from the same noise
     lines = [
-        "| scale of the posterior | one draw | mean of the draws | CRPS | coverage | coverage where there is ink "
+        "| transfer scale | one draw | mean of the draws | CRPS | coverage | coverage where there is ink "
         "| std of u | kurtosis of u |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     results = {}
-    for scale in args.posterior_scales:
-        pipe.encoder.register_to_config(posterior_scale=scale)
+    for scale in args.transfer_scales:
+        pipe.encoder.register_to_config(transfer_scale=scale)
         generator = torch.Generator().manual_seed(args.seed)
         output = pipe(factual.images, generator=generator, **call, **settings)
         draws, law = output.images, exogenous_noise_law(output.exogenous_noise.flatten(0, 1))

@@ -72,7 +72,7 @@ def estimate(
     solver = SOLVER if abduction == "implicit" else None
     given = SimpleNamespace(mean=code)
     with nullcontext() if code is None else mock.patch.object(pipe.encoder, "encode", lambda *unused: given):
-        parts = pipe._abduct(pipe.prepare_image(images), digit, *schedulers, None, None, len(images), solver)
+        *parts, _ = pipe._abduct(pipe.prepare_image(images), digit, *schedulers, None, None, len(images), solver)
     return pipe._predict(*parts, target, schedulers[0], len(images)) / 2 + 0.5
 
 

@@ -33,6 +33,8 @@ class DiffSCMGraphAbductionOutput(BaseOutput):
         code (`torch.Tensor` of shape `(num_samples, code_dim)`, *optional*): Its semantic part, with an encoder.
         remainder (`torch.Tensor` of shape `(num_samples, channels, height, width)`, *optional*):
             Its lowest level, with draws or `dequantize`: what the last move leaves out of the image, in [-1, 1].
+        deviation (`torch.Tensor` of shape `(num_samples, code_dim)`, *optional*):
+            How draws of the code deviate under other causes ([`SemanticEncoder2DModel.transfer`]).
         guidance_scale (`float` or `dict[str, float]`): The scale that was used.
         guidance (`Guidance`): What it meant for the image's parents.
         num_inference_steps (`int`): Number of moves.
@@ -45,6 +47,7 @@ class DiffSCMGraphAbductionOutput(BaseOutput):
     exogenous_noise: torch.Tensor
     code: torch.Tensor | None
     remainder: torch.Tensor | None
+    deviation: torch.Tensor | None
     guidance_scale: float | dict[str, float]
     guidance: "Guidance"
     num_inference_steps: int
@@ -719,7 +722,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             values = {name: value.repeat(num_draws) for name, value in attributes.items()}
         attribute_noise = self.scm.abduct(values, generator)
         condition = self.scm.graph.condition(values)
-        code = lowest_noise = None
+        code = lowest_noise = deviation = None
         if self.encoder is not None:
             batches = zip(images.split(batch_size), condition.split(batch_size), strict=True)
             outputs = [self.encoder.encode(*batch) for batch in batches]
@@ -729,6 +732,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 std = torch.cat([output.std for output in outputs])
                 code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
+            if code is not None and self.encoder.config.transfer_scale > 0:
+                deviation = std * randn_tensor(code.shape, generator, code.device, code.dtype)
         elif self.config.dequantize:
             lowest_noise = self.draw_lowest_noise(images)
 
@@ -778,6 +783,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             exogenous_noise=torch.cat(noise),
             code=code,
             remainder=torch.cat(remainders) if remainders else None,
+            deviation=deviation,
             guidance_scale=guidance_scale,
             guidance=guidance,
             num_inference_steps=len(inverse_scheduler.timesteps),
@@ -821,6 +827,10 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             raise ValueError(f"`scm` expects to predict finite values, got NaN or infinity of {broken}.")
         condition = self.scm.graph.condition(values)
         outside_support = self.scm.log_prob(values) < self.scm.log_prob_quantile
+        codes = None if abduction.code is None else abduction.code[samples]
+        if abduction.deviation is not None:
+            factual_condition = self.scm.graph.condition(abduction.attributes)[factuals].repeat(draws, 1)
+            codes = self.encoder.transfer(codes, abduction.deviation[samples], factual_condition, condition)
 
         # 2. Images
         images = []
@@ -833,7 +843,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 sample, timesteps = scheduler.start(abduction.exogenous_noise[samples[batch]])
                 decoded = None
                 if self.encoder is not None:
-                    decoded = self.encoder.decode(abduction.code[samples[batch]], condition[batch])
+                    decoded = self.encoder.decode(codes[batch], condition[batch])
                 causes, finite = Causes(condition[batch], decoded, abduction.guidance), []
                 for timestep in timesteps:
                     model_input = scheduler.scale_model_input(sample, timestep)

@@ -431,8 +431,11 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         generator: torch.Generator | None,
         batch_size: int,
         solver: dict | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Abduction: the code, and the moves up to the spatial noise under code and class, implicit by a `solver`."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """
+        Abduction: the code, and the moves up to the spatial noise under code and class, implicit by a `solver`. With
+        draws, also how the code is to deviate under other classes.
+        """
         if num_draws is not None:
             images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
         condition = F.one_hot(factual_class, self.encoder.config.condition_dim).float()
@@ -441,12 +444,14 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             for batch in zip(images.split(batch_size), condition.split(batch_size), strict=True)
         ]
         code = torch.cat([output.mean for output in outputs])
-        lowest_noise = None
+        lowest_noise = deviation = None
         if num_draws is not None:
             # A draw of both parts from the posterior: what the image leaves open is drawn.
             std = torch.cat([output.std for output in outputs])
             code = code + std * randn_tensor(code.shape, generator, code.device, code.dtype)
             lowest_noise = randn_tensor(images.shape, generator, images.device, images.dtype)
+            if self.encoder.config.transfer_scale > 0:
+                deviation = std * randn_tensor(code.shape, generator, code.device, code.dtype)
         elif self.config.dequantize:
             lowest_noise = self.draw_lowest_noise(images)
 
@@ -489,7 +494,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
                 stacklevel=4,  # past the call and its decorator, to the caller
             )
-        return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None
+        return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None, deviation
 
     def _predict(
         self,
@@ -606,7 +611,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         solver = {"tolerance": tolerance, "max_iterations": max_iterations} if abduction == "implicit" else None
 
         # 3. Abduction
-        noise, code, remainder = self._abduct(
+        noise, code, remainder, deviation = self._abduct(
             images, factual_class, scheduler, inverse_scheduler, num_draws, generator, batch_size, solver
         )
 
@@ -614,8 +619,14 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         num_images = len(intervention)
         factuals = torch.arange(draws * num_factuals, device=noise.device).view(draws, num_factuals)
         factuals = factuals.expand(draws, num_images).flatten()
-        samples = noise[factuals], code[factuals], None if remainder is None else remainder[factuals]
-        images = self._predict(*samples, intervention.repeat(draws), scheduler, batch_size)
+        intervention = intervention.repeat(draws)
+        codes = code[factuals]
+        if deviation is not None:
+            classes = factual_class.repeat(draws)[factuals], intervention
+            conditions = (F.one_hot(x, self.encoder.config.condition_dim).float() for x in classes)
+            codes = self.encoder.transfer(codes, deviation[factuals], *conditions)
+        samples = noise[factuals], codes, None if remainder is None else remainder[factuals]
+        images = self._predict(*samples, intervention, scheduler, batch_size)
 
         # 5. Decode
         self.maybe_free_model_hooks()

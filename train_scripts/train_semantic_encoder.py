@@ -90,6 +90,12 @@ def parse_args(argv=None):
         "--adversary_learning_rate", type=positive_float, default=2e-3, help="Adam's, of the adversary."
     )
     parser.add_argument(
+        "--adversary_steps",
+        type=positive_int,
+        default=1,
+        help="Its optimizer steps for each of the encoder's. More keep up with a code that changes.",
+    )
+    parser.add_argument(
         "--mean_weight",
         type=non_negative_float,
         default=40.0,
@@ -100,6 +106,12 @@ def parse_args(argv=None):
         type=non_negative_float,
         default=0.0,
         help="What the encoder pays for dependence of any moment of the code on the causes, by a Gaussian kernel.",
+    )
+    parser.add_argument(
+        "--consistency_weight",
+        type=non_negative_float,
+        default=0.0,
+        help="What the encoder pays where it reads another code in the image that a code means under other causes.",
     )
     parser.add_argument(
         "--loss_warmup_steps",
@@ -261,16 +273,23 @@ def main(argv=None):
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]
         code_noise = trainer.draw(torch.randn, (len(images), encoder.config.code_dim), stream=0)
+        more_shape = (len(images), args.adversary_steps - 1, encoder.config.code_dim)
+        more_noise = trainer.draw(torch.randn, more_shape, stream=1)
+        # The causes of the next image.
+        other_condition = condition.roll(1, dims=0) if args.consistency_weight > 0 else None
         warmup = min(1, (trainer.global_step + 1) / max(args.loss_warmup_steps, 1))
         with trainer.accumulate():
             with accelerator.autocast():
-                decoded, code, mean, std = trainer.network(images, condition, code_noise, return_dict=False)
+                decoded, code, mean, std, *transferred = trainer.network(
+                    images, condition, code_noise, return_dict=False, other_condition=other_condition
+                )
 
             # The adversary learns to read the causes from the drawn code ...
-            adversary_loss, _, information = adversary(code.detach(), condition)
-            accelerator.backward(adversary_loss)
-            adversary_optimizer.step()
-            adversary_optimizer.zero_grad()
+            for noise in (code_noise, *more_noise.unbind(dim=1)):
+                adversary_loss, _, information = adversary((mean + std * noise).detach(), condition)
+                accelerator.backward(adversary_loss)
+                adversary_optimizer.step()
+                adversary_optimizer.zero_grad()
 
             # ... and the encoder to leave it with the marginals. Pixels are in [0, 1] here.
             squared_error = (decoded - images).square().sum(dim=(1, 2, 3)).mean() / 4
@@ -282,11 +301,15 @@ def main(argv=None):
             cause_kernel = features @ features.T
             mean_dependence = dependence(code @ code.T, cause_kernel)
             kernel_dependence = dependence(code_kernel(code), cause_kernel)
+            # In nats under a posterior of fixed width, which would be narrowed otherwise.
+            misread = [((code - other) / std.detach()).square().sum(dim=1).mean() / 2 for other in transferred]
+            inconsistency = sum(misread, start=torch.zeros((), device=code.device))
             loss = squared_error / (2 * args.sigma**2) + warmup * (
                 kl
                 + args.adversary_weight * divergence
                 + args.mean_weight * mean_dependence
                 + args.kernel_weight * kernel_dependence
+                + args.consistency_weight * inconsistency
             )
             trainer.backward(
                 loss,
@@ -296,6 +319,7 @@ def main(argv=None):
                 divergence=divergence,
                 mean_dependence=mean_dependence,
                 kernel_dependence=kernel_dependence,
+                inconsistency=inconsistency,
             )
             trainer.step()
 

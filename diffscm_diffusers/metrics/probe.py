@@ -9,7 +9,9 @@ from torch import nn
 from .functional.exogenous_noise import check_cause, check_noise
 
 
+# At least, and 20 times through the samples: what many samples say together is learned slowly.
 NUM_STEPS = 600
+NUM_EPOCHS = 20
 BATCH_SIZE = 64
 
 
@@ -18,7 +20,7 @@ def probe_accuracy(noise: torch.Tensor, cause: torch.Tensor, seed: int = 0) -> d
     How well a small network reads the class of a cause from abducted exogenous noise, which should not tell it.
 
     The network is trained on four fifths of the samples and asked about the others. Noise of images, of shape
-    `(batch, channels, height, width)`, gets two convolutions, other noise a hidden layer.
+    `(batch, channels, height, width)`, gets two convolutions and a hidden layer, other noise two hidden layers.
 
     Args:
         noise (`torch.Tensor` of shape `(batch, ...)`): Abducted exogenous noise, floats, of at least ten samples.
@@ -121,7 +123,7 @@ def _train_probe(
         noise, target = noise.detach().float().clone(), target.detach().clone()
         probe = _make_probe(noise.shape[1:], out_features).to(noise.device)
         optimizer = torch.optim.AdamW(probe.parameters(), lr=1e-3, weight_decay=0.01)
-        for _ in range(NUM_STEPS):
+        for _ in range(max(NUM_STEPS, NUM_EPOCHS * len(train) // BATCH_SIZE)):
             index = train[torch.randint(len(train), (BATCH_SIZE,), generator=generator)]
             optimizer.zero_grad()
             loss(probe(noise[index]), target[index]).backward()
@@ -144,9 +146,11 @@ def _make_probe(shape: tuple[int, ...], out_features: int) -> nn.Module:
             nn.Conv2d(16, 32, 3, padding=1),
             nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.Flatten(),
         ]
-        features = 32 * (height // 4) * (width // 4)
+        features, hidden_features, dropout = 32 * (height // 4) * (width // 4), 128, 0.5
     else:
-        body, features = [], torch.Size(shape).numel()
-    head = [nn.Flatten(), nn.Linear(features, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, out_features)]
-    return nn.Sequential(*body, *head)
+        features, hidden_features, dropout = 256, 256, 0.1
+        body = [nn.Flatten(), nn.Linear(torch.Size(shape).numel(), features), nn.ReLU()]
+    head = [nn.Linear(features, hidden_features), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*body, *head, nn.Linear(hidden_features, out_features))

@@ -35,12 +35,15 @@ class SemanticAutoencoder2DOutput(BaseOutput):
         code (`torch.Tensor` of shape `(batch, code_dim)`): The code that it was decoded from.
         mean (`torch.Tensor` of shape `(batch, code_dim)`): Mean of the code's posterior.
         std (`torch.Tensor` of shape `(batch, code_dim)`): Its standard deviation.
+        transferred_mean (`torch.Tensor` of shape `(batch, code_dim)`, *optional*):
+            Mean of the code that is read, under other causes, in the image that the code means under them.
     """
 
     sample: torch.Tensor
     code: torch.Tensor
     mean: torch.Tensor
     std: torch.Tensor
+    transferred_mean: torch.Tensor | None = None
 
 
 class ConditionedConvolution(nn.Module):
@@ -91,12 +94,14 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             Width of the embedding of the code and the causes in the decoder.
         num_corrections (`int`, *optional*, defaults to 0):
             How often [`~SemanticEncoder2DModel.encode`] corrects the code by what its decoded image is read as.
-        posterior_scale (`float`, *optional*, defaults to 1.0):
-            What it multiplies the standard deviation of the code by, as calibration finds, where draws are too sure.
+        transfer_scale (`float`, *optional*, defaults to 0.0):
+            How uncertain draws are of the code under other causes, per unit of the causes' distance and in standard
+            deviations of the posterior: 0 if the code says exactly what it means under any
+            ([`~SemanticEncoder2DModel.transfer`]).
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
-            entries, `num_corrections` is negative, or `posterior_scale` is not positive and finite.
+            entries, `num_corrections` is negative, or `transfer_scale` is negative or not finite.
     """
 
     # What the pose is multiplied by: a code of 1 is 0.15 rad, or 0.09 of half the image. The features are those of the
@@ -117,7 +122,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         condition_features: int = 32,
         style_features: int = 64,
         num_corrections: int = 0,
-        posterior_scale: float = 1.0,
+        transfer_scale: float = 0.0,
     ):
         super().__init__()
         for name, value in (
@@ -139,8 +144,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
         if type(num_corrections) is not int or num_corrections < 0:
             raise ValueError(f"`num_corrections` expects a whole number of at least 0, got {num_corrections!r}.")
-        if type(posterior_scale) not in (int, float) or not 0 < posterior_scale < math.inf:
-            raise ValueError(f"`posterior_scale` expects a positive number, got {posterior_scale!r}.")
+        if type(transfer_scale) not in (int, float) or not 0 <= transfer_scale < math.inf:
+            raise ValueError(f"`transfer_scale` expects a number from 0, got {transfer_scale!r}.")
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -192,8 +197,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         The posterior of the code given the image and its causes.
 
         Each of the configuration's `num_corrections` adds to the mean what is read in the image beyond what is read in
-        the decoded mean. So it goes towards a code whose decoded image is read as the image is. The standard deviation
-        is multiplied by `posterior_scale`.
+        the decoded mean. So it goes towards a code whose decoded image is read as the image is.
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
@@ -211,7 +215,6 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         read = mean
         for _ in range(self.config.num_corrections):
             mean = mean + read - self._read(self.decode(mean, condition), condition)[0]
-        std = self.config.posterior_scale * std
         if not return_dict:
             return mean, std
         return SemanticEncoder2DOutput(mean=mean, std=std)
@@ -235,6 +238,34 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         mean, log_variance = self.code_out(hidden).float().chunk(2, dim=1)
         # Starts at some nats per entry, and keeps the exponential in range.
         return mean, (0.5 * (log_variance - 2).clamp(-12, 2)).exp()
+
+    def transfer(
+        self,
+        code: torch.Tensor,
+        deviation: torch.Tensor,
+        condition: torch.Tensor,
+        other_condition: torch.Tensor,
+    ) -> torch.Tensor:
+        """
+        A draw of the code that stands under other causes for a code under the factual ones.
+
+        Which of them belong together is learned from unpaired images, and so it is not known exactly. The longer the
+        way from one condition to the other, the less it is known. Under the factual causes the code stays as it is.
+
+        Args:
+            code (`torch.Tensor` of shape `(batch, code_dim)`): Codes under the factual causes.
+            deviation (`torch.Tensor` of shape `(batch, code_dim)`):
+                Standard Gaussian noise times the posterior's standard deviation. Counterfactuals under several causes
+                belong together if it is the same for all.
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): The factual causes.
+            other_condition (`torch.Tensor` of shape `(batch, condition_dim)`): The counterfactual ones.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, code_dim)`: codes for
+            [`~SemanticEncoder2DModel.decode`] under `other_condition`.
+        """
+        distance = (other_condition - condition).norm(dim=1, keepdim=True)
+        return code + self.config.transfer_scale * distance * deviation
 
     def decode(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """
@@ -271,22 +302,25 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         sample: torch.Tensor,
         condition: torch.Tensor,
         noise: torch.Tensor | None = None,
+        other_condition: torch.Tensor | None = None,
         return_dict: bool = True,
     ) -> SemanticAutoencoder2DOutput | tuple[torch.Tensor, ...]:
         """
-        Reads the code of images and decodes it under the same causes, for training: without the corrections and the
-        scale of [`~SemanticEncoder2DModel.encode`].
+        Reads the code of images and decodes it under the same causes, for training: without the corrections of
+        [`~SemanticEncoder2DModel.encode`].
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
             condition (`torch.Tensor` of shape `(batch, condition_dim)`): Their causes.
             noise (`torch.Tensor` of shape `(batch, code_dim)`, *optional*):
                 Standard Gaussian noise that makes the code a draw from its posterior. Default: the code is the mean.
+            other_condition (`torch.Tensor` of shape `(batch, condition_dim)`, *optional*):
+                Other causes, to decode and read the code once more under them.
             return_dict (`bool`, *optional*, defaults to `True`): Whether to return an output class or a tuple.
 
         Returns:
-            [`SemanticAutoencoder2DOutput`] or `tuple`: the decoded image, its code, and the posterior's mean and
-            standard deviation.
+            [`SemanticAutoencoder2DOutput`] or `tuple`: the decoded image, its code, the posterior's mean and standard
+            deviation, and what is read under the other causes.
 
         Raises:
             ValueError: if an argument has another shape.
@@ -296,6 +330,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`noise` expects shape {tuple(mean.shape)}, got {tuple(noise.shape)}.")
         code = mean if noise is None else mean + std * noise
         output = (self.decode(code, condition), code, mean, std)
+        if other_condition is not None:
+            output += (self._read(self.decode(code, other_condition), other_condition)[0],)
         return SemanticAutoencoder2DOutput(*output) if return_dict else output
 
     def _move(self, hidden: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from diffscm_diffusers.worlds import TypefaceWorld
 
 @pytest.mark.filterwarnings("ignore:.*less probable", "ignore:Implicit abduction of")
 @pytest.mark.parametrize("world", ["typeface", "morphomnist-graph"])
-def test_wider_posteriors_cover_more(load_benchmark, world, tmp_path):
+def test_codes_that_are_less_certain_cover_more(load_benchmark, world, tmp_path):
     digits = TypefaceWorld().sample(4, torch.Generator().manual_seed(0))
     features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
     rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
@@ -21,11 +21,12 @@ def test_wider_posteriors_cover_more(load_benchmark, world, tmp_path):
 
     flags = ["--pretrained_model_name_or_path", f"checkpoints/diffscm-{world}", "--num_inference_steps", "2"]
     flags += ["--dataset_name", str(tmp_path / "digits"), "--split", "test", "--num_samples", "1"]
-    load_benchmark("draws").main([*flags, "--posterior_scales", "0.1", "4", "--output_dir", str(tmp_path)])
+    load_benchmark("draws").main([*flags, "--transfer_scales", "0", "4", "--output_dir", str(tmp_path)])
     narrow, wide = json.loads((tmp_path / "draws.json").read_text())["scales"].values()
     name = "coverage of the 90 % interval, where there is ink"
     assert 0 <= narrow[name] < wide[name] <= 1
     assert narrow["error of one draw"] != wide["error of one draw"]
+    assert narrow["std of u"] == wide["std of u"] and narrow["kurtosis of u"] == wide["kurtosis of u"]
     table = (tmp_path / "draws.md").read_text().splitlines()
     assert len(table) == 4 and table[3].startswith(f"| 4 | {wide['error of one draw']:.4f} | ")
 

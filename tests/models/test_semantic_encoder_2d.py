@@ -91,17 +91,36 @@ def test_each_correction_removes_most_of_the_error_of_the_code(model, condition,
     assert torch.equal(std, torch.ones(4, 8))
 
 
-def test_scale_widens_the_posterior_and_training_does_not_see_it(model, condition):
+def test_corrections_are_not_for_training(model, condition):
     sample, noise = torch.rand(4, 1, 16, 16) * 2 - 1, torch.randn(4, 8)
     mean, std = model.encode(sample, condition, return_dict=False)
     trained = model(sample, condition, noise)
-    model.register_to_config(posterior_scale=2.5, num_corrections=1)
+    model.register_to_config(num_corrections=1)
 
-    corrected, widened = model.encode(sample, condition, return_dict=False)
-    torch.testing.assert_close(widened, 2.5 * std)
-    assert not torch.allclose(corrected, mean)
+    corrected, same = model.encode(sample, condition, return_dict=False)
+    assert torch.equal(same, std) and not torch.allclose(corrected, mean)
     again = model(sample, condition, noise)
     assert all(torch.equal(again[name], trained[name]) for name in ("sample", "code", "mean", "std"))
+
+
+def test_code_is_read_under_other_causes_in_what_it_means_under_them(model, condition):
+    sample, noise, other = torch.rand(4, 1, 16, 16) * 2 - 1, torch.randn(4, 8), condition.roll(1, dims=1)
+    output = model(sample, condition, noise, other_condition=other)
+    read = model.encode(model.decode(output.code, other), other).mean
+    torch.testing.assert_close(output.transferred_mean, read)
+    assert (read - output.mean).abs().max() > 1e-4
+    assert model(sample, condition, noise).transferred_mean is None
+
+
+def test_code_deviates_with_the_distance_between_the_causes(model, condition):
+    code, deviation = torch.randn(4, 8), torch.randn(4, 8)
+    model.register_to_config(transfer_scale=2.0)
+    assert torch.equal(model.transfer(code, deviation, condition, condition), code)
+    # Two classes, as one-hot vectors, are the root of 2 apart.
+    other = condition.roll(1, dims=1)
+    torch.testing.assert_close(model.transfer(code, deviation, condition, other) - code, 2 * 2**0.5 * deviation)
+    halfway = model.transfer(code, deviation, condition, (condition + other) / 2)
+    torch.testing.assert_close(halfway - code, 2**0.5 * deviation)
 
 
 def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
@@ -163,8 +182,8 @@ def test_gradients_reach_every_parameter(condition):
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
         ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
-        ({"posterior_scale": 0}, "`posterior_scale` expects a positive number, got 0"),
-        ({"posterior_scale": float("nan")}, "`posterior_scale` expects a positive number, got nan"),
+        ({"transfer_scale": -1}, "`transfer_scale` expects a number from 0, got -1"),
+        ({"transfer_scale": float("nan")}, "`transfer_scale` expects a number from 0, got nan"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
     ],
 )

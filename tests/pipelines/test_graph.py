@@ -210,6 +210,25 @@ class TestOutputs:
         assert (first - other).abs().max() > 1e-4
         assert (first[0] - first[1]).abs().max() > 1e-4
 
+    def test_codes_deviate_with_the_distance_between_the_causes(self):
+        pipe, factuals = get_random_graph_pipe(with_encoder=True), get_dummy_image(2)
+        attributes = {"thickness": [3.0, 4.0], "tint": [0.1, 0.2]}
+
+        def draw(transfer_scale):
+            pipe.encoder.register_to_config(transfer_scale=transfer_scale)
+            generator = torch.Generator().manual_seed(0)
+            return pipe(factuals, attributes, {"tint": [0.1, 0.9]}, num_draws=2, generator=generator, **STEPS)
+
+        decoded, decode = [], pipe.encoder.decode
+        pipe.encoder.decode = lambda *args: decoded.append(args[0]) or decode(*args)
+        certain, uncertain = draw(0.0), draw(2.0)
+        for name in ("exogenous_noise", "code", "remainder"):
+            assert torch.equal(certain[name], uncertain[name])
+        # Abduction and prediction decode one code of each draw and factual.
+        factual, counterfactual = (codes.unflatten(0, (2, 2)) for codes in decoded[2:])
+        assert torch.equal(factual[:, 0], counterfactual[:, 0])
+        assert (factual[:, 1] - counterfactual[:, 1]).abs().max() > 1e-3
+
     def test_tuple(self):
         pipe = get_random_graph_pipe()
         output = pipe(get_dummy_image(), ATTRIBUTES, {"tint": 0.5}, return_dict=False, **STEPS)

@@ -232,6 +232,24 @@ class TestDraws:
         torch.testing.assert_close(output.images, factual.expand(2, -1, -1, -1, -1), atol=1e-5, rtol=0)
         assert output.remainder.shape == (2, 2, 1, 8, 8) and output.remainder.std() > 0.005
 
+    def test_codes_deviate_under_other_classes_alone(self):
+        pipe, factual = get_semantic_pipe(), get_dummy_image(2)
+
+        def draw(transfer_scale):
+            pipe.encoder.register_to_config(transfer_scale=transfer_scale)
+            generator = torch.Generator().manual_seed(0)
+            return pipe(factual, [0, 2], [0, 1], 3, 2, generator, output_type="pt")
+
+        certain, uncertain = draw(0.0), draw(2.0)
+        for name in ("exogenous_noise", "code", "remainder"):
+            assert torch.equal(certain[name], uncertain[name])
+        assert torch.equal(certain.images[:, 0], uncertain.images[:, 0])
+        assert (certain.images[:, 1] - uncertain.images[:, 1]).abs().max() > 1e-4
+        # Without draws nothing is uncertain.
+        images = pipe(factual, 2, 1, 3, output_type="pt").images
+        pipe.encoder.register_to_config(transfer_scale=0.0)
+        assert torch.equal(images, pipe(factual, 2, 1, 3, output_type="pt").images)
+
     def test_mean_and_standard_deviation(self):
         pipe, factual = get_semantic_pipe(), get_dummy_image(2)
         tensors, arrays, pictures = (

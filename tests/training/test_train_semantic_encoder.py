@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from diffscm_diffusers import SemanticEncoder2DModel
+from diffscm_diffusers.training.independence import CauseAdversary
 from tests.helpers import load_script, to_argv
 
 
@@ -51,21 +52,22 @@ def test_loss_is_the_stated_one(graph_flags, encoder_flags, monkeypatch):
     calls = []
     forward = SemanticEncoder2DModel.forward
 
-    def record_call(self, sample, *args, **kwargs):
-        output = forward(self, sample, *args, **kwargs)
+    def record_call(self, sample, condition, *args, **kwargs):
+        output = forward(self, sample, condition, *args, **kwargs)
         if self.training:
+            assert torch.equal(kwargs["other_condition"], condition[[-1, *range(len(condition) - 1)]])
             calls.append((sample, *(part.detach() for part in output)))
         return output
 
     monkeypatch.setattr(SemanticEncoder2DModel, "forward", record_call)
     weights = {"divergence": 2, "mean_dependence": 30, "kernel_dependence": 400}
-    weight_flags = {"adversary_weight": 2, "mean_weight": 30, "kernel_weight": 400}
+    weight_flags = {"adversary_weight": 2, "mean_weight": 30, "kernel_weight": 400, "consistency_weight": 7}
     flags = {**graph_flags, **encoder_flags, **weight_flags, "loss_warmup_steps": 4, "sigma": 0.2}
     load_script("train_semantic_encoder").main(to_argv({**flags, "report_to": "tensorboard"}))
     events = EventAccumulator(str(encoder_flags["output_dir"] / "logs" / "diffscm-diffusers"))
     events.Reload()
 
-    for step, (sample, decoded, code, mean, std) in enumerate(calls):
+    for step, (sample, decoded, code, mean, std, transferred) in enumerate(calls):
         assert not torch.equal(code, mean)
         pixels = torch.distributions.Normal((decoded + 1) / 2, 0.2)
         at_best = torch.distributions.Normal(0, 0.2).log_prob(torch.zeros(()))
@@ -73,7 +75,10 @@ def test_loss_is_the_stated_one(graph_flags, encoder_flags, monkeypatch):
         prior = torch.distributions.Normal(torch.zeros_like(mean), 1)
         kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), prior).sum(dim=1).mean()
         costs = sum(weight * events.Scalars(name)[step].value for name, weight in weights.items())
-        loss = error.item() + (step + 1) / 4 * (kl.item() + costs)
+        read = torch.distributions.Normal(transferred, std)
+        misread = (read.log_prob(transferred) - read.log_prob(code)).sum(dim=1).mean()
+        assert events.Scalars("inconsistency")[step].value == pytest.approx(misread.item(), rel=1e-4)
+        loss = error.item() + (step + 1) / 4 * (kl.item() + costs + 7 * misread.item())
         assert events.Scalars("kl")[step].value == pytest.approx(kl.item(), rel=1e-4)
         assert events.Scalars("loss")[step].value == pytest.approx(loss, rel=1e-4)
     assert len(calls) == 2
@@ -96,6 +101,22 @@ def test_adversary_learns_the_same_whatever_the_encoder_pays(graph_flags, encode
     assert not torch.equal(encoders[0]["code_out.weight"], encoders[1]["code_out.weight"])
     # The decoder's part in the cost is none.
     assert torch.equal(encoders[0]["conv_out.weight"], encoders[1]["conv_out.weight"])
+
+
+def test_adversary_takes_as_many_steps_as_asked_for(graph_flags, encoder_flags, monkeypatch):
+    codes = []
+    forward = CauseAdversary.forward
+
+    def record_call(self, code, condition):
+        if torch.is_grad_enabled() and not code.requires_grad:
+            codes.append(code)
+        return forward(self, code, condition)
+
+    monkeypatch.setattr(CauseAdversary, "forward", record_call)
+    flags = {**graph_flags, **encoder_flags, "max_train_steps": 1, "lr_warmup_steps": 0, "adversary_steps": 3}
+    load_script("train_semantic_encoder").main(to_argv(flags))
+    assert len(codes) == 3
+    assert not torch.equal(codes[0], codes[1]) and not torch.equal(codes[1], codes[2])
 
 
 @pytest.mark.parametrize(

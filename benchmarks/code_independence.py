@@ -1,0 +1,80 @@
+# Copyright 2026 The diffscm-diffusers authors.
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""
+Measures what a semantic code says of the causes, of which it should say nothing.
+
+    python benchmarks/code_independence.py --encoder checkpoints/diffscm-mnist-semantic/encoder \
+        --dataset_name ylecun/mnist --output_dir outputs/code-independence
+    python benchmarks/code_independence.py --encoder checkpoints/diffscm-morphomnist-graph/encoder \
+        --dataset_name outputs/morpho-mnist --graph outputs/morpho-mnist/graph.json --output_dir outputs/independence
+
+A code has dozens of entries, and what it says can be in how they go together. It takes tens of thousands of codes to
+learn to read that: a probe on hundreds finds nothing. So each image of the split gives a code, drawn from its
+posterior. Of a class, accuracy and chance; of a number, the coefficient of determination. Beside them, the size of the
+code in nats. Writes `code-independence.json`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from tqdm.auto import tqdm
+
+from diffscm_diffusers import SemanticEncoder2DModel
+from diffscm_diffusers.causal_graphs import CausalGraph
+from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.files import written_whole
+from diffscm_diffusers.flags import non_negative_int, positive_int
+from diffscm_diffusers.metrics import probe_accuracy, probe_r2
+
+
+def parse_args(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoder", default="checkpoints/diffscm-mnist-semantic/encoder")
+    parser.add_argument("--dataset_name", default="ylecun/mnist", help="On the Hub, or a local folder.")
+    parser.add_argument("--split", default="train", help="Images whose codes the probe reads, 4/5 to learn.")
+    parser.add_argument("--graph", help="JSON file of a causal graph. Default: the class in `label` is the cause.")
+    parser.add_argument("--batch_size", type=positive_int, default=1000)
+    parser.add_argument("--seed", type=non_negative_int, default=0)
+    parser.add_argument("--output_dir", required=True)
+    return parser.parse_args(argv)
+
+
+@torch.no_grad()
+def main(argv=None):
+    args = parse_args(argv)
+    encoder = SemanticEncoder2DModel.from_pretrained(args.encoder).float().eval()
+    graph = None if args.graph is None else CausalGraph.from_json(args.graph)
+    labels = "label" if graph is None else None
+    dataset = load_image_dataset(args.dataset_name, split=args.split, label_column=labels, graph=graph)[args.split]
+    if graph is None:
+        names = dataset.features["label"].names
+        graph = CausalGraph({"label": {"kind": "categorical", "labels": names}}, [["label", "image"]])
+    collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, "image", graph=graph)
+
+    generator, codes, nats = torch.Generator().manual_seed(args.seed), [], []
+    causes = {name: [] for name in graph.condition_widths}
+    for rows in tqdm(dataset.batch(args.batch_size), desc="Codes"):
+        batch = collate([dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)])
+        mean, std = encoder.encode(batch["pixel_values"], batch["condition"], return_dict=False)
+        codes.append(mean + std * torch.randn(mean.shape, generator=generator))
+        nats.append((mean.square() + std.square() - 1 - 2 * std.log()).sum(dim=1) / 2)
+        for name, values in causes.items():
+            values.append(batch["attributes"][name])
+
+    code, read = torch.cat(codes), {}
+    for name, values in causes.items():
+        cause = torch.cat(values)
+        if cause.is_floating_point():
+            read[name] = {"R2": probe_r2(code, cause, args.seed)}
+        else:
+            read[name] = probe_accuracy(code, cause, args.seed)
+    summary = {"settings": vars(args), "codes": len(code), "nats": torch.cat(nats).mean().item(), "read": read}
+    print(json.dumps(summary, indent=2))
+    with written_whole(Path(args.output_dir) / "code-independence.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
