@@ -1084,7 +1084,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             num_draws (`int`, *optional*):
                 How many counterfactuals to draw of each. A draw takes all exogenous noise from its posterior: of
                 discrete attributes, of the code, and of the image's lowest noise level, where a clean image leaves it
-                open. Their spread is the uncertainty that remains. Default: one, in which only the noise of discrete
+                open. Under other causes the code deviates as the encoder's `transfer_scale` says. Their spread is the
+                uncertainty that remains. Default: one, in which only the noise of discrete
                 attributes is left to chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*):
