@@ -565,8 +565,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 How many counterfactuals to draw of each. A draw takes the code from its posterior and starts abduction
                 from the lowest noise level, and what the last move down leaves out of the factual is kept. Under
                 another class the code deviates as the encoder's `transfer_scale` says. The spread of several tells
-                what the image leaves open ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default: one, from the mean
-                code and what `dequantize` says, without chance.
+                what the image leaves open ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default: one, from the
+                mean code and what `dequantize` says, without chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
