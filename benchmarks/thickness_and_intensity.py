@@ -49,7 +49,10 @@ def parse_args(argv=None):
     parser.add_argument("--split", default="test")
     parser.add_argument("--train_split", default="train[:10000]", help="Base digits of what the judge is trained on.")
     parser.add_argument("--num_samples", type=positive_int, default=500)
-    parser.add_argument("--num_train", type=positive_int, default=10000, help="Images of the judge and of the probes.")
+    parser.add_argument(
+        "--num_train", type=positive_int, default=10000, help="Images of the judge, and of a probe on codes."
+    )
+    parser.add_argument("--num_noises", type=positive_int, default=1000, help="Images of a probe on spatial noise.")
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
     parser.add_argument("--num_draws", type=positive_int, default=19, help="Draws of each of some factuals.")
     parser.add_argument("--num_drawn_factuals", type=positive_int, default=50, help="How many they are, the first.")
@@ -71,7 +74,7 @@ def parse_args(argv=None):
     parser.add_argument("--seed", type=non_negative_int, default=0)
     parser.add_argument("--output_dir", required=True, help="Where `thickness_and_intensity.json` is written.")
     args = parser.parse_args(argv)
-    for name in ("num_samples", "num_train"):
+    for name in ("num_train", "num_noises"):
         if getattr(args, name) < 10:
             parser.error(f"--{name} expects at least 10, for a probe, got {getattr(args, name)}")
     if args.num_draws < 19:
@@ -117,9 +120,11 @@ def measure_intervention(
     return measures
 
 
-def read_noise(pipe, draw, factual: WorldSample, train: WorldSample, generator: torch.Generator) -> list[tuple]:
+def read_noise(pipe, test: WorldSample, train: WorldSample, generator: torch.Generator, settings: dict) -> list[tuple]:
     """The parts of the exogenous noise, drawn, each with its name and the attributes of its images."""
-    parts = [("the noise of a draw", draw.exogenous_noise[0], factual.variables)]
+    settings = {name: value for name, value in settings.items() if name != "output_type"}
+    draw = pipe.abduct(test.images, test.variables, num_draws=1, generator=generator, **settings)
+    parts = [("the noise of a draw", draw.exogenous_noise, test.variables)]
     if pipe.encoder is not None:
         conditions = pipe.scm.graph.condition(train.variables)
         codes = []
@@ -196,17 +201,7 @@ def main(argv=None):
         **exogenous_noise_law(draw.exogenous_noise[0]),
     }
 
-    # 3. What the noise tells of its causes
-    for part, noise, causes in read_noise(pipe, draw, factual, train, generator):
-        digit_read = probe_accuracy(noise, causes["digit"])
-        results[f"what a probe reads from {part}"] = {
-            "digit": digit_read["accuracy"],
-            "digit, chance": digit_read["chance"],
-            "thickness, R2": probe_r2(noise, causes["thickness"]),
-            "intensity, R2": probe_r2(noise, causes["intensity"]),
-        }
-
-    # 4. Draws
+    # 3. Draws
     first = slice(args.num_drawn_factuals)
     some = {name: value[first] for name, value in factual.variables.items()}
     for node in ("thickness", "intensity"):
@@ -225,6 +220,17 @@ def main(argv=None):
             "coverage of the 90 % interval, where there is ink": coverage(draws, truth, threshold=INK).nanmean(),
             "CRPS": crps(draws, truth),
             "error of the mean": measure_error(draws.mean(dim=0), truth),
+        }
+
+    # 4. What the noise tells of its causes
+    test = world.sample(args.num_noises, generator)
+    for part, noise, causes in read_noise(pipe, test, train, generator, settings):
+        digit_read = probe_accuracy(noise, causes["digit"])
+        results[f"what a probe reads from {part}"] = {
+            "digit": digit_read["accuracy"],
+            "digit, chance": digit_read["chance"],
+            "thickness, R2": probe_r2(noise, causes["thickness"]),
+            "intensity, R2": probe_r2(noise, causes["intensity"]),
         }
 
     for measures in results.values():

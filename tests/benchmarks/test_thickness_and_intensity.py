@@ -24,6 +24,7 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
     ConditionalVAE2DModel(28, 12, block_out_channels=(4, 4)).save_pretrained(vae)
 
     argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
+    argv += ["--num_noises", "10"]
     argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
     argv += ["--max_iterations", "3", "--no-dequantize", "--num_corrections", "0"]
     with mock.patch("diffscm_diffusers.metrics.probe.NUM_STEPS", 2):
@@ -43,7 +44,7 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
     assert 0 <= results["draws of do(thickness)"]["coverage of the 90 % interval, where draws or truth differ"] <= 1
 
 
-@pytest.mark.parametrize("flag", ("num_samples", "num_train"))
+@pytest.mark.parametrize("flag", ("num_noises", "num_train"))
 def test_too_few_to_probe_are_refused(load_benchmark, flag, tmp_path, capsys):
     with pytest.raises(SystemExit):
         load_benchmark("thickness_and_intensity").parse_args([f"--{flag}", "9", "--output_dir", str(tmp_path)])
