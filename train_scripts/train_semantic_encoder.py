@@ -272,20 +272,20 @@ def main(argv=None):
     adversary, adversary_optimizer = trainer.others
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]
-        code_noise = trainer.draw(torch.randn, (len(images), encoder.config.code_dim), stream=0)
-        more_shape = (len(images), args.adversary_steps - 1, encoder.config.code_dim)
-        more_noise = trainer.draw(torch.randn, more_shape, stream=1)
+        # One draw of the codes for each step of the adversary. The encoder's is the first.
+        noise_shape = (len(images), args.adversary_steps, encoder.config.code_dim)
+        code_noise = trainer.draw(torch.randn, noise_shape, stream=0)
         # The causes of the next image.
         other_condition = condition.roll(1, dims=0) if args.consistency_weight > 0 else None
         warmup = min(1, (trainer.global_step + 1) / max(args.loss_warmup_steps, 1))
         with trainer.accumulate():
             with accelerator.autocast():
                 decoded, code, mean, std, *transferred = trainer.network(
-                    images, condition, code_noise, return_dict=False, other_condition=other_condition
+                    images, condition, code_noise[:, 0], return_dict=False, other_condition=other_condition
                 )
 
             # The adversary learns to read the causes from the drawn code ...
-            for noise in (code_noise, *more_noise.unbind(dim=1)):
+            for noise in code_noise.unbind(dim=1):
                 adversary_loss, _, information = adversary((mean + std * noise).detach(), condition)
                 accelerator.backward(adversary_loss)
                 adversary_optimizer.step()
