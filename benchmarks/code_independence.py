@@ -19,6 +19,8 @@ import json
 from pathlib import Path
 
 import torch
+from torch.distributions import Normal, kl_divergence
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import SemanticEncoder2DModel
@@ -55,11 +57,10 @@ def main(argv=None):
 
     generator, codes, nats = torch.Generator().manual_seed(args.seed), [], []
     causes = {name: [] for name in graph.condition_widths}
-    for rows in tqdm(dataset.batch(args.batch_size), desc="Codes"):
-        batch = collate([dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)])
+    for batch in tqdm(DataLoader(dataset, args.batch_size, collate_fn=collate), desc="Codes"):
         mean, std = encoder.encode(batch["pixel_values"], batch["condition"], return_dict=False)
         codes.append(mean + std * torch.randn(mean.shape, generator=generator))
-        nats.append((mean.square() + std.square() - 1 - 2 * std.log()).sum(dim=1) / 2)
+        nats.append(kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(dim=1))
         for name, values in causes.items():
             values.append(batch["attributes"][name])
 

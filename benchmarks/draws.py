@@ -10,8 +10,8 @@ to carry over to other causes.
 
 The truth should lie in the 90 % interval of the draws nine times in ten. The encoder's posterior knows how well a code
 explains the factual, and not how well it carries over to other causes: so draws are too sure, and `transfer_scale` of
-the encoder is chosen by this table. It needs a world, which knows the truth;
-its samples are not those that a checkpoint is judged by, if `--seed` and `--split` differ.
+the encoder is chosen by this table. It needs a world, which knows the truth; its samples are not those that a
+checkpoint is judged by, if `--seed` and `--split` differ.
 """
 
 import argparse

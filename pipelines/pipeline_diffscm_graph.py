@@ -1085,8 +1085,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 How many counterfactuals to draw of each. A draw takes all exogenous noise from its posterior: of
                 discrete attributes, of the code, and of the image's lowest noise level, where a clean image leaves it
                 open. Under other causes the code deviates as the encoder's `transfer_scale` says. Their spread is the
-                uncertainty that remains. Default: one, in which only the noise of discrete
-                attributes is left to chance.
+                uncertainty that remains. Default: one, in which only the noise of discrete attributes is left to
+                chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*):
                 The most images that are worked on at once. Default: all. Scales other than 1 evaluate a conditional

@@ -400,9 +400,13 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         t = torch.tensor(timestep, device=sample.device)
         return self.unet(torch.cat([sample, decoded], dim=1).to(self.unet.dtype), t).sample.float()
 
+    def condition(self, class_labels: torch.Tensor) -> torch.Tensor:
+        """Each class as the encoder takes its causes: a one-hot vector."""
+        return F.one_hot(class_labels, self.encoder.config.condition_dim).float()
+
     def decode(self, code: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
         """The image that each code means under a class, in [-1, 1]."""
-        return self.encoder.decode(code, F.one_hot(class_labels, self.encoder.config.condition_dim).float())
+        return self.encoder.decode(code, self.condition(class_labels))
 
     def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
         """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
@@ -438,7 +442,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         """
         if num_draws is not None:
             images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
-        condition = F.one_hot(factual_class, self.encoder.config.condition_dim).float()
+        condition = self.condition(factual_class)
         outputs = [
             self.encoder.encode(*batch)
             for batch in zip(images.split(batch_size), condition.split(batch_size), strict=True)
@@ -623,8 +627,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         intervention = intervention.repeat(draws)
         codes = code[factuals]
         if deviation is not None:
-            classes = factual_class.repeat(draws)[factuals], intervention
-            conditions = (F.one_hot(x, self.encoder.config.condition_dim).float() for x in classes)
+            conditions = self.condition(factual_class.repeat(draws)[factuals]), self.condition(intervention)
             codes = self.encoder.transfer(codes, deviation[factuals], *conditions)
         samples = noise[factuals], codes, None if remainder is None else remainder[factuals]
         images = self._predict(*samples, intervention, scheduler, batch_size)

@@ -301,9 +301,10 @@ def main(argv=None):
             cause_kernel = features @ features.T
             mean_dependence = dependence(code @ code.T, cause_kernel)
             kernel_dependence = dependence(code_kernel(code), cause_kernel)
-            # In nats under a posterior of fixed width, which would be narrowed otherwise.
-            misread = [((code - other) / std.detach()).square().sum(dim=1).mean() / 2 for other in transferred]
-            inconsistency = sum(misread, start=torch.zeros((), device=code.device))
+            inconsistency = torch.zeros_like(kl)
+            if transferred:
+                # In nats under a posterior of fixed width, which would be narrowed otherwise.
+                inconsistency = ((code - transferred[0]) / std.detach()).square().sum(dim=1).mean() / 2
             loss = squared_error / (2 * args.sigma**2) + warmup * (
                 kl
                 + args.adversary_weight * divergence
