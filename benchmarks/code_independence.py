@@ -11,7 +11,8 @@ Measures what a semantic code says of the causes, of which it should say nothing
 A code has dozens of entries, and what it says can be in how they go together. It takes tens of thousands of codes to
 learn to read that: a probe on hundreds finds nothing. So each image of the split gives a code, drawn from its
 posterior. Of a class, accuracy and chance; of a number, the coefficient of determination. Beside them, the size of the
-code in nats. Writes `code-independence.json`.
+code in nats. Where the code has a mechanism, the same of its exogenous noise, and how far it lies from the code, root
+mean square, in posterior standard deviations. Writes `code-independence.json`.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
 from diffscm_diffusers.metrics import probe_accuracy, probe_r2
+from diffscm_diffusers.training.code_mechanism import read_codes
 
 
 def parse_args(argv=None):
@@ -51,27 +53,32 @@ def main(argv=None):
     labels = "label" if graph is None else None
     dataset = load_image_dataset(args.dataset_name, split=args.split, label_column=labels, graph=graph)[args.split]
     if graph is None:
-        names = dataset.features["label"].names
-        graph = CausalGraph({"label": {"kind": "categorical", "labels": names}}, [["label", "image"]])
+        graph = CausalGraph.of_classes("label", dataset.features["label"].names)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, "image", graph=graph)
 
-    generator, codes, nats = torch.Generator().manual_seed(args.seed), [], []
-    causes = {name: [] for name in graph.condition_widths}
-    for batch in tqdm(DataLoader(dataset, args.batch_size, collate_fn=collate), desc="Codes"):
-        mean, std = encoder.encode(batch["pixel_values"], batch["condition"], return_dict=False)
-        codes.append(mean + std * torch.randn(mean.shape, generator=generator))
-        nats.append(kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(dim=1))
+    batches, causes = [], {name: [] for name in graph.condition_widths}
+    for batch in tqdm(DataLoader(dataset, args.batch_size, collate_fn=collate), desc="Images"):
+        batches.append((batch["pixel_values"], batch["condition"]))
         for name, values in causes.items():
             values.append(batch["attributes"][name])
+    mean, std, condition = read_codes(encoder, tqdm(batches, desc="Codes"))
+    code = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(args.seed))
 
-    code, read = torch.cat(codes), {}
-    for name, values in causes.items():
-        cause = torch.cat(values)
-        if cause.is_floating_point():
-            read[name] = {"R2": probe_r2(code, cause, args.seed)}
-        else:
-            read[name] = probe_accuracy(code, cause, args.seed)
-    summary = {"settings": vars(args), "codes": len(code), "nats": torch.cat(nats).mean().item(), "read": read}
+    summary = {"settings": vars(args), "codes": len(code)}
+    summary["nats"] = kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum(dim=1).mean().item()
+    parts = {"read": code}
+    if encoder.mechanism is not None:
+        noise = encoder.abduct(code, condition)
+        parts["read from the noise"] = noise
+        summary["displacement"] = ((noise - code) / std).square().mean().sqrt().item()
+    for part, values in parts.items():
+        summary[part] = {}
+        for name, cause in causes.items():
+            cause = torch.cat(cause)
+            if cause.is_floating_point():
+                summary[part][name] = {"R2": probe_r2(values, cause, args.seed)}
+            else:
+                summary[part][name] = probe_accuracy(values, cause, args.seed)
     print(json.dumps(summary, indent=2))
     with written_whole(Path(args.output_dir) / "code-independence.json") as unfinished:
         unfinished.write_text(json.dumps(summary, indent=2) + "\n")

@@ -52,8 +52,9 @@ def parse_args(argv=None):
 
 
 def encode(pipe: DiffSCMSemanticCounterfactualPipeline, images: torch.Tensor, digit: torch.Tensor) -> torch.Tensor:
-    """The mean code of images in [0, 1]."""
-    return pipe.encoder.encode(2 * images - 1, F.one_hot(digit, 10).float()).mean
+    """The exogenous noise of the mean code of images in [0, 1]."""
+    condition = F.one_hot(digit, 10).float()
+    return pipe.encoder.abduct(pipe.encoder.encode(2 * images - 1, condition).mean, condition)
 
 
 def estimate(
@@ -70,7 +71,7 @@ def estimate(
         return (pipe.decode(encode(pipe, images, digit), target) / 2 + 0.5).clamp(0, 1)
     schedulers = pipe.prepare_schedulers(num_inference_steps, abduction)
     solver = SOLVER if abduction == "implicit" else None
-    given = SimpleNamespace(mean=code)
+    given = None if code is None else SimpleNamespace(mean=pipe.encoder.predict(code, pipe.condition(digit)))
     with nullcontext() if code is None else mock.patch.object(pipe.encoder, "encode", lambda *unused: given):
         *parts, _ = pipe._abduct(pipe.prepare_image(images), digit, *schedulers, None, None, len(images), solver)
     return pipe._predict(*parts, target, schedulers[0], len(images)) / 2 + 0.5

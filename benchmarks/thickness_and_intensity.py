@@ -32,6 +32,7 @@ from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_float, positive_int
 from diffscm_diffusers.metrics import probe_accuracy, probe_r2
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
+from diffscm_diffusers.training.code_mechanism import read_codes
 from diffscm_diffusers.worlds import MorphoMNISTWorld, WorldSample
 from diffscm_diffusers.worlds.morpho_mnist import measure_intensity, measure_thickness
 
@@ -114,7 +115,7 @@ def measure_intervention(
     if isinstance(pipe, VAECounterfactualPipeline):
         decoded = pipe.vae.decode(output.latents, condition)[0].clamp(-1, 1)
     elif pipe.encoder is not None:
-        decoded = pipe.encoder.decode(output.code, condition)
+        decoded = pipe.encoder.decode(pipe.encoder.predict(output.code, condition), condition)
     if decoded is not None:
         measures["encoder and decoder alone"] = measure_error((decoded + 1) / 2, truth.images)
     return measures
@@ -127,11 +128,10 @@ def read_noise(pipe, test: WorldSample, train: WorldSample, generator: torch.Gen
     parts = [("the noise of a draw", draw.exogenous_noise, test.variables)]
     if pipe.encoder is not None:
         conditions = pipe.scm.graph.condition(train.variables)
-        codes = []
-        for images, condition in zip((2 * train.images - 1).split(250), conditions.split(250), strict=True):
-            posterior = pipe.encoder.encode(images, condition)
-            codes.append(posterior.mean + posterior.std * torch.randn(posterior.mean.shape, generator=generator))
-        parts.append(("a drawn code", torch.cat(codes), train.variables))
+        batches = zip((2 * train.images - 1).split(250), conditions.split(250), strict=True)
+        mean, std, _ = read_codes(pipe.encoder, batches)
+        code = mean + std * torch.randn(mean.shape, generator=generator)
+        parts.append(("the noise of a drawn code", pipe.encoder.abduct(code, conditions), train.variables))
     return parts
 
 

@@ -19,7 +19,6 @@ import json
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from judges import train_judge
 from tqdm.auto import tqdm
 
@@ -36,6 +35,7 @@ from diffscm_diffusers.metrics.functional import (
     distance_correlation,
     exogenous_noise_law,
 )
+from diffscm_diffusers.training.code_mechanism import read_codes
 from diffscm_diffusers.worlds import TypefaceWorld, WorldSample
 
 
@@ -151,12 +151,12 @@ def main(argv=None):
     noise = torch.cat([output.exogenous_noise for output in outputs], dim=1)[0]
 
     def encode(images, classes):
-        parts = zip((2 * images - 1).split(250), F.one_hot(classes, 10).float().split(250), strict=True)
-        outputs = [pipe.encoder.encode(*part) for part in parts]
-        return torch.cat([output.mean for output in outputs]), torch.cat([output.std for output in outputs])
+        return read_codes(
+            pipe.encoder, zip((2 * images - 1).split(250), pipe.condition(classes).split(250), strict=True)
+        )
 
-    code, _ = encode(factual.images, digit)
-    parts = zip(code.split(250), intervention.split(250), strict=True)
+    code, _, condition = encode(factual.images, digit)
+    parts = zip(pipe.encoder.abduct(code, condition).split(250), intervention.split(250), strict=True)
     decoded = (torch.cat([pipe.decode(*part) for part in parts]) / 2 + 0.5).clamp(0, 1)
     results |= {
         "counterfactual": measure_error(counterfactual, truth),
@@ -167,16 +167,16 @@ def main(argv=None):
         "error of the nearest image, split": split_error(reference.images[nearest], renderings, typeface),
     }
     judge = train_judge(reference.images, reference_class, args.judge_steps, args.seed)
-    mean, std = encode(reference.images[: args.num_codes], reference_class[: args.num_codes])
-    drawn_code = mean + std * torch.randn(mean.shape, generator=generator)
+    mean, std, condition = encode(reference.images[: args.num_codes], reference_class[: args.num_codes])
+    code_noise = pipe.encoder.abduct(mean + std * torch.randn(mean.shape, generator=generator), condition)
     results |= {
         "target seen by the judge": (judge(counterfactual).argmax(1) == intervention).double().mean().item(),
         "target seen by the judge in the truth": (judge(truth).argmax(1) == intervention).double().mean().item(),
         "null intervention": measure_error(estimate(factual.images, digit, digit)[0], factual.images),
         "there and back": measure_error(estimate(counterfactual, digit, intervention)[0], factual.images),
         "exogenous noise of a draw": {name: value.item() for name, value in exogenous_noise_law(noise).items()},
-        "class that a probe reads from a drawn code": probe_accuracy(
-            drawn_code, reference_class[: args.num_codes], seed=args.seed
+        "class that a probe reads from the noise of a drawn code": probe_accuracy(
+            code_noise, reference_class[: args.num_codes], seed=args.seed
         ),
     }
 

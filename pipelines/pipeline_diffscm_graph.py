@@ -781,7 +781,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             read_attributes=read_attributes,
             attribute_noise=attribute_noise,
             exogenous_noise=torch.cat(noise),
-            code=code,
+            code=None if code is None else self.encoder.abduct(code, condition),
             remainder=torch.cat(remainders) if remainders else None,
             deviation=deviation,
             guidance_scale=guidance_scale,
@@ -843,7 +843,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 sample, timesteps = scheduler.start(abduction.exogenous_noise[samples[batch]])
                 decoded = None
                 if self.encoder is not None:
-                    decoded = self.encoder.decode(codes[batch], condition[batch])
+                    code = self.encoder.predict(codes[batch], condition[batch])
+                    decoded = self.encoder.decode(code, condition[batch])
                 causes, finite = Causes(condition[batch], decoded, abduction.guidance), []
                 for timestep in timesteps:
                     model_input = scheduler.scale_model_input(sample, timestep)

@@ -107,13 +107,13 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images whose exogenous noise has two parts: a short semantic code and spatial noise.
 
-    The code holds what an intervention should keep, such as slant and size, and says nothing of the class; the spatial
-    noise holds what the code leaves open ([Preechakul et al., 2022](https://huggingface.co/papers/2111.15640); [Pandey
-    et al., 2022](https://huggingface.co/papers/2201.00308)). The denoiser knows both causes: it is given the image
-    that the code means under the class. Counterfactuals follow Pearl's three steps: *abduction* reads the code under
-    the factual's class and runs DDIM upwards, the *action* is `do(class = intervention)`, and *prediction* decodes the
-    code under that class and runs DDIM downwards from the same noise. There is no guidance scale: the denoiser is the
-    mechanism itself.
+    The code holds what an intervention should keep, such as slant and size, and its noise says nothing of the class;
+    the spatial noise holds what the code leaves open ([Preechakul et al.,
+    2022](https://huggingface.co/papers/2111.15640); [Pandey et al., 2022](https://huggingface.co/papers/2201.00308)).
+    The denoiser knows both causes: it is given the image that the code means under the class. Counterfactuals follow
+    Pearl's three steps: *abduction* reads the code under the factual's class and runs DDIM upwards, the *action* is
+    `do(class = intervention)`, and *prediction* decodes the code under that class and runs DDIM downwards from the
+    same noise. There is no guidance scale: the denoiser is the mechanism itself.
 
     ```py
     >>> from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
@@ -405,8 +405,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         return F.one_hot(class_labels, self.encoder.config.condition_dim).float()
 
     def decode(self, code: torch.Tensor, class_labels: torch.Tensor) -> torch.Tensor:
-        """The image that each code means under a class, in [-1, 1]."""
-        return self.encoder.decode(code, self.condition(class_labels))
+        """The image that each code's exogenous noise means under a class, in [-1, 1]."""
+        condition = self.condition(class_labels)
+        return self.encoder.decode(self.encoder.predict(code, condition), condition)
 
     def check_finite(self, process: str, timesteps: list[int], finite: list[torch.Tensor]):
         """Raises a `ValueError` that says since which of a process' steps samples are not finite, and why."""
@@ -437,8 +438,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         solver: dict | None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         """
-        Abduction: the code, and the moves up to the spatial noise under code and class, implicit by a `solver`. With
-        draws, also how the code is to deviate under other classes.
+        Abduction: the code's noise, and the moves up to the spatial noise under code and class, implicit by a
+        `solver`. With draws, also how the former is to deviate under other classes.
         """
         if num_draws is not None:
             images, factual_class = images.repeat(num_draws, 1, 1, 1), factual_class.repeat(num_draws)
@@ -465,7 +466,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             progress_bar.set_description("Abduction")
             for start in starts:
                 batch = slice(start, start + batch_size)
-                decoded, finite = self.decode(code[batch], factual_class[batch]), []
+                decoded, finite = self.encoder.decode(code[batch], condition[batch]), []
                 if lowest_noise is None:
                     sample, timesteps = inverse_scheduler.start(images[batch])
                 else:
@@ -498,7 +499,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
                 f"{solver}; residuals go up to {residual.max():.2g}. Use more steps or iterations.",
                 stacklevel=4,  # past the call and its decorator, to the caller
             )
-        return torch.cat(exogenous_noise), code, torch.cat(remainders) if remainders else None, deviation
+        code_noise = self.encoder.abduct(code, condition)
+        return torch.cat(exogenous_noise), code_noise, torch.cat(remainders) if remainders else None, deviation
 
     def _predict(
         self,

@@ -175,6 +175,13 @@ REFUSED = {
         (f"{DATA} {OUT} --from_unet ./nowhere", "`--from_unet` expects the Hub name or folder of a `DDPMPipeline`"),
         (f"{NETWORK} --num_noise_levels 1001", "`num_noise_levels` expects at most `num_train_timesteps`"),
     ],
+    "train_code_mechanism.py": [
+        (f"{DATA} {OUT} --encoder ./nowhere", "`--encoder` expects a `SemanticEncoder2DModel`"),
+        *((f"--encoder a/b {flags}", message) for flags, message in (NO_DATA, NO_FOLDER, NO_OUTPUT)),
+        (f"--encoder a/b {DATA} {OUT} --graph {{tmp}}/file", "`--graph` expects the JSON file of a causal graph"),
+        (f"--encoder a/b {DATA} {OUT} --hub_model_id a/b", "`hub_model_id` expects `--push_to_hub`"),
+        (f"--encoder a/b {DATA} {OUT} --displacement_weight -1", "--displacement_weight: expects a finite number of"),
+    ],
     "train_diffusion.py": [
         *TRAINING,
         (f"{NETWORK} --parent_dropout 0.5", "`--parent_dropout` expects a `--graph`"),
@@ -255,6 +262,8 @@ def test_a_program_refuses_before_it_imports_the_rest(program, tmp_path):
         command = ["-m", "diffscm_diffusers", "evaluate", "--output_dir", str(tmp_path)]
     if program in ("train_scm.py", "train_vae.py"):
         command += ["--graph", "graph.json"]
+    if program == "train_code_mechanism.py":
+        command += ["--encoder", "a/b"]
     result = subprocess.run([sys.executable, "-X", "importtime", *command], capture_output=True, text=True)
     lines = result.stderr.splitlines()
     imported = {line.split("|")[-1].strip().split(".")[0] for line in lines if line.startswith("import time:")}

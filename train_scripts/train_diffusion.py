@@ -39,11 +39,11 @@ from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
-from diffscm_diffusers.files import load_whole, save_whole
+from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
-from diffscm_diffusers.models import CausalUNet2DModel, SemanticEncoder2DModel
+from diffscm_diffusers.models import CausalUNet2DModel
 from diffscm_diffusers.training.balance import balance_causes
-from diffscm_diffusers.training.components import create_model, record_training
+from diffscm_diffusers.training.components import create_model, load_encoder, record_training
 from diffscm_diffusers.training.dry_run import print_dry_run
 from diffscm_diffusers.training.pictures import log_picture, make_picture
 from diffscm_diffusers.training.publication import publish_network
@@ -129,21 +129,6 @@ def check_args(args):
         raise ValueError(f"`--parent_dropout` expects a `--graph`, whose parents it drops, got {args.parent_dropout}.")
 
 
-def load_encoder(args, condition_dim: int) -> SemanticEncoder2DModel:
-    """Loads the encoder, frozen. A `ValueError` if it is another network or knows other causes."""
-    with value_of("encoder", args.encoder, "a `SemanticEncoder2DModel`, a Hub name or a folder"):
-        class_name = SemanticEncoder2DModel.load_config(args.encoder, cache_dir=args.cache_dir).get("_class_name")
-    if class_name != "SemanticEncoder2DModel":
-        raise ValueError(f"`--encoder` expects a `SemanticEncoder2DModel`, got {args.encoder!r}, a {class_name}.")
-    encoder = load_whole(SemanticEncoder2DModel, args.encoder, cache_dir=args.cache_dir)
-    if encoder.config.condition_dim != condition_dim:
-        raise ValueError(
-            f"`--encoder` expects one of {condition_dim} entries of causes, as the data have, got "
-            f"{encoder.config.condition_dim}."
-        )
-    return encoder.eval().requires_grad_(False)
-
-
 @torch.no_grad()
 def decode_code(encoder, batch, noise=None) -> torch.Tensor:
     """What codes say of the images under their own causes: drawn by standard Gaussian noise, or the means."""
@@ -205,13 +190,11 @@ def main(argv=None):
     )[args.train_split]
     class_names = None
     if args.label_column is not None:
-        # The class alone is a graph, too.
         class_names = dataset.features[args.label_column].names
-        node = {"kind": "categorical", "labels": class_names}
-        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
+        graph = CausalGraph.of_classes(args.label_column, class_names, args.image_column)
     encoder, config = None, {}
     if args.encoder is not None:
-        encoder = load_encoder(args, sum(graph.condition_widths.values())).to(accelerator.device)
+        encoder = load_encoder(args.encoder, graph, args.cache_dir).to(accelerator.device)
         config |= {"in_channels": 2 * encoder.config.in_channels, "out_channels": encoder.config.in_channels}
     if args.graph is not None:
         config["condition_widths"] = [[name, width] for name, width in graph.condition_widths.items()]

@@ -62,8 +62,8 @@ from diffscm_diffusers import SemanticEncoder2DModel
 encoder = SemanticEncoder2DModel.from_pretrained("{name}")
 ```
 
-A denoiser is trained given the decoded code (`train_diffusion.py --encoder`), and both are joined by
-`diffscm join-checkpoint`.
+`train_code_mechanism.py` takes out of the code what the causes made. A denoiser is trained given the decoded code
+(`train_diffusion.py --encoder`), and both are joined by `diffscm join-checkpoint`.
 """.strip()
 
 
@@ -221,10 +221,8 @@ def main(argv=None):
     dataset = splits[args.train_split]
     class_names = None
     if graph is None:
-        # The class alone is a graph, too.
         class_names = dataset.features[args.label_column].names
-        node = {"kind": "categorical", "labels": class_names}
-        graph = CausalGraph({args.label_column: node}, [[args.label_column, args.image_column]], args.image_column)
+        graph = CausalGraph.of_classes(args.label_column, class_names, args.image_column)
     condition_widths = graph.condition_widths
     encoder = create_model(
         SemanticEncoder2DModel,
@@ -236,6 +234,9 @@ def main(argv=None):
         condition_dim=sum(condition_widths.values()),
         **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
     )
+    # A mechanism is that of one code. `train_code_mechanism.py` fits another to what becomes of the code here.
+    encoder.mechanism = None
+    encoder.register_to_config(mechanism_features=0)
     record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
     if args.dry_run:

@@ -299,6 +299,18 @@ class CausalGraph:
             raise ValueError(f"`graph` expects 'nodes', 'edges' and 'image', got {sorted(map(str, unknown))} as well.")
         return cls(graph["nodes"], graph["edges"], graph.get("image", "image"))
 
+    @classmethod
+    def of_classes(cls, name: str, class_names: list[str], image: str = "image") -> "CausalGraph":
+        """
+        The graph of images with one cause, their class.
+
+        Args:
+            name (`str`): The class' name, such as that of its column.
+            class_names (`list[str]`): Its labels, in their order.
+            image (`str`, *optional*, defaults to `"image"`): The image's name.
+        """
+        return cls({name: {"kind": "categorical", "labels": class_names}}, [(name, image)], image)
+
     def to_dict(self) -> dict[str, Any]:
         """The graph as plain data, which can be written as JSON."""
         nodes = {}

@@ -9,6 +9,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import nn
+from zuko.flows import MAF
 
 
 @dataclass
@@ -62,6 +63,35 @@ class ConditionedConvolution(nn.Module):
         return F.silu(torch.addcmul(shift, self.conv(hidden), 1 + scale))
 
 
+class CodeMechanism(nn.Module):
+    """
+    What the causes do to the code: an invertible map from the code to exogenous noise of the same length, whose law is
+    the same under all causes. Two masked autoregressive transforms ([Papamakarios et al.,
+    2017](https://huggingface.co/papers/1705.07057)), of the code's uncorrelated parts.
+    """
+
+    def __init__(self, code_dim: int, condition_dim: int, hidden_features: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(code_dim))
+        self.register_buffer("whitening", torch.eye(code_dim))
+        self.flow = MAF(code_dim, condition_dim, transforms=2, hidden_features=(hidden_features,) * 2).transform
+        # Near the identity: causes that do nothing to the code leave it as it is.
+        for transform in self.flow.transforms:
+            for parameter in transform.hyper[-1].parameters():
+                nn.init.normal_(parameter, std=1e-3)
+
+    def forward(self, code: torch.Tensor, condition: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noise of codes under their causes, and the logarithm of the map's Jacobian determinant."""
+        part = (code - self.mean) @ self.whitening
+        noise, log_determinant = self.flow(condition).call_and_ladj(part)
+        return noise @ self.whitening.inverse() + self.mean, log_determinant
+
+    def inverse(self, noise: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """The code that noise becomes under causes."""
+        part = self.flow(condition).inv((noise - self.mean) @ self.whitening)
+        return part @ self.whitening.inverse() + self.mean
+
+
 class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     r"""
     A semantic code of an image given its causes, and the image that the code means under any causes.
@@ -81,6 +111,10 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
+    What such training leaves in the code of the causes, a mechanism of its own takes out: an invertible map, from the
+    code to exogenous noise whose law is the same under all causes. A counterfactual has the code that this noise
+    becomes under the counterfactual causes.
+
     Parameters:
         sample_size (`int`): Height and width of the images, a multiple of 4.
         condition_dim (`int`): Number of causes: classes, if the condition is a one-hot class.
@@ -98,11 +132,17 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             How uncertain draws are of the code under other causes, per unit of the causes' distance and in standard
             deviations of the posterior: 0 if the code says exactly what it means under any
             ([`~SemanticEncoder2DModel.transfer`]).
+        mechanism_features (`int`, *optional*, defaults to 0):
+            Width of the two hidden layers in each transform of the code's mechanism. 0: the code is exogenous itself.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
-            entries, `num_corrections` is negative, or `transfer_scale` is negative or not finite.
+            entries, `num_corrections` or `mechanism_features` is negative, or `transfer_scale` is negative or not
+            finite.
     """
+
+    # An inverse of a map is one only as far as both are exact.
+    _keep_in_fp32_modules = ["mechanism"]
 
     # What the pose is multiplied by: a code of 1 is 0.15 rad, or 0.09 of half the image. The features are those of the
     # middle 0.8 of the image.
@@ -123,6 +163,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         style_features: int = 64,
         num_corrections: int = 0,
         transfer_scale: float = 0.0,
+        mechanism_features: int = 0,
     ):
         super().__init__()
         for name, value in (
@@ -142,8 +183,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             or any(type(width) is not int or width < 1 for width in block_out_channels)
         ):
             raise ValueError(f"`block_out_channels` expects whole numbers of at least 1, got {block_out_channels!r}.")
-        if type(num_corrections) is not int or num_corrections < 0:
-            raise ValueError(f"`num_corrections` expects a whole number of at least 0, got {num_corrections!r}.")
+        for name, value in (("num_corrections", num_corrections), ("mechanism_features", mechanism_features)):
+            if type(value) is not int or value < 0:
+                raise ValueError(f"`{name}` expects a whole number of at least 0, got {value!r}.")
         if type(transfer_scale) not in (int, float) or not 0 <= transfer_scale < math.inf:
             raise ValueError(f"`transfer_scale` expects a number from 0, got {transfer_scale!r}.")
         if sample_size % 4 != 0:
@@ -189,6 +231,10 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         # Most of an image is background.
         nn.init.zeros_(self.bias_out.weight)
         nn.init.constant_(self.bias_out.bias, -2.0)
+
+        self.mechanism = None
+        if mechanism_features > 0:
+            self.mechanism = CodeMechanism(code_dim, condition_dim, mechanism_features)
 
     def encode(
         self, sample: torch.Tensor, condition: torch.Tensor, return_dict: bool = True
@@ -239,21 +285,58 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         # Starts at some nats per entry, and keeps the exponential in range.
         return mean, (0.5 * (log_variance - 2).clamp(-12, 2)).exp()
 
+    def abduct(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """
+        The exogenous noise of codes, by the code's mechanism: what in them the causes did not make.
+
+        Args:
+            code (`torch.Tensor` of shape `(batch, code_dim)`): Codes: means, or draws from the posterior.
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): The causes under which they were read.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, code_dim)`: noise, in the code's units. Without a mechanism, the code.
+
+        Raises:
+            ValueError: if `code` or `condition` has another shape.
+        """
+        self._check_code(code)
+        self._check_condition(condition, len(code))
+        return code if self.mechanism is None else self.mechanism(code.float(), condition.float())[0]
+
+    def predict(self, noise: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
+        """
+        The codes that exogenous noise becomes under given causes, the inverse of [`~SemanticEncoder2DModel.abduct`].
+
+        Args:
+            noise (`torch.Tensor` of shape `(batch, code_dim)`): Exogenous noise of codes.
+            condition (`torch.Tensor` of shape `(batch, condition_dim)`): Causes, factual or counterfactual.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, code_dim)`: codes for [`~SemanticEncoder2DModel.decode`] under the same
+            causes. Without a mechanism, the noise.
+
+        Raises:
+            ValueError: if `noise` or `condition` has another shape.
+        """
+        self._check_code(noise, "noise")
+        self._check_condition(condition, len(noise))
+        return noise if self.mechanism is None else self.mechanism.inverse(noise.float(), condition.float())
+
     def transfer(
         self,
-        code: torch.Tensor,
+        noise: torch.Tensor,
         deviation: torch.Tensor,
         condition: torch.Tensor,
         other_condition: torch.Tensor,
     ) -> torch.Tensor:
         """
-        A draw of the code that stands under other causes for a code under the factual ones.
+        A draw of the codes' exogenous noise that stands under other causes for that under the factual ones.
 
-        Which of them belong together is learned from unpaired images, and so it is not known exactly. The longer the
-        way from one condition to the other, the less it is known. Under the factual causes the code stays as it is.
+        Which codes belong together is learned from unpaired images, and so it is not known exactly. The longer the way
+        from one condition to the other, the less it is known. Under the factual causes the noise stays as it is.
 
         Args:
-            code (`torch.Tensor` of shape `(batch, code_dim)`): Codes under the factual causes.
+            noise (`torch.Tensor` of shape `(batch, code_dim)`): Exogenous noise of codes, from the factual causes.
             deviation (`torch.Tensor` of shape `(batch, code_dim)`):
                 Standard Gaussian noise times the posterior's standard deviation. Counterfactuals under several causes
                 belong together if it is the same for all.
@@ -261,11 +344,18 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             other_condition (`torch.Tensor` of shape `(batch, condition_dim)`): The counterfactual ones.
 
         Returns:
-            `torch.Tensor` of shape `(batch, code_dim)`: codes for
-            [`~SemanticEncoder2DModel.decode`] under `other_condition`.
+            `torch.Tensor` of shape `(batch, code_dim)`: noise for
+            [`~SemanticEncoder2DModel.predict`] under `other_condition`.
+
+        Raises:
+            ValueError: if an argument has another shape.
         """
+        self._check_code(noise, "noise")
+        self._check_code(deviation, "deviation", len(noise))
+        self._check_condition(condition, len(noise))
+        self._check_condition(other_condition, len(noise), "other_condition")
         distance = (other_condition - condition).norm(dim=1, keepdim=True)
-        return code + self.config.transfer_scale * distance * deviation
+        return noise + self.config.transfer_scale * distance * deviation
 
     def decode(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """
@@ -281,10 +371,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if `code` or `condition` has another shape.
         """
-        if not torch.is_tensor(code):
-            raise TypeError(f"`code` expects a tensor, got {type(code).__name__}.")
-        if code.ndim != 2 or code.shape[1] != self.config.code_dim:
-            raise ValueError(f"`code` expects shape (batch, {self.config.code_dim}), got {tuple(code.shape)}.")
+        self._check_code(code)
         self._check_condition(condition, len(code))
 
         condition = condition.to(self.dtype)
@@ -342,9 +429,17 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         grid = F.affine_grid(theta, list(hidden.shape), align_corners=False)
         return F.grid_sample(hidden.float(), grid, align_corners=False).to(hidden.dtype)
 
-    def _check_condition(self, condition: torch.Tensor, batch_size: int) -> None:
+    def _check_code(self, code: torch.Tensor, argument: str = "code", batch_size: int | None = None) -> None:
+        if not torch.is_tensor(code):
+            raise TypeError(f"`{argument}` expects a tensor, got {type(code).__name__}.")
+        length = self.config.code_dim
+        if code.ndim != 2 or code.shape[1] != length or batch_size not in (None, len(code)):
+            expected = f"({'batch' if batch_size is None else batch_size}, {length})"
+            raise ValueError(f"`{argument}` expects shape {expected}, got {tuple(code.shape)}.")
+
+    def _check_condition(self, condition: torch.Tensor, batch_size: int, argument: str = "condition") -> None:
         if not torch.is_tensor(condition):
-            raise TypeError(f"`condition` expects a tensor, got {type(condition).__name__}.")
+            raise TypeError(f"`{argument}` expects a tensor, got {type(condition).__name__}.")
         shape = (batch_size, self.config.condition_dim)
         if condition.shape != shape:
-            raise ValueError(f"`condition` expects shape {shape}, got {tuple(condition.shape)}.")
+            raise ValueError(f"`{argument}` expects shape {shape}, got {tuple(condition.shape)}.")

@@ -11,6 +11,8 @@ from diffusers import ModelMixin, SchedulerMixin
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.checksums import write_weights_checksums
 from diffscm_diffusers.files import load_whole, written_whole
+from diffscm_diffusers.flags import value_of
+from diffscm_diffusers.models import SemanticEncoder2DModel
 
 from .arguments import check_source
 from .run_record import find_differences
@@ -113,6 +115,32 @@ def create_model(
             f"{model.config.sample_size!r}: images are square; got {resolution}."
         )
     return model
+
+
+def load_encoder(name_or_path: str | Path, graph: CausalGraph, cache_dir: str | None = None) -> SemanticEncoder2DModel:
+    """
+    Loads the encoder that `--encoder` names, frozen.
+
+    Args:
+        name_or_path (`str` or `Path`): Name on the Hub, or a local folder.
+        graph ([`CausalGraph`]): Its image's parents are the causes that the encoder has to know.
+        cache_dir (`str`, *optional*): Where files from the Hub are cached.
+
+    Raises:
+        ValueError: if it is another network, or knows another number of causes.
+    """
+    with value_of("encoder", name_or_path, "a `SemanticEncoder2DModel`, a Hub name or a folder"):
+        class_name = SemanticEncoder2DModel.load_config(name_or_path, cache_dir=cache_dir).get("_class_name")
+    if class_name != "SemanticEncoder2DModel":
+        raise ValueError(f"`--encoder` expects a `SemanticEncoder2DModel`, got {name_or_path!r}, a {class_name}.")
+    encoder = load_whole(SemanticEncoder2DModel, name_or_path, cache_dir=cache_dir)
+    condition_dim = sum(graph.condition_widths.values())
+    if encoder.config.condition_dim != condition_dim:
+        raise ValueError(
+            f"`--encoder` expects one of {condition_dim} entries of causes, as the data have, got "
+            f"{encoder.config.condition_dim}."
+        )
+    return encoder.eval().requires_grad_(False)
 
 
 def record_training(

@@ -17,7 +17,9 @@ def test_code_that_tells_the_class_is_found_out(load_benchmark, monkeypatch, tmp
     rows = {"image": pt_to_pil(torch.rand(200, 1, 8, 8) * 2 - 1), "label": label.tolist()}
     (tmp_path / "data").mkdir()
     Dataset.from_dict(rows, features).to_parquet(tmp_path / "data" / "train.parquet")
-    SemanticEncoder2DModel(8, 2, code_dim=7, block_out_channels=(4, 4, 4)).save_pretrained(tmp_path / "encoder")
+    # With the telling code, a mechanism that takes out nothing.
+    encoder = SemanticEncoder2DModel(8, 2, code_dim=7, block_out_channels=(4, 4, 4), mechanism_features=4 * telling)
+    encoder.save_pretrained(tmp_path / "encoder")
 
     def read(self, sample, condition):
         mean = 4 * (condition[:, :1] - 0.5) * telling + torch.zeros(len(sample), 7)
@@ -32,6 +34,9 @@ def test_code_that_tells_the_class_is_found_out(load_benchmark, monkeypatch, tmp
     read = summary["read"]["label"]
     assert 0.5 <= read["chance"] < 0.7
     assert read["accuracy"] > 0.95 if telling else abs(read["accuracy"] - 0.5) < 0.3
+    assert ("read from the noise" in summary) == telling == (summary.get("displacement", 0) > 0)
+    if telling:
+        assert summary["read from the noise"]["label"]["accuracy"] > 0.95 and summary["displacement"] < 0.1
 
 
 def test_causes_of_a_graph(load_benchmark, tmp_path):

@@ -38,7 +38,7 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path)
     for method in ("diffusion causal model", str(vae)):
         measures = results[f"do(digit), {method}"]
         assert 0 <= measures["digit seen by the judge"] <= 1 and measures["change of the thickness"] >= 0
-    for part in ("the noise of a draw", "a drawn code"):
+    for part in ("the noise of a draw", "the noise of a drawn code"):
         read = results[f"what a probe reads from {part}"]
         assert read["thickness, R2"] <= 1 and 0 <= read["digit"] <= 1
     assert 0 <= results["draws of do(thickness)"]["coverage of the 90 % interval, where draws or truth differ"] <= 1

@@ -40,7 +40,7 @@ def test_everything_is_measured(measure):
     assert 0 <= results["coverage of the 90 % interval, where draws or truth differ"] <= 1
     split = results["error of the counterfactual, split"]
     assert 0 < split["pose"] <= results["counterfactual"] <= split["pose"] + split["typeface"]
-    for probed in ("the noise of a draw", "the noise without draws", "a drawn code"):
+    for probed in ("the noise of a draw", "the noise without draws", "the noise of a drawn code"):
         assert results[f"class that a probe reads from {probed}"].keys() == {"accuracy", "chance"}
     drawn, fixed = (
         results[f"distance correlation of the noise {start} and the class"] for start in ("of a draw", "without draws")

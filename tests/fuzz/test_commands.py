@@ -18,6 +18,7 @@ import huggingface_hub
 import PIL.Image
 import pytest
 
+from diffscm_diffusers import SemanticEncoder2DModel
 from diffscm_diffusers.commands import diffscm
 
 from ..commands.conftest import *  # noqa: F403
@@ -172,6 +173,7 @@ def places(tmp_path_factory):
     save_vae(root / "vae_of_other_classes", make_graph(["dark", "red"]))
     save_vae(root / "vae_of_other_causes", make_graph(tint=TINT))
     save_vae(root / "vae_of_other_images", make_graph(), sample_size=16)
+    SemanticEncoder2DModel(8, 3, code_dim=7, block_out_channels=(4, 4, 4)).save_pretrained(root / "encoder")
     return root
 
 
@@ -239,6 +241,13 @@ GOOD = {
             **OUT,
         }
         for name, config in (("diffusion", "unet"), ("classifier", "classifier"), ("semantic_encoder", "encoder"))
+    },
+    "train_code_mechanism.py": {
+        "encoder": "ROOT/encoder",
+        "train_data_dir": "IMAGES",
+        "cache_dir": "CACHE",
+        "max_train_steps": 1,
+        **OUT,
     },
     "train_vae.py": {
         "graph": "ROOT/good_graph.json",
@@ -472,6 +481,14 @@ BAD = {
         ("validation_split", {"validation_split": "validation"}),
         ("oracle_config_name_or_path", {"oracle_config_name_or_path": "ROOT/nowhere.json"}),
         ("vae_config_name_or_path", {"vae_config_name_or_path": "ROOT/file.json"}),
+    ],
+    "train_code_mechanism.py": [
+        *NETWORKS,
+        *GRAPHS,
+        *(("encoder", {"encoder": place}) for place in (*NO_CHECKPOINT, "CHECKPOINT/unet")),
+        ("hub_model_id", {"hub_model_id": "me/mine"}),
+        ("hub_model_id", {"hub_model_id": "a/b/c", "push_to_hub": True}),
+        ("learning_rate", {"learning_rate": 1e30, "max_train_steps": 20}),
     ],
     "train_scm.py": [
         *GRAPHS,

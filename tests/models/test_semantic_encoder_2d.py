@@ -123,6 +123,58 @@ def test_code_deviates_with_the_distance_between_the_causes(model, condition):
     torch.testing.assert_close(halfway - code, 2**0.5 * deviation)
 
 
+@pytest.fixture
+def model_with_mechanism() -> SemanticEncoder2DModel:
+    torch.manual_seed(0)
+    model = SemanticEncoder2DModel(**TINY, mechanism_features=16).eval().requires_grad_(False)
+    model.mechanism.mean.normal_()
+    model.mechanism.whitening.add_(0.3 * torch.randn(8, 8))
+    for parameter in model.mechanism.parameters():
+        parameter.normal_(std=0.3)
+    return model
+
+
+def test_without_a_mechanism_the_code_is_the_noise(model, condition):
+    code = torch.randn(4, 8)
+    assert torch.equal(model.abduct(code, condition), code) and torch.equal(model.predict(code, condition), code)
+
+
+def test_new_mechanism_leaves_codes_as_they_are(condition):
+    code = torch.randn(4, 8)
+    noise = SemanticEncoder2DModel(**TINY, mechanism_features=16).abduct(code, condition)
+    torch.testing.assert_close(noise, code, atol=0.05, rtol=0)
+
+
+def test_mechanism_is_inverted_under_the_same_causes_alone(model_with_mechanism, condition):
+    code = torch.randn(4, 8)
+    noise = model_with_mechanism.abduct(code, condition)
+    assert (noise - code).abs().max() > 0.1
+    torch.testing.assert_close(model_with_mechanism.predict(noise, condition), code, atol=1e-4, rtol=0)
+    other = model_with_mechanism.predict(noise, condition.roll(1, dims=1))
+    assert (other - code).abs().amax(dim=1).min() > 1e-2
+
+
+def test_determinant_of_the_mechanism_is_that_of_its_jacobian(model_with_mechanism, condition):
+    mechanism, code = model_with_mechanism.mechanism.double(), torch.randn(4, 8, dtype=torch.float64)
+    _, log_determinant = mechanism(code, condition.double())
+    for row in range(4):
+
+        def abduct(z, row=row):
+            return mechanism(z[None], condition[row : row + 1].double())[0][0]
+
+        jacobian = torch.autograd.functional.jacobian(abduct, code[row])
+        torch.testing.assert_close(log_determinant[row], torch.linalg.slogdet(jacobian).logabsdet)
+
+
+def test_mechanism_is_saved_and_stays_in_float32(model_with_mechanism, condition, tmp_path):
+    model_with_mechanism.save_pretrained(tmp_path)
+    code = torch.randn(4, 8)
+    noise = model_with_mechanism.abduct(code, condition)
+    assert torch.equal(SemanticEncoder2DModel.from_pretrained(tmp_path).abduct(code, condition), noise)
+    half = SemanticEncoder2DModel.from_pretrained(tmp_path, torch_dtype=torch.bfloat16)
+    assert half.dtype == torch.bfloat16 and torch.equal(half.abduct(code, condition), noise)
+
+
 def features(model, pose: torch.Tensor, point: tuple[int, int]) -> torch.Tensor:
     """Centre of mass (x, y), of 1 at the edge of the image, of one bright feature that a pose has moved."""
     hidden = torch.zeros(1, 1, 128, 128)
@@ -182,6 +234,7 @@ def test_gradients_reach_every_parameter(condition):
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
         ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
+        ({"mechanism_features": 1.5}, "`mechanism_features` expects a whole number of at least 0, got 1.5"),
         ({"transfer_scale": -1}, "`transfer_scale` expects a number from 0, got -1"),
         ({"transfer_scale": float("nan")}, "`transfer_scale` expects a number from 0, got nan"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
@@ -205,3 +258,16 @@ def test_bad_inputs_are_refused(model, condition):
         model.decode(torch.zeros(4, 8), condition[:2])
     with pytest.raises(ValueError, match=r"`noise` expects shape \(4, 8\), got \(4, 1\)"):
         model(torch.zeros(4, 1, 16, 16), condition, torch.zeros(4, 1))
+    code, other = torch.zeros(4, 8), condition[:2]
+    with pytest.raises(ValueError, match=r"`code` expects shape \(batch, 8\), got \(4, 7\)"):
+        model.abduct(code[:, :7], condition)
+    with pytest.raises(ValueError, match=r"`noise` expects shape \(batch, 8\), got \(8,\)"):
+        model.predict(code[0], condition)
+    with pytest.raises(ValueError, match=r"`condition` expects shape \(4, 3\), got \(2, 3\)"):
+        model.predict(code, other)
+    with pytest.raises(ValueError, match=r"`deviation` expects shape \(4, 8\), got \(2, 8\)"):
+        model.transfer(code, code[:2], condition, condition)
+    with pytest.raises(ValueError, match=r"`other_condition` expects shape \(4, 3\), got \(2, 3\)"):
+        model.transfer(code, code, condition, other)
+    with pytest.raises(TypeError, match="`deviation` expects a tensor, got NoneType"):
+        model.transfer(code, None, condition, condition)

@@ -19,6 +19,7 @@ from diffscm_diffusers import (
 )
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.models import StructuralCausalModel
+from diffscm_diffusers.models.semantic_encoder_2d import CodeMechanism
 from diffscm_diffusers.pipelines import (
     DiffSCMGraphPipelineOutput,
     DiffSCMSemanticPipelineOutput,
@@ -163,6 +164,23 @@ class TestEncoder:
         torch.testing.assert_close(factual, torch.tensor([[0.0, 0.1]]))
         torch.testing.assert_close(counterfactual, torch.tensor([[0.0, -0.7]]))
         assert (output.images - get_dummy_image()).abs().max() > 1e-3
+
+    def test_code_goes_through_its_mechanism(self, way):
+        pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
+        encoder = pipe.encoder
+        encoder.mechanism = CodeMechanism(7, 2, 8).eval().requires_grad_(False)
+        for parameter in encoder.mechanism.parameters():
+            parameter.normal_(std=0.5)
+        decoded, decode = [], encoder.decode
+        encoder.decode = lambda *args: decoded.append(args) or decode(*args)
+        output = pipe(get_dummy_image(), ATTRIBUTES, {"tint": -0.7}, **STEPS)
+        (code, factual), (other_code, counterfactual) = decoded
+        torch.testing.assert_close(output.code, encoder.abduct(code, factual))
+        torch.testing.assert_close(other_code, encoder.predict(output.code, counterfactual))
+        assert (other_code - code).abs().max() > 1e-2
+        drawn = pipe(get_dummy_image(), ATTRIBUTES, {"tint": 0.1}, num_draws=2, **STEPS)
+        torch.testing.assert_close(decoded[3][0], decoded[2][0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(drawn.code[:, 0], encoder.abduct(*decoded[2]))
 
     def test_is_not_told_to_a_predictor_twice(self, way):
         """With a code, a denoiser is the mechanism: at scale 1 the predictor adds nothing."""

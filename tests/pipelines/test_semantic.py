@@ -21,6 +21,7 @@ from diffscm_diffusers import (
     SemanticEncoder2DModel,
 )
 from diffscm_diffusers.models import SemanticEncoder2DOutput
+from diffscm_diffusers.models.semantic_encoder_2d import CodeMechanism
 
 from .dummies import ALPHAS_CUMPROD, get_dummy_image
 
@@ -147,6 +148,27 @@ class TestClosedForm:
         factual = get_dummy_image(2)
         output = pipe(factual, [1, 2], 0, num_inference_steps=2, output_type="pt")
         decoded = pipe.decode(output.code, torch.tensor([1, 2])) / 2 + 0.5
+        torch.testing.assert_close(output.images, decoded.detach(), atol=1e-6, rtol=0)
+
+    def test_code_goes_through_its_mechanism(self):
+        class DecodedUNet(UNet2DModel):
+            def forward(self, sample, timestep, return_dict=True):
+                return UNet2DOutput(sample=sample.chunk(2, dim=1)[1])
+
+        options = {"unet_class": DecodedUNet, "scheduler": DDIMScheduler(prediction_type="sample")}
+        pipe, factual = get_semantic_pipe(**options), get_dummy_image(2)
+        encoder = pipe.encoder
+        encoder.mechanism = CodeMechanism(7, 3, 8).eval().requires_grad_(False)
+        for parameter in encoder.mechanism.parameters():
+            parameter.normal_(std=0.5)
+        classes = torch.tensor([[0, 0], [0, 2]])
+        output = pipe(factual, classes[1], classes[0], num_inference_steps=2, output_type="pt")
+        code = encoder.encode(2 * factual - 1, pipe.condition(classes[0])).mean
+        torch.testing.assert_close(output.code, encoder.abduct(code, pipe.condition(classes[0])))
+        counterfactual_code = encoder.predict(output.code, pipe.condition(classes[1]))
+        torch.testing.assert_close(counterfactual_code[0], code[0], atol=1e-5, rtol=0)
+        assert (counterfactual_code[1] - code[1]).abs().max() > 0.1
+        decoded = encoder.decode(counterfactual_code, pipe.condition(classes[1])) / 2 + 0.5
         torch.testing.assert_close(output.images, decoded.detach(), atol=1e-6, rtol=0)
 
 
