@@ -179,6 +179,7 @@ REFUSED = {
         (f"{DATA} {OUT} --encoder ./nowhere", "`--encoder` expects a `SemanticEncoder2DModel`"),
         *((f"--encoder a/b {flags}", message) for flags, message in (NO_DATA, NO_FOLDER, NO_OUTPUT)),
         (f"--encoder a/b {DATA} {OUT} --graph {{tmp}}/file", "`--graph` expects the JSON file of a causal graph"),
+        (f"--encoder a/b {DATA} {OUT} --causes digit", "`--causes` expects a `--graph`, which names them"),
         (f"--encoder a/b {DATA} {OUT} --hub_model_id a/b", "`hub_model_id` expects `--push_to_hub`"),
         (f"--encoder a/b {DATA} {OUT} --displacement_weight -1", "--displacement_weight: expects a finite number of"),
     ],

@@ -38,6 +38,7 @@ from diffscm_diffusers.refusals import (
 if __name__ == "__main__":
     refuse_early(__file__)  # before the imports below, which take seconds
 
+import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -72,13 +73,18 @@ def parse_args(argv=None):
     data.add_argument(
         "--graph", help="JSON file of a causal graph. Its image's parents are the causes, instead of `--label_column`."
     )
+    data.add_argument(
+        "--causes",
+        nargs="+",
+        help="Causes that the mechanism is told, with `--graph`: those that the code says something of. Default: all.",
+    )
     data.add_argument("--encoding_batch_size", type=positive_int, default=500, help="Images encoded at once.")
 
     optimisation = parser.add_argument_group("optimisation")
     optimisation.add_argument(
         "--displacement_weight",
         type=non_negative_float,
-        default=0.003,
+        default=0.0003,
         help="What it costs to move codes. More keeps them, less makes their noise independent of the causes.",
     )
     optimisation.add_argument(
@@ -104,6 +110,8 @@ def check_args(args):
     check_data_source(args.dataset_name, args.train_data_dir, args.dataset_config_name)
     if args.graph is not None:
         check_json("graph", args.graph, "the JSON file of a causal graph")
+    elif args.causes is not None:
+        raise ValueError(f"`--causes` expects a `--graph`, which names them, got {args.causes} alone.")
     check_output_dir(args.output_dir)
     check_publication(vars(args))
 
@@ -129,6 +137,11 @@ def main(argv=None):
     )[args.train_split]
     if graph is None:
         graph = CausalGraph.of_classes(args.label_column, dataset.features[args.label_column].names, args.image_column)
+    widths = graph.condition_widths
+    unknown = sorted({*(args.causes or ())} - {*widths})
+    if unknown:
+        raise ValueError(f"`--causes` expects parents of the image, {list(widths)}, got {unknown}.")
+    is_told = [name in (args.causes or widths) for name, width in widths.items() for _ in range(width)]
     encoder = load_encoder(args.encoder, graph, args.cache_dir)
     # Before the fit, so that a missing login shows early.
     if args.push_to_hub:
@@ -141,6 +154,7 @@ def main(argv=None):
         displacement = fit_code_mechanism(
             encoder,
             *codes,
+            is_told=torch.tensor(is_told),
             hidden_features=args.hidden_features,
             displacement_weight=args.displacement_weight,
             num_steps=args.max_train_steps,

@@ -39,8 +39,9 @@ def fit_code_mechanism(
     mean: torch.Tensor,
     std: torch.Tensor,
     condition: torch.Tensor,
+    is_told: torch.Tensor | None = None,
     hidden_features: int = 128,
-    displacement_weight: float = 0.003,
+    displacement_weight: float = 0.0003,
     num_steps: int = 3000,
     batch_size: int = 512,
     learning_rate: float = 3e-3,
@@ -61,8 +62,11 @@ def fit_code_mechanism(
         mean (`torch.Tensor` of shape `(num_images, code_dim)`): Mean of the posterior of each image's code.
         std (`torch.Tensor` of shape `(num_images, code_dim)`): Its standard deviation.
         condition (`torch.Tensor` of shape `(num_images, condition_dim)`): The image's causes.
+        is_told (`torch.Tensor` of shape `(condition_dim,)`, *optional*):
+            `torch.bool`: the entries of the condition that the mechanism is told. Default: all. Causes of which the
+            code says nothing leave it alone if they are not.
         hidden_features (`int`, *optional*, defaults to 128): Width of the mechanism's hidden layers.
-        displacement_weight (`float`, *optional*, defaults to 0.003):
+        displacement_weight (`float`, *optional*, defaults to 0.0003):
             Weight of half the squared displacement. More keeps the codes, less makes their noise independent of the
             causes.
         num_steps (`int`, *optional*, defaults to 3000): Number of steps.
@@ -84,6 +88,12 @@ def fit_code_mechanism(
         mechanism = CodeMechanism(code_dim, condition.shape[1], hidden_features).to(mean.device)
         law = MAF(code_dim, transforms=3, hidden_features=(hidden_features,) * 2).to(mean.device)
     generator = torch.Generator(mean.device).manual_seed(seed)
+    if is_told is not None:
+        # A weight of 0 gets a gradient of 0, as what it is for is 0 in training.
+        condition = condition * is_told
+        for transform in mechanism.flow.transforms:
+            with torch.no_grad():
+                transform.hyper[0].weight[:, code_dim:] *= is_told
 
     def draw(rows: torch.Tensor) -> torch.Tensor:
         return mean[rows] + std[rows] * torch.randn((len(rows), code_dim), generator=generator, device=mean.device)

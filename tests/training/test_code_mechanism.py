@@ -43,10 +43,21 @@ def test_noise_has_the_same_law_under_all_causes(encoder, seed):
 
 def test_what_the_causes_do_not_touch_hardly_moves(encoder):
     mean, std, condition = make_codes(2000)
-    displacement = fit_code_mechanism(encoder, mean, std, condition, **SHORT)
+    displacement = fit_code_mechanism(encoder, mean, std, condition, displacement_weight=0.003, **SHORT)
     moved = (encoder.abduct(mean, condition) - mean).square().mean(dim=0).sqrt()
     assert moved[3:].max() < 0.1 < moved[:3].max()
     assert displacement == pytest.approx((moved.square().mean().sqrt() / 0.1).item(), rel=0.2)
+
+
+def test_causes_that_are_not_told_leave_the_code_alone(encoder):
+    mean, std, condition = make_codes(2000)
+    condition[:, 1] = torch.randn(2000)  # the first entry says the class, too
+    fit_code_mechanism(encoder, mean, std, condition, torch.tensor([True, False]), **SHORT)
+    noise = encoder.abduct(mean, condition)
+    assert torch.equal(encoder.abduct(mean, condition * torch.tensor([1.0, 7.0])), noise)
+    assert (encoder.abduct(mean, 1 - condition) - noise).abs().max() > 0.5
+    fit_code_mechanism(encoder, mean, std, condition, torch.tensor([False, True]), **SHORT)
+    assert torch.equal(encoder.abduct(mean, condition * torch.tensor([7.0, 1.0])), encoder.abduct(mean, condition))
 
 
 def test_a_large_weight_keeps_the_codes(encoder):

@@ -49,6 +49,16 @@ def test_batches_of_images_do_not_matter(graph_flags, flags, tmp_path):
     torch.testing.assert_close(*noises, atol=1e-4, rtol=0)
 
 
+def test_named_causes_alone_are_told(graph_flags, flags):
+    train_code_mechanism.main(to_argv({**graph_flags, **flags, "causes": "level"}))
+    trained = SemanticEncoder2DModel.from_pretrained(flags["output_dir"])
+    code, condition = torch.randn(2, 7), torch.tensor([[0.3, 1, 0], [0.3, 0, 1]])
+    assert torch.equal(trained.abduct(code, condition), trained.abduct(code, condition.flip(0)))
+    assert not torch.equal(trained.abduct(code, condition), trained.abduct(code, -condition))
+    with pytest.raises(ValueError, match=r"`--causes` expects parents of the image, \['level', 'shade'\], got \['hue"):
+        train_code_mechanism.main(to_argv({**graph_flags, **flags, "causes": "hue"}))
+
+
 def test_class_alone_is_the_cause(image_folder, cache_dir, flags):
     SemanticEncoder2DModel(8, 2, code_dim=7, block_out_channels=(4, 4, 4)).save_pretrained(flags["encoder"])
     train_code_mechanism.main(to_argv({"train_data_dir": image_folder, "cache_dir": cache_dir, **flags}))
