@@ -333,13 +333,14 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         A draw of the codes' exogenous noise that stands under other causes for that under the factual ones.
 
         Which codes belong together is learned from unpaired images, and so it is not known exactly. The longer the way
-        from one condition to the other, the less it is known. Under the factual causes the noise stays as it is.
+        from one condition to the other, the less it is known, and the further does the code deviate. Under the factual
+        causes it stays as it is.
 
         Args:
             noise (`torch.Tensor` of shape `(batch, code_dim)`): Exogenous noise of codes, from the factual causes.
             deviation (`torch.Tensor` of shape `(batch, code_dim)`):
-                Standard Gaussian noise times the posterior's standard deviation. Counterfactuals under several causes
-                belong together if it is the same for all.
+                Of the code: standard Gaussian noise times the posterior's standard deviation. Counterfactuals under
+                several causes belong together if it is the same for all.
             condition (`torch.Tensor` of shape `(batch, condition_dim)`): The factual causes.
             other_condition (`torch.Tensor` of shape `(batch, condition_dim)`): The counterfactual ones.
 
@@ -355,7 +356,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self._check_condition(condition, len(noise))
         self._check_condition(other_condition, len(noise), "other_condition")
         distance = (other_condition - condition).norm(dim=1, keepdim=True)
-        return noise + self.config.transfer_scale * distance * deviation
+        # The noise of the code that deviates, as the deviation has the code's units.
+        code = self.predict(noise, other_condition) + self.config.transfer_scale * distance * deviation
+        return self.abduct(code, other_condition)
 
     def decode(self, code: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         """

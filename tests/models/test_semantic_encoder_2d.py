@@ -154,6 +154,15 @@ def test_mechanism_is_inverted_under_the_same_causes_alone(model_with_mechanism,
     assert (other - code).abs().amax(dim=1).min() > 1e-2
 
 
+def test_deviation_is_the_codes_own(model_with_mechanism, condition):
+    model, (noise, deviation) = model_with_mechanism, torch.randn(2, 4, 8)
+    model.register_to_config(transfer_scale=2.0)
+    other = condition.roll(1, dims=1)
+    deviant = model.predict(model.transfer(noise, deviation, condition, other), other)
+    difference = deviant - model.predict(noise, other)
+    torch.testing.assert_close(difference, 2 * 2**0.5 * deviation, atol=1e-3, rtol=1e-3)
+
+
 def test_determinant_of_the_mechanism_is_that_of_its_jacobian(model_with_mechanism, condition):
     mechanism, code = model_with_mechanism.mechanism.double(), torch.randn(4, 8, dtype=torch.float64)
     _, log_determinant = mechanism(code, condition.double())
