@@ -80,16 +80,18 @@ def fit_code_mechanism(
         `float`: the displacement of the last batches' codes, root mean square, in posterior standard deviations.
 
     Raises:
-        ValueError: if a loss is not finite.
+        ValueError: if there are fewer than two images, or a loss is not finite.
     """
     num_images, code_dim = mean.shape
+    if num_images < 2:
+        raise ValueError(f"`mean` expects the codes of at least 2 images, got {num_images}.")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         mechanism = CodeMechanism(code_dim, condition.shape[1], hidden_features).to(mean.device)
         law = MAF(code_dim, transforms=3, hidden_features=(hidden_features,) * 2).to(mean.device)
     generator = torch.Generator(mean.device).manual_seed(seed)
     if is_told is not None:
-        # A weight of 0 gets a gradient of 0, as what it is for is 0 in training.
+        # Entries that are 0 in training give their weights no gradient: these stay 0.
         condition = condition * is_told
         for transform in mechanism.flow.transforms:
             with torch.no_grad():

@@ -85,6 +85,8 @@ def test_loss_that_is_not_finite_is_refused(encoder):
     ):
         fit_code_mechanism(encoder, mean, std, condition, **{**SHORT, "learning_rate": 1e30})
     assert encoder.mechanism is None and encoder.config.mechanism_features == 0
+    with pytest.raises(ValueError, match="`mean` expects the codes of at least 2 images, got 1"):
+        fit_code_mechanism(encoder, mean[:1], std[:1], condition[:1])
 
 
 def test_codes_are_those_of_all_batches(encoder):
