@@ -56,12 +56,8 @@ def main(argv=None):
         graph = CausalGraph.of_classes("label", dataset.features["label"].names)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, "image", graph=graph)
 
-    batches, causes = [], {name: [] for name in graph.condition_widths}
-    for batch in tqdm(DataLoader(dataset, args.batch_size, collate_fn=collate), desc="Images"):
-        batches.append((batch["pixel_values"], batch["condition"]))
-        for name, values in causes.items():
-            values.append(batch["attributes"][name])
-    mean, std, condition = read_codes(encoder, tqdm(batches, desc="Codes"))
+    batches = tqdm(DataLoader(dataset, args.batch_size, collate_fn=collate), desc="Codes")
+    mean, std, condition = read_codes(encoder, ((batch["pixel_values"], batch["condition"]) for batch in batches))
     code = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(args.seed))
 
     summary = {"settings": vars(args), "codes": len(code)}
@@ -73,8 +69,7 @@ def main(argv=None):
         summary["displacement"] = ((noise - code) / std).square().mean().sqrt().item()
     for part, values in parts.items():
         summary[part] = {}
-        for name, cause in causes.items():
-            cause = torch.cat(cause)
+        for name, cause in graph.values(condition).items():
             if cause.is_floating_point():
                 summary[part][name] = {"R2": probe_r2(values, cause, args.seed)}
             else:

@@ -20,7 +20,6 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from combinations import SOLVER
 from tqdm.auto import tqdm
 
@@ -53,7 +52,7 @@ def parse_args(argv=None):
 
 def encode(pipe: DiffSCMSemanticCounterfactualPipeline, images: torch.Tensor, digit: torch.Tensor) -> torch.Tensor:
     """The exogenous noise of the mean code of images in [0, 1]."""
-    condition = F.one_hot(digit, 10).float()
+    condition = pipe.condition(digit)
     return pipe.encoder.abduct(pipe.encoder.encode(2 * images - 1, condition).mean, condition)
 
 

@@ -143,6 +143,14 @@ def add_data_arguments(parser: argparse.ArgumentParser, labels: bool = True) -> 
     return data
 
 
+def add_publication_arguments(output: argparse._ArgumentGroup):
+    """Adds the flags of training scripts that publish the model, to those that say where it is written."""
+    output.add_argument(
+        "--push_to_hub", action="store_true", help="Publish the model at the end, after `hf auth login`."
+    )
+    output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+
+
 def add_evaluation_arguments(
     parser: argparse.ArgumentParser, split: str, train_split: str, max_samples: int | None = None
 ):

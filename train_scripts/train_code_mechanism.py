@@ -18,6 +18,7 @@ from pathlib import Path
 from diffscm_diffusers.flags import (
     ArgumentParser,
     add_data_arguments,
+    add_publication_arguments,
     bad_input_in_one_line,
     non_negative_float,
     non_negative_int,
@@ -45,10 +46,10 @@ from tqdm.auto import tqdm
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
 from diffscm_diffusers.files import locked, save_whole
-from diffscm_diffusers.hub.cards import make_component_card, save_card
-from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.training.code_mechanism import fit_code_mechanism, read_codes
 from diffscm_diffusers.training.components import load_encoder
+from diffscm_diffusers.training.publication import publish_component
 
 
 DESCRIPTION = """
@@ -97,10 +98,7 @@ def parse_args(argv=None):
 
     output = parser.add_argument_group("output")
     output.add_argument("--output_dir", required=True, help="Where the encoder with its mechanism is written.")
-    output.add_argument(
-        "--push_to_hub", action="store_true", help="Publish the model at the end, after `hf auth login`."
-    )
-    output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+    add_publication_arguments(output)
     return parser.parse_args(argv)
 
 
@@ -123,6 +121,9 @@ def main(argv=None):
     if args.graph is not None:
         with value_of("graph", args.graph, "the JSON file of a causal graph"):
             graph = CausalGraph.from_json(args.graph)
+        unknown = sorted({*(args.causes or ())} - {*graph.image_parents})
+        if unknown:
+            raise ValueError(f"`--causes` expects parents of the image, {list(graph.image_parents)}, got {unknown}.")
     dataset = load_image_dataset(
         args.dataset_name,
         args.train_data_dir,
@@ -138,9 +139,6 @@ def main(argv=None):
     if graph is None:
         graph = CausalGraph.of_classes(args.label_column, dataset.features[args.label_column].names, args.image_column)
     widths = graph.condition_widths
-    unknown = sorted({*(args.causes or ())} - {*widths})
-    if unknown:
-        raise ValueError(f"`--causes` expects parents of the image, {list(widths)}, got {unknown}.")
     is_told = [name in (args.causes or widths) for name, width in widths.items() for _ in range(width)]
     encoder = load_encoder(args.encoder, graph, args.cache_dir)
     # Before the fit, so that a missing login shows early.
@@ -165,19 +163,17 @@ def main(argv=None):
         tqdm.write(f"The noise lies {displacement:.2f} posterior standard deviations from the code.")
         save_whole(encoder, args.output_dir)
         name = args.hub_model_id or args.output_dir
-        card = make_component_card(
-            name,
+        publish_component(
+            args.output_dir,
             DESCRIPTION.format(name=name),
             script=Path(__file__).name,
             argv=sys.argv[1:] if argv is None else argv,
-            num_processes=1,
             num_steps=args.max_train_steps,
             split=args.train_split,
-            dataset_name=args.dataset_name or Path(args.train_data_dir).name,
+            dataset_name=args.dataset_name,
+            train_data_dir=args.train_data_dir,
+            hub_model_id=args.hub_model_id,
         )
-        save_card(card, args.output_dir)
-        if args.push_to_hub:
-            upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
 
 
 if __name__ == "__main__":

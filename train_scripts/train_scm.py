@@ -15,6 +15,7 @@ from pathlib import Path
 
 from diffscm_diffusers.flags import (
     ArgumentParser,
+    add_publication_arguments,
     bad_input_in_one_line,
     non_negative_int,
     positive_float,
@@ -39,9 +40,9 @@ from datasets import load_dataset
 
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.files import locked, save_whole
-from diffscm_diffusers.hub.cards import make_component_card, save_card
-from diffscm_diffusers.hub.publishing import create_repository, upload_folder
+from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import StructuralCausalModel
+from diffscm_diffusers.training.publication import publish_component
 
 
 DESCRIPTION = """
@@ -77,10 +78,7 @@ def parse_args(argv=None):
 
     output = parser.add_argument_group("output")
     output.add_argument("--output_dir", required=True, help="Where the model is written.")
-    output.add_argument(
-        "--push_to_hub", action="store_true", help="Publish the model at the end, after `hf auth login`."
-    )
-    output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+    add_publication_arguments(output)
     return parser.parse_args(argv)
 
 
@@ -134,19 +132,16 @@ def main(argv=None):
         )
         save_whole(scm, args.output_dir)
         name = args.hub_model_id or args.output_dir
-        card = make_component_card(
-            name,
+        publish_component(
+            args.output_dir,
             DESCRIPTION.format(name=name, graph=graph.mermaid()),
             script=Path(__file__).name,
             argv=sys.argv[1:] if argv is None else argv,
-            num_processes=1,
             num_steps=args.max_train_steps,
             split=args.train_split,
             dataset_name=args.dataset_name or Path(args.table).name,
+            hub_model_id=args.hub_model_id,
         )
-        save_card(card, args.output_dir)
-        if args.push_to_hub:
-            upload_folder(args.output_dir, args.hub_model_id, "Publish the trained model")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from diffscm_diffusers.flags import (
     add_data_arguments,
+    add_publication_arguments,
     fraction,
     non_negative_float,
     non_negative_int,
@@ -297,10 +298,7 @@ def add_training_arguments(parser: argparse.ArgumentParser, labels: bool, diffus
     )
     output.add_argument("--report_to", help="Tracker that accelerate knows, `all` or `none`.")
     output.add_argument("--logging_dir", help="Folder of the logs inside `--output_dir`.")
-    output.add_argument(
-        "--push_to_hub", action="store_true", help="Publish the model at the end, after `hf auth login`."
-    )
-    output.add_argument("--hub_model_id", help="Repository to publish to. Default: the output folder's name.")
+    add_publication_arguments(output)
 
     parser.set_defaults(**{f.name: f.default for f in fields(TrainingArguments) if f.default is not MISSING})
 
