@@ -134,7 +134,8 @@ def test_probe_reads_what_is_there_and_nothing_else(shape):
 def test_probe_reads_a_number(shape):
     noise = gaussian(1000, *shape)
     thickness = 2.5 + 0.5 * gaussian(1000, seed=1)
-    assert probe_r2(noise, thickness) < 0.05
+    # A probe that learned its samples by heart would be far below 0.
+    assert -0.1 < probe_r2(noise, thickness) < 0.05
     assert probe_r2(noise + thickness.view(-1, *[1] * len(shape)), thickness) > 0.5
 
 
