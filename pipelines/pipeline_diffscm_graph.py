@@ -35,6 +35,8 @@ class DiffSCMGraphAbductionOutput(BaseOutput):
             Its lowest level, with draws or `dequantize`: what the last move leaves out of the image, in [-1, 1].
         deviation (`torch.Tensor` of shape `(num_samples, code_dim)`, *optional*):
             How draws of the code deviate under other causes ([`SemanticEncoder2DModel.transfer`]).
+        fresh_noise (`torch.Tensor` of shape `(num_samples, channels, height, width)`, *optional*):
+            What the spatial part of draws goes over to under other causes (`noise_decay`).
         guidance_scale (`float` or `dict[str, float]`): The scale that was used.
         guidance (`Guidance`): What it meant for the image's parents.
         num_inference_steps (`int`): Number of moves.
@@ -48,6 +50,7 @@ class DiffSCMGraphAbductionOutput(BaseOutput):
     code: torch.Tensor | None
     remainder: torch.Tensor | None
     deviation: torch.Tensor | None
+    fresh_noise: torch.Tensor | None
     guidance_scale: float | dict[str, float]
     guidance: "Guidance"
     num_inference_steps: int
@@ -202,6 +205,20 @@ def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
         )
 
 
+# Copied from pipelines.pipeline_diffscm_semantic.check_noise_decay
+def check_noise_decay(noise_decay: float, inverse_scheduler: SchedulerMixin):
+    """Raises an error unless draws of the spatial noise can be transferred to other causes as `noise_decay` says."""
+    if type(noise_decay) not in (int, float):
+        raise TypeError(f"`noise_decay` expects a number, got {noise_decay!r}.")
+    if not 0 <= noise_decay < float("inf"):
+        raise ValueError(f"`noise_decay` expects a finite number from 0, got {noise_decay!r}.")
+    if noise_decay > 0 and inverse_scheduler.order > 1:
+        raise ValueError(
+            f"`noise_decay` expects 0 with {type(inverse_scheduler).__name__}, whose noise is a pair that belongs "
+            f"together, got {noise_decay!r}."
+        )
+
+
 class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images of a causal graph with several attributes: how would this image look, had its
@@ -255,6 +272,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             Whether abduction without `num_draws` starts from a draw of the lowest noise level, always the same one for
             an image, instead of from the clean image, whose constant pixels lead to untypical noise that tells the
             causes. What the last move down leaves out of the factual is kept.
+        noise_decay (`float`, *optional*, defaults to 0.0):
+            How fast the spatial noise of draws loses what it has of the factual's under other causes: the correlation
+            is `exp(-noise_decay * distance)` of the conditions, the root of 2 for two classes.
 
     Raises:
         ValueError: if the networks expect other images, or other parents than those of `scm.graph`, if an
@@ -282,6 +302,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         default_abduction: str | None = None,
         default_tolerance: float = 1e-6,
         dequantize: bool = False,
+        noise_decay: float = 0.0,
     ):
         super().__init__()
 
@@ -335,6 +356,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
         check_dequantize(dequantize, inverse_scheduler)
+        check_noise_decay(noise_decay, inverse_scheduler)
         networks = {"unet": unet, "predictor": predictor, "encoder": encoder}
         networks = {name: model for name, model in networks.items() if model is not None}
         check_trained_with(scheduler, **networks)
@@ -354,6 +376,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             default_abduction=default_abduction,
             default_tolerance=default_tolerance,
             dequantize=dequantize,
+            noise_decay=noise_decay,
         )
         try:
             self.prepare_guidance(default_guidance_scale)
@@ -687,6 +710,18 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return randn_tensor(images.shape, generators, images.device, images.dtype)
 
+    # Copied from pipelines.pipeline_diffscm_semantic.DiffSCMSemanticCounterfactualPipeline.transfer_noise
+    def transfer_noise(
+        self, noise: torch.Tensor, fresh_noise: torch.Tensor, condition: torch.Tensor, other_condition: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it is
+        fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
+        """
+        distance = (other_condition - condition).norm(dim=1)[:, None, None, None]
+        correlation = (-self.config.noise_decay * distance).exp()
+        return correlation * noise + (1 - correlation.square()).sqrt() * fresh_noise
+
     def _abduct(
         self,
         image: PIL.Image.Image | np.ndarray | torch.Tensor | list,
@@ -776,14 +811,18 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 "iterations.",
                 stacklevel=4,  # past the public method and its decorator, to the caller
             )
+        exogenous_noise, fresh_noise = torch.cat(noise), None
+        if num_draws is not None and self.config.noise_decay > 0:
+            fresh_noise = randn_tensor(exogenous_noise.shape, generator, exogenous_noise.device, exogenous_noise.dtype)
         return DiffSCMGraphAbductionOutput(
             attributes=attributes,
             read_attributes=read_attributes,
             attribute_noise=attribute_noise,
-            exogenous_noise=torch.cat(noise),
+            exogenous_noise=exogenous_noise,
             code=None if code is None else self.encoder.abduct(code, condition),
             remainder=torch.cat(remainders) if remainders else None,
             deviation=deviation,
+            fresh_noise=fresh_noise,
             guidance_scale=guidance_scale,
             guidance=guidance,
             num_inference_steps=len(inverse_scheduler.timesteps),
@@ -828,9 +867,14 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         condition = self.scm.graph.condition(values)
         outside_support = self.scm.log_prob(values) < self.scm.log_prob_quantile
         codes = None if abduction.code is None else abduction.code[samples]
+        factual_condition = self.scm.graph.condition(abduction.attributes)[factuals].repeat(draws, 1)
         if abduction.deviation is not None:
-            factual_condition = self.scm.graph.condition(abduction.attributes)[factuals].repeat(draws, 1)
             codes = self.encoder.transfer(codes, abduction.deviation[samples], factual_condition, condition)
+        exogenous_noise = abduction.exogenous_noise[samples]
+        if abduction.fresh_noise is not None:
+            exogenous_noise = self.transfer_noise(
+                exogenous_noise, abduction.fresh_noise[samples], factual_condition, condition
+            )
 
         # 2. Images
         images = []
@@ -840,7 +884,7 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             progress_bar.set_description("Prediction")
             for start in starts:
                 batch = slice(start, start + batch_size)
-                sample, timesteps = scheduler.start(abduction.exogenous_noise[samples[batch]])
+                sample, timesteps = scheduler.start(exogenous_noise[batch])
                 decoded = None
                 if self.encoder is not None:
                     code = self.encoder.predict(codes[batch], condition[batch])
@@ -1085,9 +1129,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             num_draws (`int`, *optional*):
                 How many counterfactuals to draw of each. A draw takes all exogenous noise from its posterior: of
                 discrete attributes, of the code, and of the image's lowest noise level, where a clean image leaves it
-                open. Under other causes the code deviates as the encoder's `transfer_scale` says. Their spread is the
-                uncertainty that remains. Default: one, in which only the noise of discrete attributes is left to
-                chance.
+                open. Under other causes the code deviates as the encoder's `transfer_scale` says, and the spatial noise
+                as `noise_decay` says. Their spread is the uncertainty that remains. Default: one, in which only the
+                noise of discrete attributes is left to chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*):
                 The most images that are worked on at once. Default: all. Scales other than 1 evaluate a conditional

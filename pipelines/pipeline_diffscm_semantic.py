@@ -103,6 +103,19 @@ def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
         )
 
 
+def check_noise_decay(noise_decay: float, inverse_scheduler: SchedulerMixin):
+    """Raises an error unless draws of the spatial noise can be transferred to other causes as `noise_decay` says."""
+    if type(noise_decay) not in (int, float):
+        raise TypeError(f"`noise_decay` expects a number, got {noise_decay!r}.")
+    if not 0 <= noise_decay < float("inf"):
+        raise ValueError(f"`noise_decay` expects a finite number from 0, got {noise_decay!r}.")
+    if noise_decay > 0 and inverse_scheduler.order > 1:
+        raise ValueError(
+            f"`noise_decay` expects 0 with {type(inverse_scheduler).__name__}, whose noise is a pair that belongs "
+            f"together, got {noise_decay!r}."
+        )
+
+
 class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
     r"""
     Pipeline for counterfactual images whose exogenous noise has two parts: a short semantic code and spatial noise.
@@ -137,6 +150,9 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             Whether abduction without `num_draws` starts from a draw of the lowest noise level, always the same one for
             an image, instead of from the clean image, whose constant pixels lead to untypical noise that tells the
             causes. What the last move down leaves out of the factual is kept.
+        noise_decay (`float`, *optional*, defaults to 0.0):
+            How fast the spatial noise of draws loses what it has of the factual's under other causes: the correlation
+            is `exp(-noise_decay * distance)` of the conditions, the root of 2 for two classes.
 
     Raises:
         ValueError: if `unet`, `encoder` and `classifier` expect different images or numbers of classes, if
@@ -157,6 +173,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         default_abduction: str | None = None,
         default_tolerance: float = 1e-6,
         dequantize: bool = False,
+        noise_decay: float = 0.0,
     ):
         super().__init__()
 
@@ -192,6 +209,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             inverse_scheduler = scheduler.inverse()
         scheduler.check_inverse(inverse_scheduler)
         check_dequantize(dequantize, inverse_scheduler)
+        check_noise_decay(noise_decay, inverse_scheduler)
         check_trained_with(scheduler, unet=unet, encoder=encoder, classifier=classifier)
 
         self.register_modules(
@@ -206,6 +224,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             default_abduction=default_abduction,
             default_tolerance=default_tolerance,
             dequantize=dequantize,
+            noise_decay=noise_decay,
         )
         try:
             self.check_inputs(abduction=default_abduction, tolerance=default_tolerance)
@@ -426,6 +445,17 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         return randn_tensor(images.shape, generators, images.device, images.dtype)
 
+    def transfer_noise(
+        self, noise: torch.Tensor, fresh_noise: torch.Tensor, condition: torch.Tensor, other_condition: torch.Tensor
+    ) -> torch.Tensor:
+        """
+        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it is
+        fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
+        """
+        distance = (other_condition - condition).norm(dim=1)[:, None, None, None]
+        correlation = (-self.config.noise_decay * distance).exp()
+        return correlation * noise + (1 - correlation.square()).sqrt() * fresh_noise
+
     def _abduct(
         self,
         images: torch.Tensor,
@@ -570,9 +600,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
             num_draws (`int`, *optional*):
                 How many counterfactuals to draw of each. A draw takes the code from its posterior and starts abduction
                 from the lowest noise level, and what the last move down leaves out of the factual is kept. Under
-                another class the code deviates as the encoder's `transfer_scale` says. The spread of several tells
-                what the image leaves open ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default: one, from the
-                mean code and what `dequantize` says, without chance.
+                another class the code deviates as the encoder's `transfer_scale` says, and the spatial noise as
+                `noise_decay` says. The spread of several tells what the image leaves open
+                ([`~DiffSCMSemanticPipelineOutput.mean_and_std`]). Default: one, from the mean code and what
+                `dequantize` says, without chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*): The most images that the networks see at once. Default: all.
             output_type (`str`, *optional*, defaults to `"pil"`): `"pil"`, `"np"` or `"pt"`.
@@ -627,11 +658,15 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         factuals = torch.arange(draws * num_factuals, device=noise.device).view(draws, num_factuals)
         factuals = factuals.expand(draws, num_images).flatten()
         intervention = intervention.repeat(draws)
+        conditions = self.condition(factual_class.repeat(draws)[factuals]), self.condition(intervention)
         codes = code[factuals]
         if deviation is not None:
-            conditions = self.condition(factual_class.repeat(draws)[factuals]), self.condition(intervention)
             codes = self.encoder.transfer(codes, deviation[factuals], *conditions)
-        samples = noise[factuals], codes, None if remainder is None else remainder[factuals]
+        samples = noise[factuals]
+        if num_draws is not None and self.config.noise_decay > 0:
+            fresh_noise = randn_tensor(noise.shape, generator, noise.device, noise.dtype)
+            samples = self.transfer_noise(samples, fresh_noise[factuals], *conditions)
+        samples = samples, codes, None if remainder is None else remainder[factuals]
         images = self._predict(*samples, intervention, scheduler, batch_size)
 
         # 5. Decode

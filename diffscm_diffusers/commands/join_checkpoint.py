@@ -76,6 +76,11 @@ def parse_args(argv=None):
         help="Start abduction from a draw of the lowest noise level, with `--encoder` or `--scm`.",
     )
     parser.add_argument(
+        "--noise_decay",
+        type=non_negative_float,
+        help="How fast the spatial noise of draws loses the factual's under other causes, with `--encoder` or `--scm`.",
+    )
+    parser.add_argument(
         "--num_corrections",
         type=non_negative_int,
         help="How often the `--encoder` corrects a code by what its decoded image is read as. Default: the encoder's.",
@@ -146,7 +151,7 @@ def check_args(args: argparse.Namespace):
     if args.num_corrections is not None and args.encoder is None:
         raise ValueError(f"`--num_corrections` expects an `--encoder`, got {args.num_corrections} alone.")
     if args.encoder is None and args.scm is None:
-        for name in ("abduction", "tolerance", "dequantize"):
+        for name in ("abduction", "tolerance", "dequantize", "noise_decay"):
             value = getattr(args, name)
             if value:
                 raise ValueError(f"`--{name}` expects an `--encoder` or an `--scm`, got {value} alone.")
@@ -197,6 +202,7 @@ def main(argv=None):
         "default_num_inference_steps": args.num_inference_steps,
         "default_abduction": args.abduction,
         "default_tolerance": args.tolerance,
+        "noise_decay": args.noise_decay,
     }
     parts |= {name: value for name, value in defaults.items() if value is not None}
     if args.dequantize:

@@ -65,10 +65,10 @@ def load_pipeline(
                 ("inverse_scheduler", DiffSCMDDIMInverseScheduler),
             )
         }
-    kept = ("default_", "presets", "dequantize")
+    kept = ("default_", "presets", "dequantize", "noise_decay")
     settings = {name: value for name, value in pipe.config.items() if name.startswith(kept)}
     if scheduler == "belm":  # has one way up, from the clean image
-        for name in ("default_abduction", "default_tolerance", "dequantize"):
+        for name in ("default_abduction", "default_tolerance", "dequantize", "noise_decay"):
             settings.pop(name, None)
     return type(pipe)(**{**pipe.components, **schedulers, **settings})
 

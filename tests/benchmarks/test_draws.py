@@ -21,14 +21,17 @@ def test_codes_that_are_less_certain_cover_more(load_benchmark, world, tmp_path)
 
     flags = ["--pretrained_model_name_or_path", f"checkpoints/diffscm-{world}", "--num_inference_steps", "2"]
     flags += ["--dataset_name", str(tmp_path / "digits"), "--split", "test", "--num_samples", "1"]
-    load_benchmark("draws").main([*flags, "--transfer_scales", "0", "4", "--output_dir", str(tmp_path)])
-    narrow, wide = json.loads((tmp_path / "draws.json").read_text())["scales"].values()
+    flags += ["--transfer_scales", "0", "4", "--noise_decays", "0", "0.1", "--output_dir", str(tmp_path)]
+    load_benchmark("draws").main(flags)
+    narrow, fresh, wide, _ = json.loads((tmp_path / "draws.json").read_text())["draws"]
+    assert narrow["transfer scale"] == fresh["transfer scale"] == 0 and fresh["noise decay"] == 0.1
+    assert narrow["error of one draw"] != fresh["error of one draw"]
     name = "coverage of the 90 % interval, where there is ink"
     assert 0 <= narrow[name] < wide[name] <= 1
     assert narrow["error of one draw"] != wide["error of one draw"]
     assert narrow["std of u"] == wide["std of u"] and narrow["kurtosis of u"] == wide["kurtosis of u"]
     table = (tmp_path / "draws.md").read_text().splitlines()
-    assert len(table) == 4 and table[3].startswith(f"| 4 | {wide['error of one draw']:.4f} | ")
+    assert len(table) == 6 and table[4].startswith(f"| 4 | 0 | {wide['error of one draw']:.4f} | ")
 
 
 def test_too_few_draws_for_an_interval_are_refused(load_benchmark, tmp_path, capsys):

@@ -2,12 +2,14 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The pipeline of several causes in a world that is linear and Gaussian, where all counterfactuals are known."""
 
+import math
+
 import pytest
 import torch
 
 from diffscm_diffusers import DiffSCMBELMScheduler
 
-from .graph_dummies import get_gaussian_factuals, get_gaussian_graph_pipe, move
+from .graph_dummies import STD, get_gaussian_factuals, get_gaussian_graph_pipe, move
 
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*less probable")
@@ -133,6 +135,23 @@ class TestExogenousNoise:
         assert (output.remainder is not None) == dequantize
         other = pipe(factual[:1] - 1e-4, attributes, **options).exogenous_noise
         assert ((other - output.exogenous_noise[:1]).abs().max() > 0.01) == dequantize
+
+    def test_draws_spread_as_the_decay_of_the_noise_says(self):
+        """An image is its mean under the causes plus noise of `STD`: so that of the draws is known."""
+        attributes, factual = {"thickness": 5.0, "tint": 0.0}, torch.full((1, 1, 2, 2), 0.5)
+        pipe = get_gaussian_graph_pipe(noise_decay=0.2)
+        noise = pipe.abduct(
+            factual, attributes, num_inference_steps=50, num_draws=400, generator=torch.Generator().manual_seed(0)
+        )
+        null, near, far = (
+            pipe.predict(noise, {"thickness": value}, output_type="pt").images[:, 0] for value in (5.0, 6.0, 8.0)
+        )
+        spread = null.std(dim=0)
+        for images, distance in ((near, 0.2), (far, 0.6)):  # of thickness, in [-1, 1]
+            expected = STD / 2 * (1 - math.exp(-2 * 0.2 * distance)) ** 0.5
+            torch.testing.assert_close(
+                (images.var(dim=0) - spread.square()).sqrt(), torch.full((1, 2, 2), expected), rtol=0.2, atol=0
+            )
 
     def test_draws_make_up_for_pixels_that_never_vary(self):
         # The clean image leaves them at the centre of the noise; a draw does not.

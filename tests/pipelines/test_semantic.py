@@ -6,6 +6,7 @@ under the class. The counterfactual is then the factual, moved by the difference
 """
 
 import inspect
+import math
 
 import numpy as np
 import pytest
@@ -271,6 +272,42 @@ class TestDraws:
         images = pipe(factual, 2, 1, 3, output_type="pt").images
         pipe.encoder.register_to_config(transfer_scale=0.0)
         assert torch.equal(images, pipe(factual, 2, 1, 3, output_type="pt").images)
+
+    def test_spatial_noise_decays_under_other_classes_alone(self):
+        factual = get_dummy_image(2)
+
+        def draw(noise_decay, num_draws=2):
+            pipe = get_semantic_pipe()
+            pipe.register_to_config(noise_decay=noise_decay)
+            return pipe(factual, [0, 2], [0, 1], 3, num_draws, torch.Generator().manual_seed(0), output_type="pt")
+
+        certain, uncertain = draw(0.0), draw(0.2)
+        for name in ("exogenous_noise", "code", "remainder"):
+            assert torch.equal(certain[name], uncertain[name])
+        assert torch.equal(certain.images[:, 0], uncertain.images[:, 0])
+        assert (certain.images[:, 1] - uncertain.images[:, 1]).abs().max() > 1e-3
+        # Without draws nothing is uncertain.
+        assert torch.equal(draw(0.0, None).images, draw(0.2, None).images)
+
+    def test_noise_that_decays_keeps_its_law(self):
+        pipe = get_semantic_pipe()
+        noise, fresh = torch.randn(2, 500, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        condition, other = pipe.condition(torch.tensor([0]).expand(500)), pipe.condition(torch.tensor([2]).expand(500))
+        for decay in (0.05, 0.5):
+            pipe.register_to_config(noise_decay=decay)
+            transferred = pipe.transfer_noise(noise, fresh, condition, other)
+            assert transferred.std() == pytest.approx(1, abs=0.02)
+            correlation = torch.corrcoef(torch.stack([noise.flatten(), transferred.flatten()]))[0, 1]
+            assert correlation == pytest.approx(math.exp(-decay * math.sqrt(2)), abs=0.02)
+            assert torch.equal(pipe.transfer_noise(noise, fresh, condition, condition), noise)
+
+    @pytest.mark.parametrize(
+        ("noise_decay", "error", "match"),
+        [("1", TypeError, "a number, got '1'"), (-0.1, ValueError, "finite number from 0, got -0.1")],
+    )
+    def test_wrong_decay_is_refused(self, noise_decay, error, match):
+        with pytest.raises(error, match=match):
+            DiffSCMSemanticCounterfactualPipeline(**get_semantic_pipe().components, noise_decay=noise_decay)
 
     def test_mean_and_standard_deviation(self):
         pipe, factual = get_semantic_pipe(), get_dummy_image(2)
