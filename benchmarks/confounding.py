@@ -52,8 +52,9 @@ from diffscm_diffusers.commands import make_world
 from diffscm_diffusers.figures import STYLE
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import fraction, non_negative_int, positive_int, rate
+from diffscm_diffusers.metrics.functional import exogenous_noise_law
 from diffscm_diffusers.models import StructuralCausalModel
-from diffscm_diffusers.worlds import TypefaceWorld
+from diffscm_diffusers.worlds import TypefaceWorld, WorldSample
 
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,6 +110,9 @@ def parse_args(argv=None):
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="Train for these, and measure them."
     )
+    parser.add_argument(
+        "--pretrained_model_name_or_path", help="Measure this checkpoint of digit and hue instead, and train nothing."
+    )
     parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), help="Train these only, and measure nothing.")
     parser.add_argument("--num_train", type=positive_int, default=20000, help="Training images of each strength.")
     parser.add_argument("--denoiser_steps", type=positive_int, default=6000, help="Training steps of each denoiser.")
@@ -122,7 +126,7 @@ def parse_args(argv=None):
         help="Share of the training rows that is drawn as if digit and hue were independent.",
     )
     parser.add_argument("--num_samples", type=positive_int, default=500, help="Factuals, each with one intervention.")
-    parser.add_argument("--num_inference_steps", type=positive_int, default=50)
+    parser.add_argument("--num_inference_steps", type=positive_int, default=50, help="Of the methods trained here.")
     parser.add_argument("--judge_steps", type=positive_int, default=1500, help="Training steps of the judge.")
     parser.add_argument("--batch_size", type=positive_int, default=125, help="Images that the networks see at once.")
     parser.add_argument("--seed", type=non_negative_int, default=0)
@@ -257,6 +261,37 @@ def draw(results: dict[str, dict[str, dict]]) -> Figure:
     return figure
 
 
+def measure_checkpoint(path: str, factual: WorldSample, digit: torch.Tensor, batch_size: int, measure) -> dict:
+    """Measures of a checkpoint as it ships, beside the truth and by the criteria that need none."""
+    pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(path).to(get_device())
+    names = pipe.scm.graph.attributes
+    attributes = {name: factual.variables[name] for name in names}
+
+    def estimate(images, attributes, do, **draws):
+        return pipe(images, attributes, do, batch_size=batch_size, output_type="pt", **draws)
+
+    factual_digit = {"digit": attributes["digit"]}
+    output = estimate(factual.images, attributes, {"digit": digit})
+    returned = estimate(output.images, output.counterfactual_attributes, factual_digit)
+    null = estimate(factual.images, attributes, factual_digit)
+    draw = estimate(
+        factual.images, attributes, factual_digit, num_draws=1, generator=torch.Generator().manual_seed(0)
+    )
+    return {
+        **measure(output.images.cpu()),
+        "there and back": (returned.images.cpu() - factual.images).abs().mean().item(),
+        "null intervention": (null.images.cpu() - factual.images).abs().mean().item(),
+        "exogenous noise of a draw": {
+            name: value.item() for name, value in exogenous_noise_law(draw.exogenous_noise[0]).items()
+        },
+    }
+
+
+def write(output: Path, summary: dict) -> None:
+    with written_whole(output / "confounding.json") as unfinished:
+        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+
+
 @torch.no_grad()
 def main(argv=None):
     args = parse_args(argv)
@@ -268,7 +303,7 @@ def main(argv=None):
 
     # 1. Networks
     worlds = {}
-    for strength in args.strengths:
+    for strength in args.strengths if args.pretrained_model_name_or_path is None else ():
         folder = output / f"strength-{strength:g}"
         data = folder / "data"
         if not (data / "README.md").exists():
@@ -304,8 +339,13 @@ def main(argv=None):
             "effectiveness": (seen == digit).float().mean().item(),
         }
 
-    # 3. Methods
+    # 3. A checkpoint, or the methods
     results = {}
+    if args.pretrained_model_name_or_path is not None:
+        checkpoint = measure_checkpoint(args.pretrained_model_name_or_path, factual, digit, args.batch_size, measure)
+        write(output, {"settings": vars(args), "truth": measure(truth.images), "checkpoint": checkpoint})
+        print(json.dumps(checkpoint, indent=2))
+        return
     for strength, confounded in worlds.items():
         columns = confounded.sample(args.num_train, torch.Generator().manual_seed(args.seed + 2)).variables
         columns = {name: value.numpy() for name, value in columns.items()}
@@ -330,8 +370,7 @@ def main(argv=None):
         "factual": measure(factual.images),
         "methods": results,
     }
-    with written_whole(output / "confounding.json") as unfinished:
-        unfinished.write_text(json.dumps(summary, indent=2) + "\n")
+    write(output, summary)
     with matplotlib.rc_context(STYLE), written_whole(output / "confounding.png") as unfinished:
         draw(results).savefig(unfinished, format="png")
 

@@ -44,6 +44,18 @@ def test_a_restricted_denoiser_is_told_some_parents_only(confounding):
     assert "condition_widths" in unet.config and "condition_widths" not in blind.config
 
 
+@pytest.mark.filterwarnings("ignore:.*less probable")
+def test_a_checkpoint_is_measured_as_it_ships(confounding, tmp_path):
+    checkpoint = "checkpoints/diffscm-typeface-confounded"
+    confounding.main(["--quick", "--pretrained_model_name_or_path", checkpoint, "--output_dir", str(tmp_path)])
+    results = json.loads((tmp_path / "confounding.json").read_text())
+    measures = results["checkpoint"]
+    assert results["truth"]["error to the truth"] == 0 < measures["error to the truth"] < 0.04
+    assert measures["null intervention"] < 0.01 and measures["hue dragged"] < 0.05
+    assert measures["there and back"] < 0.03 and 0.9 < measures["exogenous noise of a draw"]["std"] < 1.1
+    assert not any(tmp_path.glob("strength-*"))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*less probable")
 def test_everything_is_trained_once_and_measured(confounding, tmp_path, monkeypatch):
