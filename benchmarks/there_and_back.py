@@ -6,9 +6,10 @@ Measures how far images drift that are taken there and back again and again, and
     python benchmarks/there_and_back.py --output_dir outputs/there-and-back
 
 A cycle is a counterfactual under another digit, and one of that under the factual's own. Both abduct code and spatial
-noise anew from the image that they are given. Each row keeps all but one thing: moves are implicit instead of
-explicit; the code is the factual's throughout; or there is no spatial noise, but encoder and decoder alone. Writes the
-mean absolute difference of pixels from the factual after each cycle to `there-and-back.json` and `there-and-back.md`.
+noise anew from the image that they are given. Each row keeps all but one thing: moves are implicit instead of explicit,
+or those of BELM, which are their own inverse and start from the clean image; the code is the factual's throughout; or
+there is no spatial noise, but encoder and decoder alone. Writes the mean absolute difference of pixels from the factual
+after each cycle to `there-and-back.json` and `there-and-back.md`.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from combinations import SOLVER
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
+from diffscm_diffusers.evaluation.pipelines import load_pipeline
 from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
 from diffscm_diffusers.metrics.functional import counterfactual_error
@@ -36,6 +38,7 @@ ROWS = {
     "explicit moves, the factual's code": ("source", True),
     "encoder and decoder alone": (None, False),
     "implicit moves": ("implicit", False),
+    "moves of BELM": ("belm", False),
 }
 
 
@@ -68,7 +71,7 @@ def estimate(
     """Counterfactuals in [0, 1], with a code that is given or, as a call does, read from the images."""
     if abduction is None:
         return (pipe.decode(encode(pipe, images, digit), target) / 2 + 0.5).clamp(0, 1)
-    schedulers = pipe.prepare_schedulers(num_inference_steps, abduction)
+    schedulers = pipe.prepare_schedulers(num_inference_steps, None if abduction == "belm" else abduction)
     solver = SOLVER if abduction == "implicit" else None
     given = None if code is None else SimpleNamespace(mean=pipe.encoder.predict(code, pipe.condition(digit)))
     with nullcontext() if code is None else mock.patch.object(pipe.encoder, "encode", lambda *unused: given):
@@ -80,7 +83,9 @@ def estimate(
 def main(argv=None):
     args = parse_args(argv)
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(args.pretrained_model_name_or_path)
-    pipe.set_progress_bar_config(disable=True)
+    belm_pipe = load_pipeline(args.pretrained_model_name_or_path, "belm", pipeline_classes=(type(pipe),))
+    for each in (pipe, belm_pipe):
+        each.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(args.seed)
     factual = TypefaceWorld().sample(args.num_samples, generator)
     digit = factual.variables["digit"]
@@ -89,12 +94,13 @@ def main(argv=None):
 
     results = {}
     for name, (abduction, keeps_code) in ROWS.items():
+        used = belm_pipe if abduction == "belm" else pipe
         images, code, results[name] = factual.images, factual_code if keeps_code else None, []
         for _ in tqdm(range(args.num_cycles), name):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Implicit abduction of")
                 for start, end in ((digit, target), (target, digit)):
-                    images = estimate(pipe, images, start, end, args.num_inference_steps, abduction, code)
+                    images = estimate(used, images, start, end, args.num_inference_steps, abduction, code)
             results[name].append(counterfactual_error(images, factual.images).mean().item())
         summary = {"settings": vars(args), "solver of implicit abduction": SOLVER, "cycles": results}
         with written_whole(Path(args.output_dir, "there-and-back.json")) as unfinished:

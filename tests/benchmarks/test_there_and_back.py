@@ -14,7 +14,7 @@ def test_each_row_is_taken_there_and_back(load_benchmark, tmp_path):
     load_benchmark("there_and_back").main([*flags, "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "there-and-back.json").read_text())["cycles"]
     table = (tmp_path / "there-and-back.md").read_text().splitlines()
-    assert table[0] == "| cycles | 1 | 2 |" and len(table) == 6
+    assert table[0] == "| cycles | 1 | 2 |" and len(table) == 7
     for (name, errors), line in zip(results.items(), table[2:], strict=True):
         assert line == f"| {name} | {errors[0]:.4f} | {errors[1]:.4f} |" and 0 < errors[0] < 0.2
 
