@@ -28,8 +28,10 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
     traces in the image, and its gradient drags them along. This is the problem that the paper leaves open (Sec. 6).
 
     It is the encoder of a [`UNet2DModel`] with the mean over positions of its last feature map, as in
-    [`AntiCausalClassifier2DModel`], and a head for each cause, which is told the causes before it: a Gaussian for a
-    number, else a softmax.
+    [`AntiCausalClassifier2DModel`], and a head for each cause, which is told the causes before it: a mixture of
+    Gaussians for a number ([Bishop, 1994](https://publications.aston.ac.uk/id/eprint/373/)), else a softmax. The tail
+    of the mixture matters: where causes go together, an intervention asks for values that are rare beside the others,
+    and a single Gaussian has hardly a gradient towards them.
 
     Parameters:
         condition_widths (`dict[str, int]` or `list[tuple[str, int]]`):
@@ -57,6 +59,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         flip_sin_to_cos (`bool`, *optional*, defaults to `True`): Order of sine and cosine in the time embedding.
         dropout (`float`, *optional*, defaults to 0.0): Dropout in the residual layers.
         head_features (`int`, *optional*, defaults to 128): Width of the heads' hidden layer.
+        num_components (`int`, *optional*, defaults to 8): Number of Gaussians in the mixture of a number.
 
     Raises:
         ValueError: if there is no parent, if a width is not a whole number of at least 1, or if the lengths of
@@ -94,6 +97,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         flip_sin_to_cos: bool = True,
         dropout: float = 0.0,
         head_features: int = 128,
+        num_components: int = 8,
     ):
         super().__init__()
         if not isinstance(condition_widths, (dict, list, tuple)):
@@ -105,6 +109,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
             ("layers_per_block", layers_per_block),
             ("norm_num_groups", norm_num_groups),
             ("head_features", head_features),
+            ("num_components", num_components),
         ):
             if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
@@ -204,8 +209,8 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
                 nn.Sequential(
                     nn.Linear(output_channel + num_told, head_features),
                     nn.SiLU(),
-                    # Mean and spread of a number, or a logit for each value.
-                    nn.Linear(head_features, 2 if width == 1 else width),
+                    # Weights, means and spreads of a number's mixture, or a logit for each value.
+                    nn.Linear(head_features, 3 * num_components if width == 1 else width),
                 )
             )
             num_told += width if chained else 0
@@ -243,9 +248,12 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
             if value.shape[1] == 1:
-                mean, std = self._gaussian(parameters)
-                log_prob.append(-((value[:, 0] - mean) / std).square() / 2 - std.log() - math.log(2 * math.pi) / 2)
-                weights.append(std.detach().square())
+                log_weight, mean, std = self._mixture(parameters)
+                exponent = log_weight - ((value - mean) / std).square() / 2 - std.log()
+                log_prob.append(exponent.logsumexp(dim=1) - math.log(2 * math.pi) / 2)
+                center = (log_weight.exp() * mean).sum(dim=1, keepdim=True)
+                variance = (log_weight.exp() * (std.square() + (mean - center).square())).sum(dim=1)
+                weights.append(variance.detach())
             else:
                 log_prob.append((value * F.log_softmax(parameters, dim=1)).sum(dim=1))
                 weights.append(torch.ones_like(log_prob[-1]))
@@ -314,7 +322,8 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         for head, width, value, is_known in zip(self.heads, widths, given, known.unbind(dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
             if width == 1:
-                read = self._gaussian(parameters)[0].clamp(-1, 1)[:, None]
+                log_weight, mean, _ = self._mixture(parameters)
+                read = (log_weight.exp() * mean).sum(dim=1, keepdim=True).clamp(-1, 1)
             else:
                 read = F.one_hot(parameters.argmax(dim=1), width).float()
             told.append(torch.where(is_known[:, None], value, read))
@@ -375,8 +384,9 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         told = [value.to(features.dtype) for value in told] if self.config.chained else []
         return head(torch.cat([features, *told], dim=1)).float()
 
-    def _gaussian(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return parameters[:, 0], F.softplus(parameters[:, 1]) + self.min_std
+    def _mixture(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        logit, mean, spread = parameters.chunk(3, dim=1)
+        return logit.log_softmax(dim=1), mean, F.softplus(spread) + self.min_std
 
     def _check_sample(self, sample: torch.Tensor) -> None:
         if not torch.is_tensor(sample):

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 from torch import nn
-from torch.distributions import Categorical, MultivariateNormal, Normal
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
 from diffscm_diffusers import AntiCausalClassifier2DModel, CausalPredictor2DModel
 
@@ -70,9 +70,9 @@ class TestHeads:
             def forward(self, features):
                 told = features[:, 16:].sum(dim=1)
                 mean = self.mean + features[:, 0] + self.slope * told
-                return torch.stack([mean, self.spread.expand_as(mean)], dim=1)
+                return torch.stack([torch.zeros_like(mean), mean, self.spread.expand_as(mean)], dim=1)
 
-        model = get_model(condition_widths={"a": 1, "b": 1})
+        model = get_model(condition_widths={"a": 1, "b": 1}, num_components=1)
         # b | a has the regression's slope and the residual's variance; the body's first feature moves both means.
         variance_a, covariance, variance_b = 0.09, 0.06, 0.16
         slope = covariance / variance_a
@@ -91,8 +91,9 @@ class TestHeads:
         model = get_model()
         features = model._features(sample, 7)
         log_prob = model.log_prob(sample, 7, CONDITION)
-        mean, spread = model.heads[0](features).unbind(dim=1)
-        expected = Normal(mean, nn.functional.softplus(spread) + 0.01).log_prob(CONDITION[:, 0])
+        logits, mean, spread = model.heads[0](features).unflatten(1, (3, 8)).unbind(dim=1)
+        components = Normal(mean, nn.functional.softplus(spread) + 0.01)
+        expected = MixtureSameFamily(Categorical(logits=logits), components).log_prob(CONDITION[:, 0])
         torch.testing.assert_close(log_prob[:, 0], expected)
         logits = model.heads[1](torch.cat([features, CONDITION[:, :1]], dim=1))
         expected = Categorical(logits=logits).log_prob(CONDITION[:, 1:4].argmax(dim=1))
@@ -102,22 +103,48 @@ class TestHeads:
         class ConstantHead(nn.Module):
             def __init__(self, spread):
                 super().__init__()
-                self.parameters_ = nn.Parameter(torch.tensor([[0.1, spread]] * 2))
+                self.parameters_ = nn.Parameter(torch.tensor([[0.0, 0.1, spread]] * 2))
 
             def forward(self, features):
                 return self.parameters_
 
         for spread in (-9.0, 0.0, 2.0):
-            model = get_model(condition_widths={"thickness": 1, "digit": 4})
+            model = get_model(condition_widths={"thickness": 1, "digit": 4}, num_components=1)
             model.heads[0] = ConstantHead(spread)
             log_prob, weight = model(sample, 7, CONDITION)
             torch.testing.assert_close(log_prob, model.log_prob(sample, 7, CONDITION))
             (weight * log_prob).sum().backward()
-            torch.testing.assert_close(model.heads[0].parameters_.grad[:, 0], CONDITION[:, 0] - 0.1)
+            torch.testing.assert_close(model.heads[0].parameters_.grad[:, 1], CONDITION[:, 0] - 0.1)
             assert not weight.requires_grad and torch.equal(weight[:, 1], torch.ones(2))
 
-    def test_prediction_tells_each_head_what_was_predicted(self, sample):
+    def test_weight_is_the_variance_of_the_mixture(self, sample):
         model = get_model()
+        logits, mean, spread = model.heads[0](model._features(sample, 7)).unflatten(1, (3, 8)).unbind(dim=1)
+        components = Normal(mean, nn.functional.softplus(spread) + 0.01)
+        expected = MixtureSameFamily(Categorical(logits=logits), components).variance
+        torch.testing.assert_close(model(sample, 7, CONDITION)[1][:, 0], expected.detach())
+
+    def test_a_rare_value_has_a_gradient_of_its_own(self, sample):
+        """Far from the common values, that of the component that holds it; a single Gaussian's is in between."""
+
+        class TwoClusters(nn.Module):
+            def forward(self, features):
+                shift = features[:, :1]
+                logits, spread = torch.tensor([[3.0, 0.0]]), torch.tensor([[-3.0, -3.0]])
+                mean = torch.tensor([[-0.5, 0.5]]) + shift
+                return torch.cat([logits.expand(len(shift), 2), mean, spread.expand(len(shift), 2)], dim=1)
+
+        model = get_model(condition_widths={"hue": 1}, num_components=2)
+        model.heads[0] = TwoClusters()
+        features = model._features(sample, 7).detach()
+        std = nn.functional.softplus(torch.tensor(-3.0)) + 0.01
+        rare = 0.5 + features[:, :1] + 0.02
+        log_prob = model.log_prob(sample, 7, rare)
+        expected = Normal(0.0, std).log_prob(torch.tensor(0.02)) - torch.tensor(3.0).exp().log1p()
+        torch.testing.assert_close(log_prob[:, 0], expected.expand(2))
+
+    def test_prediction_tells_each_head_what_was_predicted(self, sample):
+        model = get_model(num_components=1)
         prediction = model.predict(sample, 7)
         assert prediction.shape == CONDITION.shape and (prediction[:, 1:4].sum(dim=1) == 1).all()
         # No other value of a parent is more probable, given the ones before it.
