@@ -13,8 +13,8 @@ are those that `do(digit)` asks for: of printed digits in a hue that the confoun
 noise is too weak, a single style explains the noisy image, and the mean is that of too few; `styles` says how many it
 is of. A denoiser that is told its causes gives the same gradients, as differences of its predictions.
 
-Of the digit, of the hue given the digit, and of both together: the cosine between an estimated gradient and the exact
-one, and their norms' ratio, means over the images. Writes `exact-gradients.json` and the table `exact-gradients.md`.
+Of the digit, of the hue given the digit, and of both together: the mean cosine between an estimated gradient and the
+exact one, and the ratio of their mean norms. Writes `exact-gradients.json` and the table `exact-gradients.md`.
 """
 
 import argparse
@@ -135,12 +135,12 @@ def estimate(network, sample: torch.Tensor, timestep: int, condition: torch.Tens
 
 
 def compare(estimates: list[torch.Tensor], exact: list[torch.Tensor]) -> dict[str, float]:
-    """Cosine and ratio of norms of each gradient and of their sum."""
+    """Mean cosine of each gradient and of their sum, and the ratio of their mean norms."""
     measures = {}
     for part, estimated, true in zip(PARTS, [*estimates, sum(estimates)], [*exact, sum(exact)], strict=True):
         estimated, true = estimated.flatten(1), true.flatten(1)
         measures[f"cosine, {part}"] = F.cosine_similarity(estimated, true).mean().item()
-        measures[f"norm, {part}"] = (estimated.norm(dim=1) / true.norm(dim=1)).mean().item()
+        measures[f"norm, {part}"] = (estimated.norm(dim=1).mean() / true.norm(dim=1).mean()).item()
     return measures
 
 
