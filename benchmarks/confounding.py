@@ -117,6 +117,9 @@ def parse_args(argv=None):
     parser.add_argument("--num_train", type=positive_int, default=20000, help="Training images of each strength.")
     parser.add_argument("--denoiser_steps", type=positive_int, default=6000, help="Training steps of each denoiser.")
     parser.add_argument("--predictor_steps", type=positive_int, default=6000, help="Of each predictor.")
+    parser.add_argument(
+        "--num_components", type=positive_int, default=8, help="Gaussians in the mixture of a predictor's hue."
+    )
     parser.add_argument("--encoder_steps", type=positive_int, default=6000, help="Of each encoder.")
     parser.add_argument("--train_batch_size", type=positive_int, default=128)
     parser.add_argument("--mixed_precision", choices=["no", "fp16", "bf16"], default="no", help="In training.")
@@ -151,6 +154,8 @@ def train(name: str, folder: Path, data: Path, args) -> Path:
     if script == "train_semantic_encoder":
         config["condition_dim"] = sum(get_graph(parents).condition_widths.values())
     else:
+        if script == "train_classifier":
+            config["num_components"] = args.num_components
         levels = len(sizes["block_out_channels"])
         config |= {"norm_num_groups": 8, "add_attention": False, "resnet_time_scale_shift": "scale_shift"}
         config["down_block_types"] = ["DownBlock2D"] * levels
