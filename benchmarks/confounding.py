@@ -279,9 +279,7 @@ def measure_checkpoint(path: str, factual: WorldSample, digit: torch.Tensor, bat
     output = estimate(factual.images, attributes, {"digit": digit})
     returned = estimate(output.images, output.counterfactual_attributes, factual_digit)
     null = estimate(factual.images, attributes, factual_digit)
-    draw = estimate(
-        factual.images, attributes, factual_digit, num_draws=1, generator=torch.Generator().manual_seed(0)
-    )
+    draw = estimate(factual.images, attributes, factual_digit, num_draws=1, generator=torch.Generator().manual_seed(0))
     return {
         **measure(output.images.cpu()),
         "there and back": (returned.images.cpu() - factual.images).abs().mean().item(),

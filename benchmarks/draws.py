@@ -1,8 +1,8 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """
-Measures whether draws of counterfactuals are as uncertain as they should be, with codes and spatial noise that are less
-and less certain to carry over to other causes.
+Measures whether draws of counterfactuals are as uncertain as they should be, with codes and spatial noise that are
+less and less certain to carry over to other causes.
 
     python benchmarks/draws.py --output_dir outputs/draws
     python benchmarks/draws.py --pretrained_model_name_or_path checkpoints/diffscm-morphomnist-graph \
@@ -85,8 +85,8 @@ def main(argv=None):
 
     # 2. Draws with each scale and decay, from the same noise
     lines = [
-        "| transfer scale | noise decay | one draw | mean of the draws | CRPS | coverage | coverage where there is ink "
-        "| std of u | kurtosis of u |",
+        "| transfer scale | noise decay | one draw | mean of the draws | CRPS | coverage "
+        "| coverage where there is ink | std of u | kurtosis of u |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     results = []

@@ -6,12 +6,13 @@ Compares the gradients of a joint predictor with the exact ones, where a confoun
     python benchmarks/exact_gradients.py --predictors outputs/confounding/strength-0.9/joint-predictor \
         --denoisers outputs/confounding/strength-0.9/denoiser --output_dir outputs/exact-gradients
 
-A world that renders knows them. By Bayes' rule, the gradient of `log p(hue | x_t, digit)` is that of `log p(x_t | digit,
-hue)` minus that of `log p(x_t | digit)`: the difference of two means of the clean image, over the styles and hues that
-could have given the noisy one. The styles are some thousands drawn from the world, the hues a grid. The noisy images
-are those that `do(digit)` asks for: of printed digits in a hue that the confounder hardly ever gives them. Where the
-noise is too weak, a single style explains the noisy image, and the mean is that of too few; `styles` says how many it
-is of. A denoiser that is told its causes gives the same gradients, as differences of its predictions.
+A world that renders knows them. By Bayes' rule, the gradient of `log p(hue | x_t, digit)` is that of
+`log p(x_t | digit, hue)` minus that of `log p(x_t | digit)`: the difference of two means of the clean image, over the
+styles and hues that could have given the noisy one. The styles are some thousands drawn from the world, the hues a
+grid. The noisy images are those that `do(digit)` asks for: of printed digits in a hue that the confounder hardly ever
+gives them. Where the noise is too weak, a single style explains the noisy image, and the mean is that of too few;
+`styles` says how many it is of. A denoiser that is told its causes gives the same gradients, as differences of its
+predictions.
 
 Of the digit, of the hue given the digit, and of both together: the mean cosine between an estimated gradient and the
 exact one, and the ratio of their mean norms. Writes `exact-gradients.json` and the table `exact-gradients.md`.
@@ -129,8 +130,7 @@ def estimate(network, sample: torch.Tensor, timestep: int, condition: torch.Tens
     if scheduler.config.prediction_type == "v_prediction":
         predictions = [alpha_prod.sqrt() * prediction for prediction in predictions]
     return [
-        (before - after) / (1 - alpha_prod).sqrt()
-        for before, after in zip(predictions, predictions[1:], strict=False)
+        (before - after) / (1 - alpha_prod).sqrt() for before, after in zip(predictions, predictions[1:], strict=False)
     ]
 
 
@@ -147,7 +147,9 @@ def compare(estimates: list[torch.Tensor], exact: list[torch.Tensor]) -> dict[st
 @torch.no_grad()
 def main(argv=None):
     args = parse_args(argv)
-    networks = {folder: (CausalPredictor2DModel.from_pretrained(folder), DDPMScheduler()) for folder in args.predictors}
+    networks = {
+        folder: (CausalPredictor2DModel.from_pretrained(folder), DDPMScheduler()) for folder in args.predictors
+    }
     for folder in args.denoisers:
         unet = CausalUNet2DModel.from_pretrained(folder, subfolder="unet")
         networks[folder] = unet, DDPMScheduler.from_pretrained(folder, subfolder="scheduler")

@@ -4,12 +4,14 @@
 Measures how far images drift that are taken there and back again and again, and which part of abduction is to blame.
 
     python benchmarks/there_and_back.py --output_dir outputs/there-and-back
+    python benchmarks/there_and_back.py --pretrained_model_name_or_path checkpoints/diffscm-mnist-semantic \
+        --dataset_name ylecun/mnist --output_dir outputs/there-and-back-mnist
 
 A cycle is a counterfactual under another digit, and one of that under the factual's own. Both abduct code and spatial
-noise anew from the image that they are given. Each row keeps all but one thing: moves are implicit instead of explicit,
-or those of BELM, which are their own inverse and start from the clean image; the code is the factual's throughout; or
-there is no spatial noise, but encoder and decoder alone. Writes the mean absolute difference of pixels from the factual
-after each cycle to `there-and-back.json` and `there-and-back.md`.
+noise anew from the image that they are given. Each row keeps all but one thing: moves are implicit instead of
+explicit, or those of BELM, which are their own inverse and start from the clean image; the code is the factual's
+throughout; or there is no spatial noise, but encoder and decoder alone. Writes the mean absolute difference of pixels
+from the factual after each cycle to `there-and-back.json` and `there-and-back.md`.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from unittest import mock
 
 import torch
 from combinations import SOLVER
+from datasets import load_dataset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
@@ -45,6 +48,8 @@ ROWS = {
 def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pretrained_model_name_or_path", default="checkpoints/diffscm-typeface")
+    parser.add_argument("--dataset_name", help="Of labelled digits, on the Hub or a folder. Default: printed ones.")
+    parser.add_argument("--split", default="test", help="Of the data set.")
     parser.add_argument("--num_samples", type=positive_int, default=100, help="Factuals, each with one intervention.")
     parser.add_argument("--num_cycles", type=positive_int, default=10)
     parser.add_argument("--num_inference_steps", type=positive_int, help="Default: the checkpoint's.")
@@ -87,21 +92,25 @@ def main(argv=None):
     for each in (pipe, belm_pipe):
         each.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(args.seed)
-    factual = TypefaceWorld().sample(args.num_samples, generator)
-    digit = factual.variables["digit"]
+    if args.dataset_name is None:
+        sample = TypefaceWorld().sample(args.num_samples, generator)
+        factuals, digit = sample.images, sample.variables["digit"]
+    else:
+        rows = load_dataset(args.dataset_name, split=args.split)[: args.num_samples]
+        factuals, digit = pipe.prepare_image(rows["image"]) / 2 + 0.5, torch.tensor(rows["label"])
     target = (digit + torch.randint(1, 10, digit.shape, generator=generator)) % 10
-    factual_code = encode(pipe, factual.images, digit)
+    factual_code = encode(pipe, factuals, digit)
 
     results = {}
     for name, (abduction, keeps_code) in ROWS.items():
         used = belm_pipe if abduction == "belm" else pipe
-        images, code, results[name] = factual.images, factual_code if keeps_code else None, []
+        images, code, results[name] = factuals, factual_code if keeps_code else None, []
         for _ in tqdm(range(args.num_cycles), name):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Implicit abduction of")
                 for start, end in ((digit, target), (target, digit)):
                     images = estimate(used, images, start, end, args.num_inference_steps, abduction, code)
-            results[name].append(counterfactual_error(images, factual.images).mean().item())
+            results[name].append(counterfactual_error(images, factuals).mean().item())
         summary = {"settings": vars(args), "solver of implicit abduction": SOLVER, "cycles": results}
         with written_whole(Path(args.output_dir, "there-and-back.json")) as unfinished:
             unfinished.write_text(json.dumps(summary, indent=2) + "\n")

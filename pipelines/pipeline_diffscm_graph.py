@@ -715,8 +715,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         self, noise: torch.Tensor, fresh_noise: torch.Tensor, condition: torch.Tensor, other_condition: torch.Tensor
     ) -> torch.Tensor:
         """
-        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it is
-        fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
+        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it
+        is fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
         """
         distance = (other_condition - condition).norm(dim=1)[:, None, None, None]
         correlation = (-self.config.noise_decay * distance).exp()
@@ -1129,9 +1129,9 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
             num_draws (`int`, *optional*):
                 How many counterfactuals to draw of each. A draw takes all exogenous noise from its posterior: of
                 discrete attributes, of the code, and of the image's lowest noise level, where a clean image leaves it
-                open. Under other causes the code deviates as the encoder's `transfer_scale` says, and the spatial noise
-                as `noise_decay` says. Their spread is the uncertainty that remains. Default: one, in which only the
-                noise of discrete attributes is left to chance.
+                open. Under other causes the code deviates as the encoder's `transfer_scale` says, and the spatial
+                noise as `noise_decay` says. Their spread is the uncertainty that remains. Default: one, in which only
+                the noise of discrete attributes is left to chance.
             generator (`torch.Generator`, *optional*): Makes the draws reproducible.
             batch_size (`int`, *optional*):
                 The most images that are worked on at once. Default: all. Scales other than 1 evaluate a conditional

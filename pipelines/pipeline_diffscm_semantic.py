@@ -449,8 +449,8 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         self, noise: torch.Tensor, fresh_noise: torch.Tensor, condition: torch.Tensor, other_condition: torch.Tensor
     ) -> torch.Tensor:
         """
-        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it is
-        fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
+        Spatial noise of a draw under other causes: the further they are, the less is known of it, and the more of it
+        is fresh. A step of an Ornstein-Uhlenbeck process, whose time is the distance of the causes, keeps its law.
         """
         distance = (other_condition - condition).norm(dim=1)[:, None, None, None]
         correlation = (-self.config.noise_decay * distance).exp()

@@ -78,7 +78,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--noise_decay",
         type=non_negative_float,
-        help="How fast the spatial noise of draws loses the factual's under other causes, with `--encoder` or `--scm`.",
+        help="How fast spatial noise of draws forgets the factual's under other causes, with `--encoder` or `--scm`.",
     )
     parser.add_argument(
         "--num_corrections",

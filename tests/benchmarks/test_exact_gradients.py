@@ -54,7 +54,9 @@ def test_each_network_is_compared_at_each_timestep(exact_gradients, tmp_path):
     results = json.loads((tmp_path / "exact-gradients.json").read_text())["timesteps"]
     assert list(results) == ["700", "900"]
     measures = results["700"][str(tmp_path / "predictor")]
-    assert all(-1 <= measures[f"cosine, {part}"] <= 1 < measures[f"norm, {part}"] + 1 for part in ("digit", "hue", "both"))
+    assert all(
+        -1 <= measures[f"cosine, {part}"] <= 1 < measures[f"norm, {part}"] + 1 for part in ("digit", "hue", "both")
+    )
     assert len((tmp_path / "exact-gradients.md").read_text().splitlines()) == 4
 
 
