@@ -662,12 +662,12 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         codes = code[factuals]
         if deviation is not None:
             codes = self.encoder.transfer(codes, deviation[factuals], *conditions)
-        samples = noise[factuals]
+        spatial_noise = noise[factuals]
         if num_draws is not None and self.config.noise_decay > 0:
             fresh_noise = randn_tensor(noise.shape, generator, noise.device, noise.dtype)
-            samples = self.transfer_noise(samples, fresh_noise[factuals], *conditions)
-        samples = samples, codes, None if remainder is None else remainder[factuals]
-        images = self._predict(*samples, intervention, scheduler, batch_size)
+            spatial_noise = self.transfer_noise(spatial_noise, fresh_noise[factuals], *conditions)
+        remainders = None if remainder is None else remainder[factuals]
+        images = self._predict(spatial_noise, codes, remainders, intervention, scheduler, batch_size)
 
         # 5. Decode
         self.maybe_free_model_hooks()
