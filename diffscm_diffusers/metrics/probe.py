@@ -131,13 +131,14 @@ def _train_probe(
         probe = _make_probe(noise.shape[1:], out_features).to(noise.device)
         optimizer = torch.optim.AdamW(probe.parameters(), lr=1e-3, weight_decay=0.01)
         best_loss, output = math.inf, None
+        num_steps = max(NUM_STEPS, NUM_EPOCHS * len(train) // BATCH_SIZE)
         validation_steps = max(VALIDATION_STEPS, len(train) // BATCH_SIZE)
-        for step in range(1, max(NUM_STEPS, NUM_EPOCHS * len(train) // BATCH_SIZE) + 1):
+        for step in range(1, num_steps + 1):
             index = train[torch.randint(len(train), (BATCH_SIZE,), generator=generator)]
             optimizer.zero_grad()
             loss(probe(noise[index]), target[index]).backward()
             optimizer.step()
-            if step % validation_steps == 0:
+            if step % validation_steps == 0 or step == num_steps:
                 probe.eval()
                 with torch.no_grad():
                     outputs = [
