@@ -29,9 +29,9 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
 
     It is the encoder of a [`UNet2DModel`] with the mean over positions of its last feature map, as in
     [`AntiCausalClassifier2DModel`], and a head for each cause, which is told the causes before it: a mixture of
-    Gaussians for a number ([Bishop, 1994](https://publications.aston.ac.uk/id/eprint/373/)), else a softmax. The tail
-    of the mixture matters: where causes go together, an intervention asks for values that are rare beside the others,
-    and a single Gaussian has hardly a gradient towards them.
+    Gaussians for a number ([Bishop, 1994](https://publications.aston.ac.uk/id/eprint/373/)), else a softmax. Where
+    causes go together, an intervention asks for values that are rare beside the others, and the gradient of a single
+    Gaussian, which has to hold the common and the rare ones, points elsewhere.
 
     Parameters:
         condition_widths (`dict[str, int]` or `list[tuple[str, int]]`):
