@@ -130,6 +130,14 @@ def _train_probe(
         noise, target = noise.detach().float().clone(), target.detach().clone()
         probe = _make_probe(noise.shape[1:], out_features).to(noise.device)
         optimizer = torch.optim.AdamW(probe.parameters(), lr=1e-3, weight_decay=0.01)
+
+        @torch.no_grad()
+        def read(rows: torch.Tensor) -> torch.Tensor:
+            probe.eval()
+            outputs = torch.cat([probe(noise[index]) for index in rows.split(1000)])
+            probe.train()
+            return outputs
+
         best_loss, output = math.inf, None
         num_steps = max(NUM_STEPS, NUM_EPOCHS * len(train) // BATCH_SIZE)
         validation_steps = max(VALIDATION_STEPS, len(train) // BATCH_SIZE)
@@ -139,15 +147,9 @@ def _train_probe(
             loss(probe(noise[index]), target[index]).backward()
             optimizer.step()
             if step % validation_steps == 0 or step == num_steps:
-                probe.eval()
-                with torch.no_grad():
-                    outputs = [
-                        torch.cat([probe(noise[index]) for index in part.split(1000)]) for part in (validation, test)
-                    ]
-                    validation_loss = loss(outputs[0], target[validation]).item()
+                validation_loss = loss(read(validation), target[validation]).item()
                 if output is None or validation_loss < best_loss:
-                    best_loss, output = validation_loss, outputs[1]
-                probe.train()
+                    best_loss, output = validation_loss, read(test)
         if not output.isfinite().all():
             raise ValueError(f"`noise` expects values that a probe can learn from, got up to {noise.abs().max():g}.")
     return output.cpu(), target[test].cpu()
