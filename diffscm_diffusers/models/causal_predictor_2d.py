@@ -1,7 +1,6 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import contextlib
-import math
 import threading
 
 import torch
@@ -11,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.unets.unet_2d_blocks import UNetMidBlock2D, get_down_block
 from torch import nn
+from torch.distributions import Categorical, MixtureSameFamily, Normal
 
 
 # Guards what several threads would freeze and restore at once.
@@ -248,12 +248,9 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         for head, value in zip(self.heads, condition.float().split(widths, dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
             if value.shape[1] == 1:
-                log_weight, mean, std = self._mixture(parameters)
-                exponent = log_weight - ((value - mean) / std).square() / 2 - std.log()
-                log_prob.append(exponent.logsumexp(dim=1) - math.log(2 * math.pi) / 2)
-                center = (log_weight.exp() * mean).sum(dim=1, keepdim=True)
-                variance = (log_weight.exp() * (std.square() + (mean - center).square())).sum(dim=1)
-                weights.append(variance.detach())
+                mixture = self._mixture(parameters)
+                log_prob.append(mixture.log_prob(value[:, 0]))
+                weights.append(mixture.variance.detach())
             else:
                 log_prob.append((value * F.log_softmax(parameters, dim=1)).sum(dim=1))
                 weights.append(torch.ones_like(log_prob[-1]))
@@ -322,8 +319,7 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         for head, width, value, is_known in zip(self.heads, widths, given, known.unbind(dim=1), strict=True):
             parameters = self._evaluate(head, features, told)
             if width == 1:
-                log_weight, mean, _ = self._mixture(parameters)
-                read = (log_weight.exp() * mean).sum(dim=1, keepdim=True).clamp(-1, 1)
+                read = self._mixture(parameters).mean.clamp(-1, 1)[:, None]
             else:
                 read = F.one_hot(parameters.argmax(dim=1), width).float()
             told.append(torch.where(is_known[:, None], value, read))
@@ -384,9 +380,11 @@ class CausalPredictor2DModel(ModelMixin, ConfigMixin):
         told = [value.to(features.dtype) for value in told] if self.config.chained else []
         return head(torch.cat([features, *told], dim=1)).float()
 
-    def _mixture(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logit, mean, spread = parameters.chunk(3, dim=1)
-        return logit.log_softmax(dim=1), mean, F.softplus(spread) + self.min_std
+    def _mixture(self, parameters: torch.Tensor) -> MixtureSameFamily:
+        logits, mean, spread = parameters.chunk(3, dim=1)
+        # Whether all is finite the pipeline checks, for all steps at once.
+        components = Normal(mean, F.softplus(spread) + self.min_std, validate_args=False)
+        return MixtureSameFamily(Categorical(logits=logits, validate_args=False), components, validate_args=False)
 
     def _check_sample(self, sample: torch.Tensor) -> None:
         if not torch.is_tensor(sample):
