@@ -6,6 +6,11 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+from diffusers.utils import pt_to_pil
+
+from diffscm_diffusers.worlds import TypefaceWorld
 
 from ..pipelines.dummies import get_dummy_pipe
 
@@ -23,6 +28,17 @@ def load_benchmark():
         return benchmark
 
     return load
+
+
+@pytest.fixture(scope="session")
+def labelled_digits(tmp_path_factory):
+    """The folder of a data set of six printed digits, its split `test`."""
+    folder = tmp_path_factory.mktemp("digits")
+    digits = TypefaceWorld().sample(6, torch.Generator().manual_seed(0))
+    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
+    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
+    Dataset.from_dict(rows, features).to_parquet(folder / "test.parquet")
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -3,24 +3,14 @@
 import json
 
 import pytest
-import torch
-from datasets import ClassLabel, Dataset, Features, Image
-from diffusers.utils import pt_to_pil
-
-from diffscm_diffusers.worlds import TypefaceWorld
 
 
 @pytest.mark.filterwarnings("ignore:.*less probable", "ignore:Implicit abduction of")
 @pytest.mark.parametrize("world", ["typeface", "morphomnist-graph"])
-def test_codes_that_are_less_certain_cover_more(load_benchmark, world, tmp_path):
-    digits = TypefaceWorld().sample(4, torch.Generator().manual_seed(0))
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
-    (tmp_path / "digits").mkdir()
-    Dataset.from_dict(rows, features).to_parquet(tmp_path / "digits" / "test.parquet")
+def test_codes_that_are_less_certain_cover_more(load_benchmark, world, labelled_digits, tmp_path):
 
     flags = ["--pretrained_model_name_or_path", f"checkpoints/diffscm-{world}", "--num_inference_steps", "2"]
-    flags += ["--dataset_name", str(tmp_path / "digits"), "--split", "test", "--num_samples", "1"]
+    flags += ["--dataset_name", labelled_digits, "--split", "test", "--num_samples", "1"]
     flags += ["--transfer_scales", "0", "4", "--noise_decays", "0", "0.1", "--output_dir", str(tmp_path)]
     load_benchmark("draws").main(flags)
     narrow, fresh, wide, _ = json.loads((tmp_path / "draws.json").read_text())["draws"]

@@ -4,8 +4,6 @@ import json
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
-from diffusers.utils import pt_to_pil
 
 from diffscm_diffusers import DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.worlds import TypefaceWorld
@@ -35,13 +33,8 @@ def test_each_row_is_taken_there_and_back(load_benchmark, tmp_path):
     assert results["explicit moves"] == pytest.approx(errors, abs=1e-5)
 
 
-def test_labelled_digits_can_be_taken(load_benchmark, tmp_path):
-    digits = TypefaceWorld().sample(3, torch.Generator().manual_seed(0))
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
-    (tmp_path / "digits").mkdir()
-    Dataset.from_dict(rows, features).to_parquet(tmp_path / "digits" / "test.parquet")
-    flags = ["--dataset_name", str(tmp_path / "digits"), "--num_samples", "2", "--num_cycles", "1"]
+def test_labelled_digits_can_be_taken(load_benchmark, labelled_digits, tmp_path):
+    flags = ["--dataset_name", labelled_digits, "--num_samples", "2", "--num_cycles", "1"]
     load_benchmark("there_and_back").main([*flags, "--num_inference_steps", "2", "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "there-and-back.json").read_text())["cycles"]
     assert 0 < results["encoder and decoder alone"][0] < 0.03

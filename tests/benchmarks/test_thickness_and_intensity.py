@@ -6,24 +6,17 @@ from unittest import mock
 
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
-from diffusers.utils import pt_to_pil
 
 from diffscm_diffusers.baselines import ConditionalVAE2DModel
 from diffscm_diffusers.worlds import TypefaceWorld
 
 
 @pytest.mark.filterwarnings("ignore:.*less probable", "ignore:Implicit abduction of")
-def test_baselines_get_the_same_samples_and_attributes(load_benchmark, tmp_path):
-    digits = TypefaceWorld().sample(6, torch.Generator().manual_seed(0))
-    features = Features({"image": Image(), "label": ClassLabel(num_classes=10)})
-    rows = {"image": pt_to_pil(2 * digits.images - 1), "label": digits.variables["digit"].tolist()}
-    (tmp_path / "digits").mkdir()
-    Dataset.from_dict(rows, features).to_parquet(tmp_path / "digits" / "test.parquet")
+def test_baselines_get_the_same_samples_and_attributes(load_benchmark, labelled_digits, tmp_path):
     vae = tmp_path / "vae"
     ConditionalVAE2DModel(28, 12, block_out_channels=(4, 4)).save_pretrained(vae)
 
-    argv = ["--dataset_name", str(tmp_path / "digits"), "--train_split", "test", "--num_samples", "10"]
+    argv = ["--dataset_name", labelled_digits, "--train_split", "test", "--num_samples", "10"]
     argv += ["--num_noises", "10"]
     argv += ["--num_train", "20", "--judge_steps", "1", "--num_drawn_factuals", "1", "--num_inference_steps", "2"]
     argv += ["--max_iterations", "3", "--no-dequantize", "--num_corrections", "0"]
