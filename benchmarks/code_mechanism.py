@@ -12,16 +12,14 @@ truth, how many images a judge sees as the target. Writes `code-mechanism.json` 
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from judges import train_judge
+from results import write_results
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import SemanticEncoder2DModel
-from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int
 from diffscm_diffusers.metrics.functional import counterfactual_error
 from diffscm_diffusers.training.code_mechanism import read_codes
@@ -71,9 +69,7 @@ def main(argv=None):
     lines = [f"| | {' | '.join(columns)} |", "| --- |" + " --- |" * len(columns)]
     lines += [f"| {name} | {' | '.join(f'{value:.4f}' for value in row.values())} |" for name, row in results.items()]
     print("\n".join(lines))
-    for name, text in (("json", json.dumps({"settings": vars(args), **results}, indent=2)), ("md", "\n".join(lines))):
-        with written_whole(Path(args.output_dir, f"code-mechanism.{name}")) as unfinished:
-            unfinished.write_text(text + "\n")
+    write_results(args.output_dir, "code-mechanism", {"settings": vars(args), **results}, lines)
 
 
 if __name__ == "__main__":

@@ -269,8 +269,7 @@ def draw(results: dict[str, dict[str, dict]]) -> Figure:
 def measure_checkpoint(path: str, factual: WorldSample, digit: torch.Tensor, batch_size: int, measure) -> dict:
     """Measures of a checkpoint as it ships, beside the truth and by the criteria that need none."""
     pipe = DiffSCMGraphCounterfactualPipeline.from_pretrained(path).to(get_device())
-    names = pipe.scm.graph.attributes
-    attributes = {name: factual.variables[name] for name in names}
+    attributes = {name: factual.variables[name] for name in pipe.scm.graph.attributes}
 
     def estimate(images, attributes, do, **draws):
         return pipe(images, attributes, do, batch_size=batch_size, output_type="pt", **draws)

@@ -15,17 +15,15 @@ samples are not those that a checkpoint is judged by, if `--seed` and `--split` 
 """
 
 import argparse
-import json
 from itertools import product
-from pathlib import Path
 
 import torch
 from datasets import load_dataset
 from diffusers import DiffusionPipeline
+from results import write_results
 
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline
 from diffscm_diffusers.evaluation.criteria import INK
-from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_float, non_negative_int, positive_int
 from diffscm_diffusers.metrics.functional import counterfactual_error, coverage, crps, exogenous_noise_law
 from diffscm_diffusers.worlds import MorphoMNISTWorld, TypefaceWorld
@@ -111,13 +109,7 @@ def main(argv=None):
         lines.append(f"| {scale:g} | {decay:g} | " + " | ".join(f"{value:.4f}" for value in measures.values()) + " |")
         print(lines[-1])
 
-    folder = Path(args.output_dir)
-    for name, text in (
-        ("draws.json", json.dumps({"settings": vars(args), "draws": results}, indent=2)),
-        ("draws.md", "\n".join(lines)),
-    ):
-        with written_whole(folder / name) as unfinished:
-            unfinished.write_text(text + "\n")
+    write_results(args.output_dir, "draws", {"settings": vars(args), "draws": results}, lines)
 
 
 if __name__ == "__main__":

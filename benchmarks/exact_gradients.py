@@ -19,16 +19,14 @@ exact one, and the ratio of their mean norms. Writes `exact-gradients.json` and 
 """
 
 import argparse
-import json
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
+from results import write_results
 from tqdm.auto import tqdm
 
 from diffscm_diffusers import CausalPredictor2DModel, CausalUNet2DModel
-from diffscm_diffusers.files import written_whole
 from diffscm_diffusers.flags import non_negative_int, positive_int, rate
 from diffscm_diffusers.worlds import TypefaceWorld
 from diffscm_diffusers.worlds.typeface import _hue_to_rgb
@@ -119,19 +117,23 @@ class ExactGradients:
         return *(gradient.view_as(sample) for gradient in gradients), 1 / weight.square().sum().item()
 
 
-def estimate(network, sample: torch.Tensor, timestep: int, condition: torch.Tensor, scheduler) -> list[torch.Tensor]:
+def estimate(
+    network,
+    prediction_type: str | None,
+    sample: torch.Tensor,
+    timestep: int,
+    alpha_prod: float,
+    condition: torch.Tensor,
+) -> list[torch.Tensor]:
     """The gradients of digit and hue by a predictor, or by a denoiser that is told them."""
-    told = torch.tensor([[False, False], [True, False], [True, True]])
     if isinstance(network, CausalPredictor2DModel):
         weights = torch.eye(2)[:, None].expand(2, len(sample), 2)
         return [network.log_prob_gradient(sample, timestep, condition, w)[0] for w in weights]
-    alpha_prod = scheduler.alphas_cumprod[timestep]
+    told = torch.tensor([[False, False], [True, False], [True, True]])
     predictions = [network(sample, timestep, condition, keep.expand(len(sample), -1)).sample for keep in told]
-    if scheduler.config.prediction_type == "v_prediction":
-        predictions = [alpha_prod.sqrt() * prediction for prediction in predictions]
-    return [
-        (before - after) / (1 - alpha_prod).sqrt() for before, after in zip(predictions, predictions[1:], strict=False)
-    ]
+    # Differences of the velocity are those of the noise but for this factor.
+    scale = (alpha_prod if prediction_type == "v_prediction" else 1) ** 0.5 / (1 - alpha_prod) ** 0.5
+    return [scale * (before - after) for before, after in zip(predictions, predictions[1:], strict=False)]
 
 
 def compare(estimates: list[torch.Tensor], exact: list[torch.Tensor]) -> dict[str, float]:
@@ -147,12 +149,13 @@ def compare(estimates: list[torch.Tensor], exact: list[torch.Tensor]) -> dict[st
 @torch.no_grad()
 def main(argv=None):
     args = parse_args(argv)
-    networks = {
-        folder: (CausalPredictor2DModel.from_pretrained(folder), DDPMScheduler()) for folder in args.predictors
-    }
+    networks = {folder: (CausalPredictor2DModel.from_pretrained(folder), None) for folder in args.predictors}
     for folder in args.denoisers:
-        unet = CausalUNet2DModel.from_pretrained(folder, subfolder="unet")
-        networks[folder] = unet, DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+        prediction_type = DDPMScheduler.from_pretrained(folder, subfolder="scheduler").config.prediction_type
+        if prediction_type not in ("epsilon", "v_prediction"):
+            raise ValueError(f"`--denoisers` expects to predict the noise or the velocity, got {prediction_type!r}.")
+        networks[folder] = CausalUNet2DModel.from_pretrained(folder, subfolder="unet"), prediction_type
+    alphas_cumprod = DDPMScheduler().alphas_cumprod.tolist()
 
     # 1. Printed digits in a hue that is not the confounder's, but by chance
     generator = torch.Generator().manual_seed(args.seed)
@@ -168,27 +171,22 @@ def main(argv=None):
     lines.append("| --- |" + " --- |" * 5)
     results = {}
     for timestep in tqdm(args.timesteps, "Noise levels"):
-        alpha_prod = DDPMScheduler().alphas_cumprod[timestep].item()
+        alpha_prod = alphas_cumprod[timestep]
         noise = torch.randn(images.shape, generator=generator)
         sample = alpha_prod**0.5 * images + (1 - alpha_prod) ** 0.5 * noise
         rows = zip(sample, digit.tolist(), hue.tolist(), strict=True)
         *exact, styles = zip(*(exact_gradients(x, alpha_prod, *causes) for x, *causes in rows), strict=True)
         exact, styles = [torch.stack(gradient) for gradient in exact], torch.tensor(styles).median().item()
         results[timestep] = {"styles": styles}
-        for folder, (network, scheduler) in networks.items():
-            measures = compare(estimate(network, sample, timestep, condition, scheduler), exact)
+        for folder, (network, prediction_type) in networks.items():
+            estimates = estimate(network, prediction_type, sample, timestep, alpha_prod, condition)
+            measures = compare(estimates, exact)
             results[timestep][folder] = measures
             cells = [f"{measures[f'cosine, {part}']:.2f}, {measures[f'norm, {part}']:.2f}" for part in PARTS]
             lines.append(f"| {timestep} | {styles:.0f} | {folder} | " + " | ".join(cells) + " |")
             print(lines[-1])
 
-    folder = Path(args.output_dir)
-    for name, text in (
-        ("exact-gradients.json", json.dumps({"settings": vars(args), "timesteps": results}, indent=2)),
-        ("exact-gradients.md", "\n".join(lines)),
-    ):
-        with written_whole(folder / name) as unfinished:
-            unfinished.write_text(text + "\n")
+    write_results(args.output_dir, "exact-gradients", {"settings": vars(args), "timesteps": results}, lines)
 
 
 if __name__ == "__main__":
