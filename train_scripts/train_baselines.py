@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers.baselines import ClassPrototypes, SchutPipeline, VanLooverenKlaisePipeline
 from diffscm_diffusers.data.classes import check_every_class
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_flagged_dataset
 from diffscm_diffusers.data.samples import draw_numbers
 from diffscm_diffusers.files import load_whole, locked, save_whole
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, MLPEnsemble
@@ -241,17 +241,7 @@ def train_all(args):
     state = PartialState()
     if state.num_processes > 1:
         raise ValueError(f"The baselines are expected to train in one process, got {state.num_processes}.")
-    dataset = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=args.label_column,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )[args.train_split]
+    dataset = load_flagged_dataset(args, "train_split", args.label_column)[args.train_split]
     if args.num_validation_images >= len(dataset):
         raise ValueError(
             f"`--num_validation_images` expects less than the {len(dataset)} images of the split, got "

@@ -36,7 +36,7 @@ from tqdm.auto import tqdm
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.checksums import check_pipeline
 from diffscm_diffusers.data.classes import check_every_class, name_empty_classes
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, check_split, load_flagged_dataset
 from diffscm_diffusers.data.samples import draw_rows
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
@@ -215,24 +215,8 @@ def main(argv=None):
         with value_of("graph", args.graph, "the JSON file of a causal graph"):
             graph = CausalGraph.from_json(args.graph)
     label_column = args.label_column if graph is None else None
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=label_column,
-        graph=graph,
-        cache_dir=args.cache_dir,
-        streaming=args.streaming,
-        skip_broken=args.skip_broken,
-    )
-    if args.validation_split not in splits:
-        raise ValueError(
-            f"`--validation_split` expects one of the data set's splits, {sorted(splits)}, got "
-            f"{args.validation_split!r}."
-        )
+    splits = load_flagged_dataset(args, "train_split", label_column, graph)
+    check_split(splits, args.validation_split, "--validation_split")
     dataset = splits[args.train_split]
     if graph is None:
         names = dataset.features[label_column].names

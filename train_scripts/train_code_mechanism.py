@@ -44,7 +44,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_flagged_dataset
 from diffscm_diffusers.files import locked, save_whole
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.training.code_mechanism import fit_code_mechanism, read_codes
@@ -124,18 +124,8 @@ def main(argv=None):
         unknown = sorted({*(args.causes or ())} - {*graph.image_parents})
         if unknown:
             raise ValueError(f"`--causes` expects parents of the image, {list(graph.image_parents)}, got {unknown}.")
-    dataset = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=args.label_column if graph is None else None,
-        graph=graph,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )[args.train_split]
+    label_column = args.label_column if graph is None else None
+    dataset = load_flagged_dataset(args, "train_split", label_column, graph)[args.train_split]
     if graph is None:
         graph = CausalGraph.of_classes(args.label_column, dataset.features[args.label_column].names, args.image_column)
     widths = graph.condition_widths

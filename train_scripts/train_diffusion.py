@@ -38,7 +38,7 @@ from accelerate.utils import send_to_device
 from diffusers import DDIMScheduler, DDPMPipeline, DDPMScheduler, UNet2DModel
 
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_flagged_dataset
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.models import CausalUNet2DModel
@@ -175,19 +175,7 @@ def main(argv=None):
     if args.graph is not None:
         with value_of("graph", args.graph, "the JSON file of a causal graph"):
             graph = CausalGraph.from_json(args.graph)
-    dataset = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=args.label_column,
-        graph=graph,
-        cache_dir=args.cache_dir,
-        streaming=args.streaming,
-        skip_broken=args.skip_broken,
-    )[args.train_split]
+    dataset = load_flagged_dataset(args, "train_split", args.label_column, graph)[args.train_split]
     class_names = None
     if args.label_column is not None:
         class_names = dataset.features[args.label_column].names

@@ -32,7 +32,7 @@ from torch.utils.data import Subset
 from tqdm.auto import tqdm
 
 from diffscm_diffusers.data.classes import check_every_class, unique_names
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, check_split, load_flagged_dataset
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.metrics import MetricModels
 from diffscm_diffusers.metrics.networks import ImageAutoencoder, ImageClassifier, LatentVAE
@@ -167,22 +167,8 @@ def train_all(args):
     state = PartialState()
     if state.num_processes > 1:
         raise ValueError(f"The metric models are expected to train in one process, got {state.num_processes}.")
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=args.label_column,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )
-    if args.validation_split not in splits:
-        raise ValueError(
-            f"`--validation_split` expects one of the data set's splits, {sorted(splits)}, got "
-            f"{args.validation_split!r}."
-        )
+    splits = load_flagged_dataset(args, "train_split", args.label_column)
+    check_split(splits, args.validation_split, "--validation_split")
     names = splits[args.train_split].features[args.label_column].names
 
     oracle_config = load_model_config(ImageClassifier, args.oracle_config_name_or_path, "oracle_config_name_or_path")

@@ -39,7 +39,7 @@ from accelerate.utils import send_to_device
 from diffscm_diffusers.baselines import ConditionalVAE2DModel
 from diffscm_diffusers.baselines.vae_pipeline import VAE_MODELS
 from diffscm_diffusers.causal_graphs import CausalGraph
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_flagged_dataset
 from diffscm_diffusers.files import save_whole
 from diffscm_diffusers.hub.publishing import create_repository
 from diffscm_diffusers.training.balance import balance_causes
@@ -107,19 +107,7 @@ def main(argv=None):
     # 1. Data and network
     with value_of("graph", args.graph, "the JSON file of a causal graph"):
         graph = CausalGraph.from_json(args.graph)
-    dataset = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=None,
-        graph=graph,
-        cache_dir=args.cache_dir,
-        streaming=args.streaming,
-        skip_broken=args.skip_broken,
-    )[args.train_split]
+    dataset = load_flagged_dataset(args, "train_split", graph=graph)[args.train_split]
     source = args.pretrained_model_name_or_path or args.model_config_name_or_path
     subfolder = args.subfolder if args.pretrained_model_name_or_path is not None else None
     config = {}

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline
 from diffscm_diffusers.data.classes import unique_names
-from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import DecodedImages, ImageCollator, load_flagged_dataset
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.pairs import read_classes
 from diffscm_diffusers.evaluation.temperatures import (
@@ -136,15 +136,7 @@ def main(argv=None):
         raise ValueError(f"`--timesteps` expects timesteps from 0 to {highest}, got {timesteps}.")
 
     # 1. Images, in two halves
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        image_column=args.image_column,
-        label_column=args.label_column,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )
+    splits = load_flagged_dataset(args, label_column=args.label_column)
     rows = select_rows(splits, args.split)
     generator = torch.Generator().manual_seed(args.seed)
     order = torch.randperm(len(rows), generator=generator)[: args.max_samples]

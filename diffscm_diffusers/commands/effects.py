@@ -24,7 +24,7 @@ from diffusers.utils.torch_utils import get_device
 from diffscm_diffusers import DiffSCMGraphCounterfactualPipeline
 from diffscm_diffusers.causal_graphs import CausalGraph
 from diffscm_diffusers.data.image_files import NumberedRow
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset, read_attributes
+from diffscm_diffusers.data.images import ImageCollator, load_flagged_dataset, read_attributes
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.effects import estimate_effects
 from diffscm_diffusers.figures import STYLE, draw_effects, save_figure
@@ -122,14 +122,7 @@ def main(argv=None):
     do = read_intervention(args.do, graph)
 
     # 1. Factuals
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        image_column=args.image_column,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )
+    splits = load_flagged_dataset(args)
     rows = select_rows(splits, args.split)
     rows = rows.select(range(min(len(rows), args.max_samples)))
     channels, height, _ = pipe.image_shape

@@ -31,7 +31,7 @@ from tqdm.auto import tqdm
 
 from diffscm_diffusers import DiffSCMCounterfactualPipeline, LatentVAE, figures
 from diffscm_diffusers.data.classes import unique_names
-from diffscm_diffusers.data.images import ImageCollator, load_image_dataset
+from diffscm_diffusers.data.images import ImageCollator, load_flagged_dataset
 from diffscm_diffusers.data.splits import select_rows
 from diffscm_diffusers.evaluation.methods import METHODS
 from diffscm_diffusers.figures.inputs import read_evaluation, read_factuals, read_references, spread
@@ -136,15 +136,7 @@ def main(argv=None):
         factual_names = [names[c] for c in evaluated.factual_class.tolist()]
         target_names = [names[c] for c in evaluated.intervention.tolist()]
     if set(args.figures) & set(DATA_FIGURES):
-        splits = load_image_dataset(
-            args.dataset_name,
-            args.train_data_dir,
-            dataset_config_name=args.dataset_config_name,
-            image_column=args.image_column,
-            label_column=args.label_column,
-            cache_dir=args.cache_dir,
-            skip_broken=args.skip_broken,
-        )
+        splits = load_flagged_dataset(args, label_column=args.label_column)
         channels, height, _ = pipe.image_shape
         collate = ImageCollator(height, channels, args.image_column, args.label_column)
         pairs, factual = read_factuals(select_rows(splits, args.split), collate, names, args.seed, NUM_ROWS)

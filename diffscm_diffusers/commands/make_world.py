@@ -25,7 +25,7 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from tqdm.auto import tqdm
 
-from diffscm_diffusers.data.images import load_image_dataset
+from diffscm_diffusers.data.images import load_flagged_dataset
 from diffscm_diffusers.files import locked, written_whole
 from diffscm_diffusers.flags import ArgumentParser, add_data_arguments, non_negative_int, positive_int, rate
 from diffscm_diffusers.generation.generator import to_pil
@@ -103,17 +103,7 @@ def make_typeface_worlds(args: argparse.Namespace) -> dict[str, World]:
 
 
 def make_morpho_mnist_worlds(args: argparse.Namespace) -> dict[str, World]:
-    splits = load_image_dataset(
-        args.dataset_name,
-        args.train_data_dir,
-        dataset_config_name=args.dataset_config_name,
-        split=args.train_split,
-        split_argument="train_split",
-        image_column=args.image_column,
-        label_column=args.label_column,
-        cache_dir=args.cache_dir,
-        skip_broken=args.skip_broken,
-    )
+    splits = load_flagged_dataset(args, "train_split", args.label_column)
     if args.test_split not in splits:
         others = sorted(splits.keys() - {args.train_split})
         raise ValueError(f"`--test_split` expects one of the other splits, {others}, got {args.test_split!r}.")

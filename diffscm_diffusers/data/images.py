@@ -2,6 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Images, with or without labels, from the Hub, a data set folder or an image folder, as tensors."""
 
+import argparse
+
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError, DatasetsError
@@ -82,8 +84,8 @@ def load_image_dataset(
             "folder of images: use `train_data_dir`."
         )
 
-    if split is not None and split not in splits:
-        raise ValueError(f"`{split_argument}` expects one of the data set's splits, {sorted(splits)}, got {split!r}.")
+    if split is not None:
+        check_split(splits, split, split_argument)
     features = splits[split or next(iter(splits))].features
     if features is None:
         raise ValueError("`streaming` expects a data set that declares the types of its columns, got one without.")
@@ -112,6 +114,45 @@ def load_image_dataset(
         if skip_broken and not streaming:
             splits[name] = leave_out_broken(splits[name], image_column, str(name))
     return splits
+
+
+def check_split(splits: DatasetDict | IterableDatasetDict, split: str, argument: str = "split"):
+    """Raises a `ValueError` if the data set has no such split. Messages call it `argument`."""
+    if split not in splits:
+        raise ValueError(f"`{argument}` expects one of the data set's splits, {sorted(splits)}, got {split!r}.")
+
+
+def load_flagged_dataset(
+    args: argparse.Namespace,
+    split_flag: str | None = None,
+    label_column: str | None = None,
+    graph: CausalGraph | None = None,
+) -> DatasetDict | IterableDatasetDict:
+    """
+    Loads the data set that flags of `add_data_arguments` and `--streaming` name; see [`load_image_dataset`].
+
+    Args:
+        args (`argparse.Namespace`): The flags.
+        split_flag (`str`, *optional*): The one that names a split that the data set must have.
+        label_column (`str`, *optional*): Column with the class labels. Without it no labels are needed.
+        graph ([`CausalGraph`], *optional*): Its image's parents have to be columns.
+
+    Raises:
+        ValueError: as [`load_image_dataset`].
+    """
+    split = {} if split_flag is None else {"split": getattr(args, split_flag), "split_argument": split_flag}
+    return load_image_dataset(
+        args.dataset_name,
+        args.train_data_dir,
+        dataset_config_name=args.dataset_config_name,
+        image_column=args.image_column,
+        label_column=label_column,
+        graph=graph,
+        cache_dir=args.cache_dir,
+        streaming=getattr(args, "streaming", False),
+        skip_broken=args.skip_broken,
+        **split,
+    )
 
 
 def check_attribute_columns(features: Features, graph: CausalGraph):
