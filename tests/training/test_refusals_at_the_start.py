@@ -18,7 +18,7 @@ def refuse(flags, monkeypatch):
 
     def run(message, script="train_diffusion", **changes):
         module = load_script(script)
-        monkeypatch.setattr(module, "load_image_dataset", lambda *args, **kwargs: pytest.fail("read data"))
+        monkeypatch.setattr(module, "load_flagged_dataset", lambda *args, **kwargs: pytest.fail("read data"))
         known = vars(module.parse_args(["--output_dir", "somewhere"]))
         argv = to_argv({name: value for name, value in {**flags, **changes}.items() if name in known})
         with pytest.raises(ValueError, match=message):
