@@ -65,6 +65,11 @@ def parse_args(argv=None):
         help="How the steps of a call are spaced. Default: as the denoiser's scheduler says.",
     )
     parser.add_argument(
+        "--steps_offset",
+        type=non_negative_int,
+        help="Added to the timesteps of a call, which then end at a higher noise level. Default: the same.",
+    )
+    parser.add_argument(
         "--abduction",
         choices=["source", "destination", "implicit"],
         help="Default of calls that give none, with `--encoder` or `--scm`.",
@@ -180,9 +185,11 @@ def main(argv=None):
             f"`--num_inference_steps` expects at most the denoiser's {num_train_timesteps} training steps, got "
             f"{args.num_inference_steps}."
         )
-    if args.timestep_spacing is not None:
+    moves = {"timestep_spacing": args.timestep_spacing, "steps_offset": args.steps_offset}
+    moves = {name: value for name, value in moves.items() if value is not None}
+    if moves:
         config = DiffSCMDDIMScheduler.from_noise_schedule(scheduler).config
-        scheduler = DiffSCMDDIMScheduler.from_config(config, timestep_spacing=args.timestep_spacing)
+        scheduler = DiffSCMDDIMScheduler.from_config(config, **moves)
     parts = {"unet": unet, "scheduler": scheduler}
     for name, model_class, script in (
         ("classifier", AntiCausalClassifier2DModel, "train_classifier.py"),

@@ -106,8 +106,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     causes from the code, and with a penalty on the distance between the code's means given each class, so that the
     code says nothing about them. Two choices in the decoder help causes share the meaning of the code:
 
-    - The causes choose a map of features, which the code modulates: the code is a manner, not a content. The causes
-      modulate it too, as thickness or intensity changes how any stroke is drawn.
+    - The causes choose maps of features, which the code mixes and modulates: the code is a manner, not a content. The
+      causes do so too, as thickness or intensity changes how any stroke is drawn.
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
@@ -126,6 +126,10 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         condition_features (`int`, *optional*, defaults to 32): Width of the causes' embedding in the encoder.
         style_features (`int`, *optional*, defaults to 64):
             Width of the embedding of the code and the causes in the decoder.
+        num_content_maps (`int`, *optional*, defaults to 1):
+            How many maps of features the causes choose. To the first, the code adds as much of each other one as it
+            likes. Handwriting, of which no two strokes are the same shape, takes many; type, which is drawn once and
+            moved, one.
         num_corrections (`int`, *optional*, defaults to 0):
             How often [`~SemanticEncoder2DModel.encode`] corrects the code by what its decoded image is read as.
         transfer_scale (`float`, *optional*, defaults to 0.0):
@@ -161,6 +165,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden_features: int = 256,
         condition_features: int = 32,
         style_features: int = 64,
+        num_content_maps: int = 1,
         num_corrections: int = 0,
         transfer_scale: float = 0.0,
         mechanism_features: int = 0,
@@ -174,6 +179,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             ("hidden_features", hidden_features),
             ("condition_features", condition_features),
             ("style_features", style_features),
+            ("num_content_maps", num_content_maps),
         ):
             if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
@@ -210,13 +216,16 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self.linear_2 = nn.Linear(hidden_features + condition_features, hidden_features)
         self.code_out = nn.Linear(hidden_features, 2 * code_dim)
 
-        self.content = nn.Linear(condition_dim, middle * self.coarse_size**2, bias=False)
+        self.content = nn.Linear(condition_dim, num_content_maps * middle * self.coarse_size**2, bias=False)
         nn.init.normal_(self.content.weight, std=0.5)
         self.style_embedding = nn.Sequential(
             nn.Linear(code_dim - 6 + condition_dim, style_features),
             nn.SiLU(),
             nn.Linear(style_features, style_features),
         )
+        self.mixing = None
+        if num_content_maps > 1:
+            self.mixing = nn.Linear(style_features, num_content_maps - 1)
         self.up_blocks = nn.ModuleList(
             [
                 ConditionedConvolution(middle, middle, style_features),
@@ -379,7 +388,12 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
 
         condition = condition.to(self.dtype)
         style = self.style_embedding(torch.cat([code[:, 6:].to(self.dtype), condition], dim=1))
-        hidden = self.content(condition).unflatten(1, (-1, self.coarse_size, self.coarse_size))
+        shape = (self.config.num_content_maps, -1, self.coarse_size, self.coarse_size)
+        maps = self.content(condition).unflatten(1, shape)
+        if self.mixing is None:
+            hidden = maps[:, 0]
+        else:
+            hidden = torch.einsum("bk,bkchw->bchw", F.pad(self.mixing(style), (1, 0), value=1.0), maps)
         hidden = self.up_blocks[0](hidden, style)
         hidden = F.interpolate(hidden, scale_factor=2)
         hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)

@@ -201,10 +201,11 @@ def test_encoder_makes_a_semantic_pipeline(flags, encoder):
     unet.save_pretrained(flags["denoiser"] / "unet")
     (flags["denoiser"] / "model_index.json").unlink()
     settings = {"num_inference_steps": 2, "dtype": "float16", "timestep_spacing": "quadratic", "num_corrections": 1}
-    settings |= {"dequantize": True, "abduction": "implicit", "tolerance": 0.01}
+    settings |= {"dequantize": True, "abduction": "implicit", "tolerance": 0.01, "steps_offset": 3}
     join({**flags, "encoder": encoder, **settings})
     pipe = DiffSCMSemanticCounterfactualPipeline.from_pretrained(flags["output_dir"])
     assert pipe.scheduler.config.timestep_spacing == pipe.inverse_scheduler.config.timestep_spacing == "quadratic"
+    assert pipe.scheduler.config.steps_offset == pipe.inverse_scheduler.config.steps_offset == 3
     assert pipe.encoder.config.num_corrections == 1 and pipe.config.dequantize
     assert (pipe.config.default_abduction, pipe.config.default_tolerance) == ("implicit", 0.01)
     assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"

@@ -64,6 +64,25 @@ def test_causes_modulate_what_is_drawn(model, condition):
     assert not torch.allclose(images[0], images[2])
 
 
+def test_code_adds_further_maps_to_the_first(model, condition):
+    several = SemanticEncoder2DModel(**TINY, num_content_maps=3).eval().requires_grad_(False)
+    several.load_state_dict(
+        {name: weight for name, weight in model.state_dict().items() if name != "content.weight"}, strict=False
+    )
+    first, second, third = torch.randn(3, *model.content.weight.shape)
+    several.content.weight.copy_(torch.cat([first, second, third]))
+    several.mixing.weight.zero_()
+    several.mixing.bias.copy_(torch.tensor([0.5, -2.0]))
+    code = torch.randn(4, 8)
+
+    model.content.weight.copy_(first + 0.5 * second - 2 * third)
+    torch.testing.assert_close(several.decode(code, condition), model.decode(code, condition))
+
+    # How much of each, the code says: a step of the mixing's weights changes the image.
+    several.mixing.weight.fill_(1.0)
+    assert not torch.allclose(several.decode(code, condition), model.decode(code, condition))
+
+
 def test_forward_decodes_the_mean(model, condition):
     sample = torch.rand(4, 1, 16, 16) * 2 - 1
     mean, std = model.encode(sample, condition, return_dict=False)
@@ -231,8 +250,9 @@ def test_save_and_load_give_the_same_model(model, condition, tmp_path):
     assert torch.equal(loaded(sample, condition).sample, model(sample, condition).sample)
 
 
-def test_gradients_reach_every_parameter(condition):
-    model = SemanticEncoder2DModel(**TINY)
+@pytest.mark.parametrize("num_content_maps", [1, 3])
+def test_gradients_reach_every_parameter(condition, num_content_maps):
+    model = SemanticEncoder2DModel(**TINY, num_content_maps=num_content_maps)
     model(torch.rand(4, 1, 16, 16), condition, torch.randn(4, 8)).sample.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters() if parameter.ndim > 1)
 
@@ -242,6 +262,7 @@ def test_gradients_reach_every_parameter(condition):
     [
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
+        ({"num_content_maps": 0}, "`num_content_maps` expects a whole number of at least 1, got 0"),
         ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
         ({"mechanism_features": 1.5}, "`mechanism_features` expects a whole number of at least 0, got 1.5"),
         ({"transfer_scale": -1}, "`transfer_scale` expects a number from 0, got -1"),
