@@ -390,10 +390,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         style = self.style_embedding(torch.cat([code[:, 6:].to(self.dtype), condition], dim=1))
         shape = (self.config.num_content_maps, -1, self.coarse_size, self.coarse_size)
         maps = self.content(condition).unflatten(1, shape)
-        if self.mixing is None:
-            hidden = maps[:, 0]
-        else:
-            hidden = torch.einsum("bk,bkchw->bchw", F.pad(self.mixing(style), (1, 0), value=1.0), maps)
+        hidden = maps[:, 0]
+        if self.mixing is not None:
+            hidden = hidden + torch.einsum("bk,bkchw->bchw", self.mixing(style), maps[:, 1:])
         hidden = self.up_blocks[0](hidden, style)
         hidden = F.interpolate(hidden, scale_factor=2)
         hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)

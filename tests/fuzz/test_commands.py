@@ -425,6 +425,7 @@ BAD = {
         ("scm", {"scm": "ROOT/nowhere", "classifier": None}),
         ("classifier", {"scm": "ROOT/nowhere"}),
         ("num_inference_steps", {"num_inference_steps": 2000}),
+        ("steps_offset", {"steps_offset": 1000}),
         ("output_dir", {"output_dir": "ROOT/empty"}),
         *FILE_AS_OUTPUT,
     ],
