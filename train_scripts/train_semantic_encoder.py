@@ -15,6 +15,7 @@ parents of the image in a causal graph, each in the column of its name.
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def parse_args(argv=None):
         help="Standard deviation of a pixel in [0, 1] around the decoded one. A smaller one makes a richer code.",
     )
     parser.add_argument(
+        "--likelihood",
+        choices=["gaussian", "laplace"],
+        default="gaussian",
+        help="Law of a pixel around the decoded one, which is so its mean or its median. Medians have sharper edges.",
+    )
+    parser.add_argument(
         "--adversary_weight",
         type=non_negative_float,
         default=15.0,
@@ -114,10 +121,16 @@ def parse_args(argv=None):
         help="What the encoder pays where it reads another code in the image that a code means under other causes.",
     )
     parser.add_argument(
+        "--max_shift",
+        type=non_negative_int,
+        default=0,
+        help="Most pixels by which training images are shifted, both ways, so that fewer are known by heart.",
+    )
+    parser.add_argument(
         "--loss_warmup_steps",
         type=non_negative_int,
         default=300,
-        help="Optimizer steps in which the weights of all terms but the squared error rise from 0.",
+        help="Optimizer steps in which the weights of all terms but the likelihood rise from 0.",
     )
     parser.add_argument("--validation_split", default="test", help="Split of the validation images.")
     parser.add_argument("--num_validation_images", type=positive_int, default=1000, help="How many of its images.")
@@ -158,6 +171,25 @@ def draw_counterfactuals(encoder, images, condition, condition_widths, num_rows)
             columns[-1][:, start : start + width] = value
         start += width
     return torch.stack([images[:num_rows], *(encoder.decode(code, column) for column in columns)], dim=1).flatten(0, 1)
+
+
+def shift_images(images: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Shifts each image by whole pixels, `(down, right)`. What comes in is the border, repeated."""
+    rows, columns = (
+        (torch.arange(size, device=images.device) - shift[:, None]).clamp(0, size - 1)
+        for size, shift in zip(images.shape[2:], shifts.T, strict=True)
+    )
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    # Indexed dimensions come first.
+    return images[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+def reconstruction_loss(decoded: torch.Tensor, images: torch.Tensor, sigma: float, likelihood: str) -> torch.Tensor:
+    """Nats per image by which pixels in [0, 1] are less probable than the decoded ones themselves."""
+    error = (decoded - images).flatten(1) / 2
+    if likelihood == "laplace":
+        return math.sqrt(2) * error.abs().sum(dim=1).mean() / sigma
+    return error.square().sum(dim=1).mean() / (2 * sigma**2)
 
 
 @torch.no_grad()
@@ -258,6 +290,9 @@ def main(argv=None):
     adversary, adversary_optimizer = trainer.others
     for batch in trainer.batches():
         images, condition = batch["pixel_values"], batch["condition"]
+        if args.max_shift > 0:
+            uniform = trainer.draw(torch.rand, (len(images), 2), stream=1)
+            images = shift_images(images, (uniform * (2 * args.max_shift + 1)).long() - args.max_shift)
         # One draw of the codes for each step of the adversary. The encoder's is the first.
         noise_shape = (len(images), args.adversary_steps, encoder.config.code_dim)
         code_noise = trainer.draw(torch.randn, noise_shape, stream=0)
@@ -277,8 +312,8 @@ def main(argv=None):
                 adversary_optimizer.step()
                 adversary_optimizer.zero_grad()
 
-            # ... and the encoder to leave it with the marginals. Pixels are in [0, 1] here.
-            squared_error = (decoded - images).square().sum(dim=(1, 2, 3)).mean() / 4
+            # ... and the encoder to leave it with the marginals.
+            reconstruction = reconstruction_loss(decoded, images, args.sigma, args.likelihood)
             kl = kl_divergence(mean, std)
             reader = accelerator.unwrap_model(adversary).requires_grad_(False)
             _, divergence, _ = reader(code, condition)
@@ -291,7 +326,7 @@ def main(argv=None):
             if transferred:
                 # In nats under a posterior of fixed width, which would be narrowed otherwise.
                 inconsistency = ((code - transferred[0]) / std.detach()).square().sum(dim=1).mean() / 2
-            loss = squared_error / (2 * args.sigma**2) + warmup * (
+            loss = reconstruction + warmup * (
                 kl
                 + args.adversary_weight * divergence
                 + args.mean_weight * mean_dependence
@@ -300,7 +335,7 @@ def main(argv=None):
             )
             trainer.backward(
                 loss,
-                squared_error=squared_error,
+                reconstruction=reconstruction,
                 kl=kl,
                 information=information,
                 divergence=divergence,

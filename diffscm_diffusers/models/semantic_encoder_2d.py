@@ -130,6 +130,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             How many maps of features the causes choose. To the first, the code adds as much of each other one as it
             likes. Handwriting, of which no two strokes are the same shape, takes many; type, which is drawn once and
             moved, one.
+        fine_features (`int`, *optional*, defaults to 12):
+            Channels of the decoder at the images' own size, after features were moved. More draw finer edges.
         num_corrections (`int`, *optional*, defaults to 0):
             How often [`~SemanticEncoder2DModel.encode`] corrects the code by what its decoded image is read as.
         transfer_scale (`float`, *optional*, defaults to 0.0):
@@ -166,6 +168,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         condition_features: int = 32,
         style_features: int = 64,
         num_content_maps: int = 1,
+        fine_features: int = 12,
         num_corrections: int = 0,
         transfer_scale: float = 0.0,
         mechanism_features: int = 0,
@@ -180,6 +183,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             ("condition_features", condition_features),
             ("style_features", style_features),
             ("num_content_maps", num_content_maps),
+            ("fine_features", fine_features),
         ):
             if type(value) is not int or value < 1:
                 raise ValueError(f"`{name}` expects a whole number of at least 1, got {value!r}.")
@@ -233,9 +237,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
                 ConditionedConvolution(middle, fine, style_features),
             ]
         )
-        self.to_fine = nn.Conv2d(fine, 48, kernel_size=3, padding=1)
-        self.refine = ConditionedConvolution(12, 12, style_features)
-        self.conv_out = nn.Conv2d(12, in_channels, kernel_size=3, padding=1)
+        self.to_fine = nn.Conv2d(fine, 4 * fine_features, kernel_size=3, padding=1)
+        self.refine = ConditionedConvolution(fine_features, fine_features, style_features)
+        self.conv_out = nn.Conv2d(fine_features, in_channels, kernel_size=3, padding=1)
         self.bias_out = nn.Linear(style_features, in_channels)
         # Most of an image is background.
         nn.init.zeros_(self.bias_out.weight)

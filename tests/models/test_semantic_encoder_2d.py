@@ -31,9 +31,12 @@ def condition() -> torch.Tensor:
     return F.one_hot(torch.tensor([0, 1, 2, 1]), 3).float()
 
 
-@pytest.mark.parametrize("channels, size", [(1, 16), (3, 28), (3, 64)])
-def test_code_and_image_have_the_stated_shapes(channels, size):
-    model = SemanticEncoder2DModel(**{**TINY, "sample_size": size, "in_channels": channels})
+@pytest.mark.parametrize("channels, size, fine_features", [(1, 16, 12), (3, 28, 12), (3, 64, 5)])
+def test_code_and_image_have_the_stated_shapes(channels, size, fine_features):
+    options = {"sample_size": size, "in_channels": channels, "fine_features": fine_features}
+    model = SemanticEncoder2DModel(**{**TINY, **options})
+    # The decoder's layers at the images' own size have so many channels.
+    assert model.refine(torch.zeros(1, fine_features, size, size), torch.zeros(1, 8)).shape[1] == fine_features
     condition = torch.eye(3)[:2]
     posterior = model.encode(torch.rand(2, channels, size, size) * 2 - 1, condition)
 
@@ -250,9 +253,9 @@ def test_save_and_load_give_the_same_model(model, condition, tmp_path):
     assert torch.equal(loaded(sample, condition).sample, model(sample, condition).sample)
 
 
-@pytest.mark.parametrize("num_content_maps", [1, 3])
-def test_gradients_reach_every_parameter(condition, num_content_maps):
-    model = SemanticEncoder2DModel(**TINY, num_content_maps=num_content_maps)
+@pytest.mark.parametrize("options", [{}, {"num_content_maps": 3}, {"fine_features": 5}])
+def test_gradients_reach_every_parameter(condition, options):
+    model = SemanticEncoder2DModel(**TINY, **options)
     model(torch.rand(4, 1, 16, 16), condition, torch.randn(4, 8)).sample.square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters() if parameter.ndim > 1)
 
@@ -263,6 +266,7 @@ def test_gradients_reach_every_parameter(condition, num_content_maps):
         ({"sample_size": 30}, "`sample_size` expects a multiple of 4, got 30"),
         ({"code_dim": 6}, "`code_dim` expects at least 7, of which 6 are the pose, got 6"),
         ({"num_content_maps": 0}, "`num_content_maps` expects a whole number of at least 1, got 0"),
+        ({"fine_features": 2.5}, "`fine_features` expects a whole number of at least 1, got 2.5"),
         ({"num_corrections": -1}, "`num_corrections` expects a whole number of at least 0, got -1"),
         ({"mechanism_features": 1.5}, "`mechanism_features` expects a whole number of at least 0, got 1.5"),
         ({"transfer_scale": -1}, "`transfer_scale` expects a number from 0, got -1"),

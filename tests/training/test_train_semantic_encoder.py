@@ -1,6 +1,7 @@
 # Copyright 2026 The diffscm-diffusers authors.
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 import json
+import math
 
 import PIL.Image
 import pytest
@@ -48,7 +49,16 @@ def test_class_alone_is_the_cause(image_folder, cache_dir, encoder_flags):
     assert (config["condition_dim"], config["code_dim"]) == (2, 9)
 
 
-def test_loss_is_the_stated_one(graph_flags, encoder_flags, monkeypatch):
+@pytest.mark.parametrize(
+    ("flags", "law"),
+    [
+        ({}, torch.distributions.Normal(0, 0.2)),
+        ({"likelihood": "laplace"}, torch.distributions.Laplace(0, 0.2 / math.sqrt(2))),
+    ],
+    ids=["gaussian", "laplace"],
+)
+def test_loss_is_the_stated_one(graph_flags, encoder_flags, monkeypatch, flags, law):
+    assert law.stddev.item() == pytest.approx(0.2)
     calls = []
     forward = SemanticEncoder2DModel.forward
 
@@ -62,16 +72,14 @@ def test_loss_is_the_stated_one(graph_flags, encoder_flags, monkeypatch):
     monkeypatch.setattr(SemanticEncoder2DModel, "forward", record_call)
     weights = {"divergence": 2, "mean_dependence": 30, "kernel_dependence": 400}
     weight_flags = {"adversary_weight": 2, "mean_weight": 30, "kernel_weight": 400, "consistency_weight": 7}
-    flags = {**graph_flags, **encoder_flags, **weight_flags, "loss_warmup_steps": 4, "sigma": 0.2}
+    flags = {**graph_flags, **encoder_flags, **weight_flags, "loss_warmup_steps": 4, "sigma": 0.2, **flags}
     load_script("train_semantic_encoder").main(to_argv({**flags, "report_to": "tensorboard"}))
     events = EventAccumulator(str(encoder_flags["output_dir"] / "logs" / "diffscm-diffusers"))
     events.Reload()
 
     for step, (sample, decoded, code, mean, std, transferred) in enumerate(calls):
         assert not torch.equal(code, mean)
-        pixels = torch.distributions.Normal((decoded + 1) / 2, 0.2)
-        at_best = torch.distributions.Normal(0, 0.2).log_prob(torch.zeros(()))
-        error = (at_best - pixels.log_prob((sample + 1) / 2)).sum(dim=(1, 2, 3)).mean()
+        error = (law.log_prob(torch.zeros(())) - law.log_prob((sample - decoded) / 2)).sum(dim=(1, 2, 3)).mean()
         prior = torch.distributions.Normal(torch.zeros_like(mean), 1)
         kl = torch.distributions.kl_divergence(torch.distributions.Normal(mean, std), prior).sum(dim=1).mean()
         costs = sum(weight * events.Scalars(name)[step].value for name, weight in weights.items())
@@ -117,6 +125,35 @@ def test_adversary_takes_as_many_steps_as_asked_for(graph_flags, encoder_flags, 
     load_script("train_semantic_encoder").main(to_argv(flags))
     assert len(codes) == 3
     assert not torch.equal(codes[0], codes[1]) and not torch.equal(codes[1], codes[2])
+
+
+def test_training_images_are_shifted_by_whole_pixels(graph_flags, encoder_flags, monkeypatch):
+    seen = {0: [], 1: []}
+    forward = SemanticEncoder2DModel.forward
+    for max_shift, samples in seen.items():
+
+        def record_sample(self, sample, *args, samples=samples, **kwargs):
+            samples.extend(sample if self.training else ())
+            return forward(self, sample, *args, **kwargs)
+
+        monkeypatch.setattr(SemanticEncoder2DModel, "forward", record_sample)
+        output_dir = encoder_flags["output_dir"] / str(max_shift)
+        flags = {**graph_flags, **encoder_flags, "max_shift": max_shift, "output_dir": output_dir}
+        load_script("train_semantic_encoder").main(to_argv(flags))
+
+    shifts = set()
+    for image, shifted in zip(*seen.values(), strict=True):
+        padded = torch.nn.functional.pad(image[None], (1, 1, 1, 1), mode="replicate")[0]
+        found = [
+            (down, right)
+            for down in (-1, 0, 1)
+            for right in (-1, 0, 1)
+            if torch.equal(shifted, padded[:, 1 - down : 9 - down, 1 - right : 9 - right])
+        ]
+        assert found
+        shifts.add(found[0])
+    # Both ways, in both directions, and not all alike.
+    assert all({shift[axis] for shift in shifts} == {-1, 0, 1} for axis in (0, 1))
 
 
 @pytest.mark.parametrize(
