@@ -88,6 +88,15 @@ def measure_error(images: torch.Tensor, truth: torch.Tensor) -> float:
     return counterfactual_error(images, truth).mean().item()
 
 
+def measure_images(images: torch.Tensor, truth: WorldSample) -> dict[str, torch.Tensor]:
+    """Errors of each image, and of what is measured in it, beside the truth."""
+    return {
+        "error to the truth": counterfactual_error(images, truth.images),
+        "error of the thickness": (measure_thickness(images) - measure_thickness(truth.images)).abs(),
+        "error of the intensity": (measure_intensity(images) - measure_intensity(truth.images)).abs(),
+    }
+
+
 def measure_intervention(
     pipe, factual: WorldSample, truth: WorldSample, do: dict, is_inside: torch.Tensor, settings: dict
 ) -> dict:
@@ -98,18 +107,17 @@ def measure_intervention(
     output = pipe(factual.images, attributes=factual.variables, do=do, **settings)
     back = {node: factual.variables[node] for node in do}
     returned = pipe(output.images, attributes=output.counterfactual_attributes, do=back, **settings).images
+    errors = measure_images(output.images, truth)
     measures = {
-        "error to the truth": counterfactual_error(output.images, truth.images),
+        **errors,
         "the factual itself": measure_error(factual.images, truth.images),
-        "error of the thickness": (measure_thickness(output.images) - measure_thickness(truth.images)).abs(),
-        "error of the intensity": (measure_intensity(output.images) - measure_intensity(truth.images)).abs(),
         "error of the intensity that the structural causal model predicts": (
             output.counterfactual_attributes["intensity"] - truth.variables["intensity"]
         ).abs(),
         "there and back": measure_error(returned, factual.images),
     }
-    for name in ("error to the truth", "error of the thickness", "error of the intensity") if is_inside.any() else ():
-        measures[f"{name}, inside the support"] = measures[name][is_inside]
+    for name in errors if is_inside.any() else ():
+        measures[f"{name}, inside the support"] = errors[name][is_inside]
     # What a code or latents mean, without any noise of pixels.
     decoded, condition = None, pipe.scm.graph.condition(output.counterfactual_attributes)
     if isinstance(pipe, VAECounterfactualPipeline):
@@ -117,7 +125,8 @@ def measure_intervention(
     elif pipe.encoder is not None:
         decoded = pipe.encoder.decode(pipe.encoder.predict(output.code, condition), condition)
     if decoded is not None:
-        measures["encoder and decoder alone"] = measure_error((decoded + 1) / 2, truth.images)
+        alone = measure_images((decoded + 1) / 2, truth)
+        measures.update({f"{name}, encoder and decoder alone": value for name, value in alone.items()})
     return measures
 
 
