@@ -119,14 +119,14 @@ def measure_intervention(
     for name in errors if is_inside.any() else ():
         measures[f"{name}, inside the support"] = errors[name][is_inside]
     # What a code or latents mean, without any noise of pixels.
-    decoded, condition = None, pipe.scm.graph.condition(output.counterfactual_attributes)
+    alone, condition = {}, pipe.scm.graph.condition(output.counterfactual_attributes)
     if isinstance(pipe, VAECounterfactualPipeline):
         decoded = pipe.vae.decode(output.latents, condition)[0].clamp(-1, 1)
+        alone["error to the truth"] = counterfactual_error((decoded + 1) / 2, truth.images)
     elif pipe.encoder is not None:
         decoded = pipe.encoder.decode(pipe.encoder.predict(output.code, condition), condition)
-    if decoded is not None:
         alone = measure_images((decoded + 1) / 2, truth)
-        measures.update({f"{name}, encoder and decoder alone": value for name, value in alone.items()})
+    measures.update({f"{name}, encoder and decoder alone": value for name, value in alone.items()})
     return measures
 
 
