@@ -17,6 +17,7 @@ import datasets
 import huggingface_hub
 import PIL.Image
 import pytest
+from tqdm import tqdm
 
 from diffscm_diffusers import SemanticEncoder2DModel
 from diffscm_diffusers.commands import diffscm
@@ -67,6 +68,7 @@ def run(name: str, argv: list[str]):
 
 def refuse(capsys, name: str, argv: list[str]) -> str:
     """The one line on stderr with which the flags are refused."""
+    tqdm._instances.clear()  # Under a bar that an earlier test left open, a new one moves the cursor as it closes.
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         run(name, argv)
