@@ -371,7 +371,9 @@ def test_bad_input_is_refused(mixed_model, call, error, message):
 
 def test_finite_weights_that_lead_to_no_finite_value_are_named():
     scm = StructuralCausalModel(MIXED)
-    scm.mechanisms[2].parameters_from_parents.network[2].weight.data.fill_(1e38)
+    network = scm.mechanisms[2].parameters_from_parents.network
+    network[0].bias.data.fill_(10)  # hidden features that add up, whatever the initial weights are
+    network[2].weight.data.fill_(1e38)
     noise = {"group": torch.zeros(1, 3), "grade": torch.zeros(1, 3), "length": torch.zeros(1)}
     with pytest.raises(
         ValueError, match=r"`noise\['length'\]` expects numbers that lead to finite values, got tensor"
