@@ -193,6 +193,17 @@ def check_causes(graph: Any, **networks: ModelMixin):
                 )
 
 
+# Copied from pipelines.pipeline_diffscm_semantic.check_residual_std
+def check_residual_std(unet: ModelMixin, encoder: ModelMixin):
+    """Raises a `ValueError` if a denoiser says that it was trained around decoded images of another deviation."""
+    trained_with = unet.config.get("_trained_with")
+    if trained_with is not None and trained_with.get("residual_std") != encoder.config.residual_std:
+        raise ValueError(
+            f"`encoder` expects the `residual_std` that `unet` was trained with, {trained_with.get('residual_std')}, "
+            f"got {encoder.config.residual_std}."
+        )
+
+
 # Copied from pipelines.pipeline_diffscm_semantic.check_dequantize
 def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
     """Raises an error unless abduction by `inverse_scheduler` can start as `dequantize` says."""
@@ -361,6 +372,8 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         networks = {name: model for name, model in networks.items() if model is not None}
         check_trained_with(scheduler, **networks)
         check_causes(scm.graph, **networks)
+        if encoder is not None:
+            check_residual_std(unet, encoder)
 
         self.register_modules(
             unet=unet.eval(),
@@ -662,7 +675,12 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
         """
         # A tensor, as `torch.compile` would compile the networks anew for every number.
         t = torch.tensor(timestep, device=sample.device)
-        inputs = sample if causes.decoded is None else torch.cat([sample, causes.decoded], dim=1)
+        alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
+        prediction_type = self.scheduler.config.prediction_type
+        inputs, mean, std = sample, 0.0, 1.0
+        if causes.decoded is not None:
+            inputs, mean, std = self.encoder.residual_prior(sample, causes.decoded, alpha_prod, prediction_type)
+            inputs = torch.cat([inputs, causes.decoded], dim=1)
         inputs = inputs.to(self.unet.dtype)
         if "condition_widths" in self.unet.config:
             passes = causes.guidance.passes
@@ -673,20 +691,20 @@ class DiffSCMGraphCounterfactualPipeline(DiffusionPipeline):
                 causes.condition.repeat(len(passes), 1),
                 None if keep.all() else keep.repeat_interleave(len(sample), dim=0),
             ).sample.float()
-            return sum(w * p for (_, w), p in zip(passes, predictions.chunk(len(passes)), strict=True))
+            guided = sum(w * p for (_, w), p in zip(passes, predictions.chunk(len(passes)), strict=True))
+            return mean + std * guided
 
-        prediction = self.unet(inputs, t).sample.float()
+        prediction = mean + std * self.unet(inputs, t).sample.float()
         # A denoiser that is given what the code means under the causes is the mechanism already.
         scales = torch.tensor(causes.guidance.scales, device=sample.device) - float(causes.decoded is not None)
-        alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
         # Pure noise holds no trace of the causes: the true gradient is zero.
         if alpha_prod == 0 or not scales.any():
             return prediction
         gradient, _ = self.predictor.log_prob_gradient(sample, t, causes.condition, scales.expand(len(sample), -1))
         shift = -((1 - alpha_prod) ** 0.5)
-        if self.scheduler.config.prediction_type == "sample":
+        if prediction_type == "sample":
             shift = shift * -(((1 - alpha_prod) / alpha_prod) ** 0.5)
-        elif self.scheduler.config.prediction_type == "v_prediction":
+        elif prediction_type == "v_prediction":
             shift = shift / alpha_prod**0.5
         return prediction + shift * gradient
 

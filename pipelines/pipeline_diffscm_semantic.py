@@ -92,6 +92,16 @@ def check_trained_with(scheduler: SchedulerMixin, **networks: ModelMixin):
             )
 
 
+def check_residual_std(unet: ModelMixin, encoder: ModelMixin):
+    """Raises a `ValueError` if a denoiser says that it was trained around decoded images of another deviation."""
+    trained_with = unet.config.get("_trained_with")
+    if trained_with is not None and trained_with.get("residual_std") != encoder.config.residual_std:
+        raise ValueError(
+            f"`encoder` expects the `residual_std` that `unet` was trained with, {trained_with.get('residual_std')}, "
+            f"got {encoder.config.residual_std}."
+        )
+
+
 def check_dequantize(dequantize: bool, inverse_scheduler: SchedulerMixin):
     """Raises an error unless abduction by `inverse_scheduler` can start as `dequantize` says."""
     if type(dequantize) is not bool:
@@ -211,6 +221,7 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         check_dequantize(dequantize, inverse_scheduler)
         check_noise_decay(noise_decay, inverse_scheduler)
         check_trained_with(scheduler, unet=unet, encoder=encoder, classifier=classifier)
+        check_residual_std(unet, encoder)
 
         self.register_modules(
             unet=unet.eval(),
@@ -417,7 +428,10 @@ class DiffSCMSemanticCounterfactualPipeline(DiffusionPipeline):
         """Evaluates the denoiser, given what the code means under the class."""
         # A tensor, as `torch.compile` would compile the network anew for every number.
         t = torch.tensor(timestep, device=sample.device)
-        return self.unet(torch.cat([sample, decoded], dim=1).to(self.unet.dtype), t).sample.float()
+        alpha_prod = self.scheduler.alphas_cumprod[timestep].item()
+        prediction_type = self.scheduler.config.prediction_type
+        inputs, mean, std = self.encoder.residual_prior(sample, decoded, alpha_prod, prediction_type)
+        return mean + std * self.unet(torch.cat([inputs, decoded], dim=1).to(self.unet.dtype), t).sample.float()
 
     def condition(self, class_labels: torch.Tensor) -> torch.Tensor:
         """Each class as the encoder takes its causes: a one-hot vector."""

@@ -145,7 +145,9 @@ def get_target(
 
 
 @torch.no_grad()
-def draw_samples(unet, noise_scheduler, num_inference_steps, grid_size, seed, factuals=None, decoded=None, **causes):
+def draw_samples(
+    unet, noise_scheduler, num_inference_steps, grid_size, seed, factuals=None, encoder=None, decoded=None, **causes
+):
     """
     Draws a square grid of samples by DDIM, always from the same noise. Where the denoiser is told causes, they are
     those of `factuals`, and a row of these stands above each row of samples.
@@ -155,8 +157,13 @@ def draw_samples(unet, noise_scheduler, num_inference_steps, grid_size, seed, fa
     shape = (grid_size**2, unet.config.out_channels, unet.config.sample_size, unet.config.sample_size)
     sample = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(unet.device)
     for timestep in scheduler.timesteps:
-        inputs = sample if decoded is None else torch.cat([sample, decoded], dim=1)
-        sample = scheduler.step(unet(inputs, timestep, **causes).sample, timestep, sample).prev_sample
+        inputs, mean, std = sample, 0.0, 1.0
+        if decoded is not None:
+            alpha_prod = scheduler.alphas_cumprod[timestep].item()
+            inputs, mean, std = encoder.residual_prior(sample, decoded, alpha_prod, scheduler.config.prediction_type)
+            inputs = torch.cat([inputs, decoded], dim=1)
+        prediction = mean + std * unet(inputs, timestep, **causes).sample
+        sample = scheduler.step(prediction, timestep, sample).prev_sample
     rows = [part.unflatten(0, (grid_size, grid_size)) for part in (factuals, sample) if part is not None]
     return make_picture(torch.stack(rows, dim=1).flatten(0, 2), len(rows) * grid_size)
 
@@ -218,6 +225,7 @@ def main(argv=None):
         noise_scheduler.config.prediction_type,
         class_names,
         graph=graph if args.graph is not None else None,
+        residual_std=None if encoder is None else encoder.config.residual_std,
     )
     collate = ImageCollator(size, channels, args.image_column, graph=graph)
     if args.dry_run:
@@ -235,7 +243,7 @@ def main(argv=None):
         factuals = send_to_device(collate(rows), accelerator.device)
         validation["factuals"] = factuals["pixel_values"]
         if encoder is not None:
-            validation["decoded"] = decode_code(encoder, factuals)
+            validation |= {"encoder": encoder, "decoded": decode_code(encoder, factuals)}
         if args.class_dropout is not None:
             validation["class_labels"] = factuals["attributes"][args.label_column]
         if args.graph is not None:
@@ -246,9 +254,13 @@ def main(argv=None):
     rows = balance_causes(accelerator, dataset, graph, args.balance_causes, args.seed)
     accelerator.init_trackers("diffscm-diffusers", config={k: v for k, v in vars(args).items() if v is not None})
     trainer = Trainer(accelerator, unet, dataset, training_args, collate, flags=vars(args), rows=rows)
+    alphas_cumprod = noise_scheduler.alphas_cumprod.to(accelerator.device)
     for batch in trainer.batches():
         clean_images = batch["pixel_values"]
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)
+        if encoder is not None and encoder.config.residual_std is not None:
+            # Little is open but the residual, which more noise than its own hides.
+            timesteps = timesteps.square() // args.num_train_timesteps
         noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
         causes = {}
         if args.class_dropout is not None:
@@ -261,13 +273,16 @@ def main(argv=None):
             causes["keep"] = trainer.draw(torch.rand, shape, stream=1) >= parent_dropout
         with trainer.accumulate():
             with accelerator.autocast():
-                inputs = noisy_images
+                inputs, target = noisy_images, get_target(noise_scheduler, clean_images, noise, timesteps)
                 if encoder is not None:
                     code_noise = trainer.draw(torch.randn, (len(inputs), encoder.config.code_dim), stream=0)
-                    inputs = torch.cat([inputs, decode_code(encoder, batch, code_noise)], dim=1)
+                    decoded = decode_code(encoder, batch, code_noise)
+                    alpha_prod = alphas_cumprod[timesteps][:, None, None, None]
+                    inputs, mean, std = encoder.residual_prior(inputs, decoded, alpha_prod, args.prediction_type)
+                    inputs, target = torch.cat([inputs, decoded], dim=1), (target - mean) / std
                 # The paper's Eq. 1; in its epsilon form the weight is 1.
                 prediction = trainer.network(inputs, timesteps, **causes).sample
-                loss = F.mse_loss(prediction.float(), get_target(noise_scheduler, clean_images, noise, timesteps))
+                loss = F.mse_loss(prediction.float(), target)
             trainer.backward(loss)
             trainer.step()
 

@@ -140,11 +140,15 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             ([`~SemanticEncoder2DModel.transfer`]).
         mechanism_features (`int`, *optional*, defaults to 0):
             Width of the two hidden layers in each transform of the code's mechanism. 0: the code is exogenous itself.
+        residual_std (`float`, *optional*):
+            Standard deviation, in [-1, 1], of the images around the decoded ones, as far as a denoiser may assume it:
+            its network then predicts what such a normal law does not
+            ([`~SemanticEncoder2DModel.residual_prior`]). Default: it predicts all.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
-            entries, `num_corrections` or `mechanism_features` is negative, or `transfer_scale` is negative or not
-            finite.
+            entries, `num_corrections` or `mechanism_features` is negative, `transfer_scale` is negative or not finite,
+            or `residual_std` is not above 0.
     """
 
     # An inverse of a map is one only as far as both are exact.
@@ -172,6 +176,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         num_corrections: int = 0,
         transfer_scale: float = 0.0,
         mechanism_features: int = 0,
+        residual_std: float | None = None,
     ):
         super().__init__()
         for name, value in (
@@ -198,6 +203,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
                 raise ValueError(f"`{name}` expects a whole number of at least 0, got {value!r}.")
         if type(transfer_scale) not in (int, float) or not 0 <= transfer_scale < math.inf:
             raise ValueError(f"`transfer_scale` expects a number from 0, got {transfer_scale!r}.")
+        if residual_std is not None and (type(residual_std) not in (int, float) or not 0 < residual_std < math.inf):
+            raise ValueError(f"`residual_std` expects a number above 0, or None, got {residual_std!r}.")
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -403,6 +410,47 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden = self._move(F.pixel_shuffle(self.to_fine(hidden), 2), code[:, :6].float())
         hidden = self.conv_out(self.refine(hidden, style)) + self.bias_out(style)[:, :, None, None]
         return 2 * hidden.float().sigmoid() - 1
+
+    def residual_prior(
+        self, sample: torch.Tensor, decoded: torch.Tensor, alpha_prod: torch.Tensor | float, prediction_type: str
+    ) -> tuple[torch.Tensor, torch.Tensor | float, torch.Tensor | float]:
+        """
+        What a denoiser predicts, in closed form, of images that are normal around the decoded ones, with the
+        configuration's `residual_std`: `x_0 ~ N(decoded, residual_std^2)`.
+
+        A denoiser that is given the decoded image has to learn only what this leaves open. Its network takes the first
+        result in place of `x_t`, and predicts around the second in units of the third. So a network that answers 0 is
+        a mechanism already, `x_0 = decoded + residual_std * u`, and errors of the network are small where `x_0` is all
+        but known. It is the preconditioning of EDM ([Karras et al., 2022](https://huggingface.co/papers/2206.00364),
+        Table 1) with the decoded image, not 0, for the mean.
+
+        Args:
+            sample (`torch.Tensor` of shape `(batch, in_channels, height, width)`): Noisy images `x_t`.
+            decoded (`torch.Tensor` of shape `(batch, in_channels, height, width)`): The decoded images, in [-1, 1].
+            alpha_prod (`torch.Tensor` or `float`):
+                The noise schedule's `alphas_cumprod` at `t`, below 1: a number, or a tensor that fits `sample`.
+            prediction_type (`str`): What the denoiser predicts: `"epsilon"`, `"v_prediction"` or `"sample"`.
+
+        Returns:
+            `tuple`: `x_t` less its mean, over its standard deviation; then mean and standard deviation, given `x_t`,
+            of what is to be predicted. Without `residual_std`, they are `x_t`, 0 and 1.
+        """
+        if self.config.residual_std is None:
+            return sample, 0.0, 1.0
+        alpha_prod = torch.as_tensor(alpha_prod, dtype=torch.float32, device=sample.device)
+        signal, noise = alpha_prod.sqrt(), (1 - alpha_prod).sqrt()
+        total_std = (alpha_prod * self.config.residual_std**2 + 1 - alpha_prod).sqrt()
+        deviation = (sample - signal * decoded) / total_std
+        mean_image = decoded + signal * self.config.residual_std**2 / total_std * deviation
+        mean_noise = noise / total_std * deviation
+        # Given `x_t`, the image decides the noise, and both the velocity: they are as uncertain as it is.
+        velocity_std = self.config.residual_std / total_std
+        mean, std = {
+            "sample": (mean_image, noise * velocity_std),
+            "epsilon": (mean_noise, signal * velocity_std),
+            "v_prediction": (signal * mean_noise - noise * mean_image, velocity_std),
+        }[prediction_type]
+        return deviation, mean, std
 
     def forward(
         self,

@@ -150,6 +150,7 @@ def record_training(
     class_names: list[str] | None = None,
     graph: CausalGraph | None = None,
     value_range: tuple[float, float] = (-1, 1),
+    residual_std: float | None = None,
 ):
     """
     Writes into a network's configuration, as `_trained_with`, what it is trained with. It is saved with the weights,
@@ -164,6 +165,8 @@ def record_training(
             Its image's parents are what the network is told or predicts. Their order, names, ranges and labels say
             what the entries of a condition mean.
         value_range (`tuple[float, float]`, *optional*, defaults to `(-1, 1)`): Lowest and highest value of the images.
+        residual_std (`float`, *optional*):
+            Standard deviation of the images around the decoded ones that a denoiser is given, if it assumes one.
     """
     trained_with = {"value_range": list(value_range)}
     if noise_scheduler is not None:
@@ -184,6 +187,8 @@ def record_training(
         nodes = graph.to_dict()["nodes"]
         # A list, as the keys of a saved configuration are sorted.
         trained_with["causes"] = [[name, nodes[name]] for name in graph.image_parents]
+    if residual_std is not None:
+        trained_with["residual_std"] = residual_std
     model.register_to_config(_trained_with=trained_with)
 
 

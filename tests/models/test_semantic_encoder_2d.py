@@ -145,6 +145,34 @@ def test_code_deviates_with_the_distance_between_the_causes(model, condition):
     torch.testing.assert_close(halfway - code, 2**0.5 * deviation)
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+@pytest.mark.parametrize("alpha_prod", [0.9999, 0.9, 0.001])
+def test_residual_prior_is_the_posterior_of_a_normal_law(model, prediction_type, alpha_prod):
+    """Against sums over a fine grid of images, weighted by Bayes' rule."""
+    std, decoded, noisy = 0.15, 0.4, 0.1
+    model.register_to_config(residual_std=std)
+    signal, noise_std = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
+    image = decoded + std * torch.linspace(-9, 9, 400001, dtype=torch.float64)
+    noise = (noisy - signal * image) / noise_std
+    weight = torch.softmax(-(((image - decoded) / std) ** 2) / 2 - noise**2 / 2, dim=0)
+    target = {"epsilon": noise, "sample": image, "v_prediction": signal * noise - noise_std * image}[prediction_type]
+    expected_mean = (weight * target).sum()
+    expected_std = (weight * (target - expected_mean) ** 2).sum() ** 0.5
+
+    sample, other = torch.full((1, 1, 2, 2), noisy), torch.full((1, 1, 2, 2), decoded)
+    inputs, mean, std_given_sample = model.residual_prior(sample, other, alpha_prod, prediction_type)
+    torch.testing.assert_close(mean[0, 0, 0, 0].double(), expected_mean, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(std_given_sample.double(), expected_std, rtol=1e-3, atol=1e-5)
+    total_std = (alpha_prod * std**2 + 1 - alpha_prod) ** 0.5
+    torch.testing.assert_close(inputs, (sample - signal * other) / total_std, rtol=1e-3, atol=1e-5)
+
+
+def test_without_a_residual_a_denoiser_predicts_all(model):
+    sample = torch.randn(2, 1, 4, 4)
+    inputs, mean, std = model.residual_prior(sample, sample, 0.5, "epsilon")
+    assert inputs is sample and (mean, std) == (0, 1)
+
+
 @pytest.fixture
 def model_with_mechanism() -> SemanticEncoder2DModel:
     torch.manual_seed(0)
@@ -271,6 +299,8 @@ def test_gradients_reach_every_parameter(condition, options):
         ({"mechanism_features": 1.5}, "`mechanism_features` expects a whole number of at least 0, got 1.5"),
         ({"transfer_scale": -1}, "`transfer_scale` expects a number from 0, got -1"),
         ({"transfer_scale": float("nan")}, "`transfer_scale` expects a number from 0, got nan"),
+        ({"residual_std": 0}, "`residual_std` expects a number above 0, or None, got 0"),
+        ({"residual_std": float("inf")}, "`residual_std` expects a number above 0, or None, got inf"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
     ],
 )

@@ -173,6 +173,35 @@ class TestClosedForm:
         torch.testing.assert_close(output.images, decoded.detach(), atol=1e-6, rtol=0)
 
 
+class TestResidual:
+    @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+    def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, prediction_type):
+        pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
+        pipe.encoder.register_to_config(residual_std=0.1)
+        for parameter in pipe.unet.conv_out.parameters():
+            parameter.data.zero_()
+        factual, classes = get_dummy_image(2), torch.tensor([[0, 1], [2, 2]])
+        options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt"}
+        output = pipe(factual, classes[1], classes[0], 4, **options)
+        code = pipe.encoder.encode(2 * factual - 1, pipe.condition(classes[0])).mean
+        residual = 2 * factual - 1 - pipe.decode(code, classes[0])
+        expected = (pipe.decode(code, classes[1]) + residual).clamp(-1, 1) / 2 + 0.5
+        torch.testing.assert_close(output.images, expected, atol=1e-5, rtol=0)
+        assert (output.images - factual).abs().max() > 1e-3
+        # By the law that the denoiser assumes, the noise is the residual in standard deviations.
+        noise = pipe(factual, classes[1], classes[0], 200, **options).exogenous_noise
+        torch.testing.assert_close(noise, residual / 0.1, atol=0.05, rtol=0.1)
+
+    def test_denoiser_is_for_the_residual_that_it_was_trained_for(self):
+        components = get_semantic_components()
+        components["unet"].register_to_config(_trained_with={"residual_std": 0.1})
+        components["encoder"].register_to_config(residual_std=0.2)
+        with pytest.raises(ValueError, match="`encoder` expects the `residual_std` that `unet` was.* 0.1, got 0.2"):
+            DiffSCMSemanticCounterfactualPipeline(**components)
+        components["encoder"].register_to_config(residual_std=0.1)
+        DiffSCMSemanticCounterfactualPipeline(**components)
+
+
 class TestImplicitAbduction:
     def test_defaults_are_the_checkpoints(self):
         factual, steps = get_gaussian_factual([0, 2]), 4

@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import DDPMScheduler, UNet2DModel
+from diffusers.models.unets.unet_2d import UNet2DOutput
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -178,6 +179,44 @@ def test_denoiser_sees_a_fresh_code_decoded_under_the_causes(causes_flags, monke
         torch.testing.assert_close(call["sample"][:, 1:], encoder.decode(mean + std * noise, condition))
     unet = UNet2DModel.load_config(causes_flags["output_dir"], subfolder="unet")
     assert (unet["in_channels"], unet["out_channels"]) == (2, 1)
+
+
+def test_denoiser_learns_what_the_residual_leaves_open(causes_flags, monkeypatch, tmp_path):
+    """Of images that are normal around the decoded ones nothing is open: a network that says 0 has a loss of 1."""
+    causes_flags["encoder"] = save_encoder(tmp_path / "encoder", 3, residual_std=0.2)
+    decoded = torch.full((30, 1, 8, 8), 0.3)
+    monkeypatch.setattr(
+        SemanticEncoder2DModel, "forward", lambda self, sample, *args, **kwargs: (decoded[: len(sample)],)
+    )
+    timesteps, losses, inputs = [], [], []
+    draw_noise = trainer.draw_noise
+
+    def draw_normal_images(images, *args):
+        images.copy_(0.3 + 0.2 * torch.randn(images.shape))
+        return draw_noise(images, *args)
+
+    forward = CausalUNet2DModel.forward
+
+    def say_nothing(self, sample, timestep, *args, **kwargs):
+        if self.training:
+            inputs.append(sample[:, :1])
+            timesteps.append(timestep)
+        return UNet2DOutput(sample=0 * forward(self, sample, timestep, *args, **kwargs).sample)
+
+    monkeypatch.setattr(trainer, "draw_noise", draw_normal_images)
+    monkeypatch.setattr(CausalUNet2DModel, "forward", say_nothing)
+    backward = trainer.Trainer.backward
+    monkeypatch.setattr(
+        trainer.Trainer, "backward", lambda self, loss: losses.append(loss.item()) or backward(self, loss)
+    )
+    flags = {**causes_flags, "train_batch_size": 30, "max_train_steps": 10, "prediction_type": "v_prediction"}
+    load_script("train_diffusion").main(to_argv(flags))
+    assert abs(torch.tensor(losses).mean().item() - 1) < 0.05
+    assert abs(torch.cat(inputs).std().item() - 1) < 0.05
+    # The square of a uniform number: half of them are in the first quarter.
+    assert abs((torch.cat(timesteps) < 250).float().mean().item() - 0.5) < 0.12
+    unet = CausalUNet2DModel.load_config(flags["output_dir"], subfolder="unet")
+    assert unet["_trained_with"]["residual_std"] == 0.2
 
 
 def test_class_is_dropped_for_the_last_class(causes_flags, monkeypatch):
