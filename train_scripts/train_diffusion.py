@@ -260,7 +260,7 @@ def main(argv=None):
         noise, timesteps = trainer.draw_noise(clean_images, args.num_train_timesteps)
         if encoder is not None and encoder.config.residual_std is not None:
             # Little is open but the residual, which more noise than its own hides.
-            timesteps = timesteps.square() // args.num_train_timesteps
+            timesteps = timesteps.pow(3) // args.num_train_timesteps**2
         noisy_images = noise_scheduler.add_noise(clean_images, noise, timesteps)
         causes = {}
         if args.class_dropout is not None:

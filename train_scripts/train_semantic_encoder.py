@@ -88,6 +88,12 @@ def parse_args(argv=None):
         help="Law of a pixel around the decoded one, which is so its mean or its median. Medians have sharper edges.",
     )
     parser.add_argument(
+        "--residual_std",
+        type=positive_float,
+        help="Standard deviation, in [-1, 1], of images around decoded ones. A denoiser then predicts only what "
+        "such a normal law does not. Default: the model's, or else it predicts all.",
+    )
+    parser.add_argument(
         "--adversary_weight",
         type=non_negative_float,
         default=15.0,
@@ -254,6 +260,8 @@ def main(argv=None):
     # A mechanism is that of one code. `train_code_mechanism.py` fits another to what becomes of the code here.
     encoder.mechanism = None
     encoder.register_to_config(mechanism_features=0)
+    if args.residual_std is not None:
+        encoder.register_to_config(residual_std=args.residual_std)
     record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)
     collate = ImageCollator(encoder.config.sample_size, encoder.config.in_channels, args.image_column, graph=graph)
     if args.dry_run:

@@ -434,7 +434,19 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Returns:
             `tuple`: `x_t` less its mean, over its standard deviation; then mean and standard deviation, given `x_t`,
             of what is to be predicted. Without `residual_std`, they are `x_t`, 0 and 1.
+
+        Raises:
+            ValueError: if `decoded` has another shape than `sample`, or `prediction_type` is unknown.
         """
+        for name, value in (("sample", sample), ("decoded", decoded)):
+            if not torch.is_tensor(value):
+                raise TypeError(f"`{name}` expects a tensor, got {type(value).__name__}.")
+        if decoded.shape != sample.shape:
+            raise ValueError(f"`decoded` expects `sample`'s shape {tuple(sample.shape)}, got {tuple(decoded.shape)}.")
+        if prediction_type not in ("epsilon", "v_prediction", "sample"):
+            raise ValueError(
+                f"`prediction_type` expects 'epsilon', 'v_prediction' or 'sample', got {prediction_type!r}."
+            )
         if self.config.residual_std is None:
             return sample, 0.0, 1.0
         alpha_prod = torch.as_tensor(alpha_prod, dtype=torch.float32, device=sample.device)

@@ -137,7 +137,13 @@ CALLS = {
             "hidden_features": SIZES,
             "condition_features": SIZES,
             "style_features": SIZES,
+            "residual_std": [0, -0.1, NAN, INF, "0.1", True],
         },
+    ),
+    "SemanticEncoder2DModel.residual_prior": Call(
+        call("encoder", "residual_prior"),
+        {"sample": IMAGE, "decoded": IMAGE, "alpha_prod": 0.5, "prediction_type": "epsilon"},
+        {"sample": [None, 0.5], "decoded": [None, IMAGE[:1], IMAGE[:, 0]], "prediction_type": [None, "x", 3]},
     ),
     "SemanticEncoder2DModel.encode": Call(
         call("encoder", "encode"),

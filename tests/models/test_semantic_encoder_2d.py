@@ -320,6 +320,10 @@ def test_bad_inputs_are_refused(model, condition):
         model.decode(torch.zeros(4, 7), condition)
     with pytest.raises(ValueError, match=r"`condition` expects shape \(4, 3\), got \(2, 3\)"):
         model.decode(torch.zeros(4, 8), condition[:2])
+    with pytest.raises(ValueError, match=r"`decoded` expects `sample`'s shape \(4, 1, 4, 4\), got \(4, 4, 4\)"):
+        model.residual_prior(torch.zeros(4, 1, 4, 4), torch.zeros(4, 4, 4), 0.5, "epsilon")
+    with pytest.raises(ValueError, match="`prediction_type` expects 'epsilon', 'v_prediction' or 'sample', got 'v'"):
+        model.residual_prior(torch.zeros(4, 1, 4, 4), torch.zeros(4, 1, 4, 4), 0.5, "v")
     with pytest.raises(ValueError, match=r"`noise` expects shape \(4, 8\), got \(4, 1\)"):
         model(torch.zeros(4, 1, 16, 16), condition, torch.zeros(4, 1))
     code, other = torch.zeros(4, 8), condition[:2]

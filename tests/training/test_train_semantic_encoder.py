@@ -44,9 +44,10 @@ def test_graph_gives_the_causes(graph_flags, encoder_flags, storage):
 
 def test_class_alone_is_the_cause(image_folder, cache_dir, encoder_flags):
     flags = {"train_data_dir": image_folder, "cache_dir": cache_dir, **encoder_flags, "code_dim": 9, "use_ema": True}
+    flags["residual_std"] = 0.2
     load_script("train_semantic_encoder").main(to_argv(flags))
     config = SemanticEncoder2DModel.load_config(encoder_flags["output_dir"])
-    assert (config["condition_dim"], config["code_dim"]) == (2, 9)
+    assert (config["condition_dim"], config["code_dim"], config["residual_std"]) == (2, 9, 0.2)
 
 
 @pytest.mark.parametrize(
