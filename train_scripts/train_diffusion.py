@@ -273,16 +273,16 @@ def main(argv=None):
             causes["keep"] = trainer.draw(torch.rand, shape, stream=1) >= parent_dropout
         with trainer.accumulate():
             with accelerator.autocast():
-                inputs, target = noisy_images, get_target(noise_scheduler, clean_images, noise, timesteps)
+                inputs, mean, std = noisy_images, 0.0, 1.0
                 if encoder is not None:
                     code_noise = trainer.draw(torch.randn, (len(inputs), encoder.config.code_dim), stream=0)
                     decoded = decode_code(encoder, batch, code_noise)
                     alpha_prod = alphas_cumprod[timesteps][:, None, None, None]
                     inputs, mean, std = encoder.residual_prior(inputs, decoded, alpha_prod, args.prediction_type)
-                    inputs, target = torch.cat([inputs, decoded], dim=1), (target - mean) / std
+                    inputs = torch.cat([inputs, decoded], dim=1)
+                prediction = mean + std * trainer.network(inputs, timesteps, **causes).sample.float()
                 # The paper's Eq. 1; in its epsilon form the weight is 1.
-                prediction = trainer.network(inputs, timesteps, **causes).sample
-                loss = F.mse_loss(prediction.float(), target)
+                loss = F.mse_loss(prediction, get_target(noise_scheduler, clean_images, noise, timesteps))
             trainer.backward(loss)
             trainer.step()
 
