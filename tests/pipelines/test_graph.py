@@ -354,8 +354,14 @@ def test_wrong_numbers_of_iterations_are_refused(max_iterations):
         ("check_trained_with", pipeline_diffscm_graph, pipeline_diffscm_counterfactual),
         ("check_trained_with", pipeline_diffscm_semantic, pipeline_diffscm_counterfactual),
         ("mean_and_std", DiffSCMGraphPipelineOutput, DiffSCMSemanticPipelineOutput),
-        ("check_dequantize", pipeline_diffscm_graph, pipeline_diffscm_semantic),
-        ("draw_lowest_noise", DiffSCMGraphCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline),
+        *(
+            (name, pipeline_diffscm_graph, pipeline_diffscm_semantic)
+            for name in ("check_residual_std", "check_dequantize", "check_noise_decay")
+        ),
+        *(
+            (name, DiffSCMGraphCounterfactualPipeline, DiffSCMSemanticCounterfactualPipeline)
+            for name in ("draw_lowest_noise", "transfer_noise")
+        ),
     ],
 )
 def test_copies_are_equal(name, copy, original):
