@@ -11,7 +11,7 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 
 
 @pytest.fixture(autouse=True)
-def seed():
+def same_initial_weights():
     """The same initial weights in each test, alone or among others."""
     import torch
 
