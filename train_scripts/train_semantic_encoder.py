@@ -76,6 +76,11 @@ def parse_args(argv=None):
     )
     parser.add_argument("--code_dim", type=positive_int, help="Length of the code. Default: the configuration's.")
     parser.add_argument(
+        "--num_corrections",
+        type=non_negative_int,
+        help="How often the encoder corrects a code by what its decoded image is read as. Default: the model's.",
+    )
+    parser.add_argument(
         "--sigma",
         type=positive_float,
         default=0.1,
@@ -260,6 +265,8 @@ def main(argv=None):
     # A mechanism is that of one code. `train_code_mechanism.py` fits another to what becomes of the code here.
     encoder.mechanism = None
     encoder.register_to_config(mechanism_features=0)
+    if args.num_corrections is not None:
+        encoder.register_to_config(num_corrections=args.num_corrections)
     if args.residual_std is not None:
         encoder.register_to_config(residual_std=args.residual_std)
     record_training(encoder, class_names=class_names, graph=graph if args.graph is not None else None)

@@ -473,8 +473,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         return_dict: bool = True,
     ) -> SemanticAutoencoder2DOutput | tuple[torch.Tensor, ...]:
         """
-        Reads the code of images and decodes it under the same causes, for training: without the corrections of
-        [`~SemanticEncoder2DModel.encode`].
+        Reads the code of images and decodes it under the same causes, for training. Gradients go through the
+        corrections of [`~SemanticEncoder2DModel.encode`] too: the encoder learns to be corrected. What is read under
+        the other causes is not corrected, as the code that a decoded image is from needs no correction.
 
         Args:
             sample (`torch.Tensor` of shape `(batch, in_channels, sample_size, sample_size)`): Images in [-1, 1].
@@ -492,7 +493,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         Raises:
             ValueError: if an argument has another shape.
         """
-        mean, std = self._read(sample, condition)
+        mean, std = self.encode(sample, condition, return_dict=False)
         if noise is not None and noise.shape != mean.shape:
             raise ValueError(f"`noise` expects shape {tuple(mean.shape)}, got {tuple(noise.shape)}.")
         code = mean if noise is None else mean + std * noise

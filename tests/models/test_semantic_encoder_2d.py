@@ -113,16 +113,20 @@ def test_each_correction_removes_most_of_the_error_of_the_code(model, condition,
     assert torch.equal(std, torch.ones(4, 8))
 
 
-def test_corrections_are_not_for_training(model, condition):
-    sample, noise = torch.rand(4, 1, 16, 16) * 2 - 1, torch.randn(4, 8)
-    mean, std = model.encode(sample, condition, return_dict=False)
-    trained = model(sample, condition, noise)
+def test_training_goes_through_the_corrections(model, condition):
+    """The derivative of a corrected code, `2 r c - r (d r c)`, to what reads and to what decodes."""
     model.register_to_config(num_corrections=1)
+    read, decode = torch.tensor(0.75, requires_grad=True), torch.tensor(1.5, requires_grad=True)
+    code = torch.randn(4, 8)
+    model.decode = lambda code, condition: decode * code
+    model._read = lambda sample, condition: (read * (code if sample.ndim == 4 else sample), torch.ones(4, 8))
 
-    corrected, same = model.encode(sample, condition, return_dict=False)
-    assert torch.equal(same, std) and not torch.allclose(corrected, mean)
-    again = model(sample, condition, noise)
-    assert all(torch.equal(again[name], trained[name]) for name in ("sample", "code", "mean", "std"))
+    output = model(torch.zeros(4, 1, 16, 16), condition)
+    torch.testing.assert_close(output.mean, (2 * 0.75 - 1.5 * 0.75**2) * code)
+    torch.testing.assert_close(output.sample, 1.5 * output.mean)
+    output.mean.sum().backward()
+    torch.testing.assert_close(read.grad, (2 - 2 * 1.5 * 0.75) * code.sum())
+    torch.testing.assert_close(decode.grad, -(0.75**2) * code.sum())
 
 
 def test_code_is_read_under_other_causes_in_what_it_means_under_them(model, condition):

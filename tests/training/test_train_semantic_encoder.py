@@ -44,10 +44,11 @@ def test_graph_gives_the_causes(graph_flags, encoder_flags, storage):
 
 def test_class_alone_is_the_cause(image_folder, cache_dir, encoder_flags):
     flags = {"train_data_dir": image_folder, "cache_dir": cache_dir, **encoder_flags, "code_dim": 9, "use_ema": True}
-    flags["residual_std"] = 0.2
+    flags |= {"residual_std": 0.2, "num_corrections": 2}
     load_script("train_semantic_encoder").main(to_argv(flags))
     config = SemanticEncoder2DModel.load_config(encoder_flags["output_dir"])
-    assert (config["condition_dim"], config["code_dim"], config["residual_std"]) == (2, 9, 0.2)
+    names = ("condition_dim", "code_dim", "residual_std", "num_corrections")
+    assert [config[name] for name in names] == [2, 9, 0.2, 2]
 
 
 @pytest.mark.parametrize(
