@@ -158,6 +158,22 @@ def measure_digit(pipe, judge: torch.nn.Module, factual: WorldSample, digit: tor
     }
 
 
+def measure_offsets(sample) -> dict[str, torch.Tensor]:
+    """
+    How far the measured attributes are from those that the world was asked for, and how far two samples of the same
+    attributes are from each other: what `do(digit)` changes at least where such differences do not carry over.
+    """
+    offsets = {
+        "thickness": measure_thickness(sample.images) - sample.variables["thickness"],
+        "intensity": measure_intensity(sample.images) - sample.variables["intensity"],
+    }
+    measures = {}
+    for name, offset in offsets.items():
+        measures[name] = offset.abs()
+        measures[f"{name}, between two samples"] = (offset - offset.roll(1)).abs()
+    return measures
+
+
 @torch.no_grad()
 def main(argv=None):
     args = parse_args(argv)
@@ -241,6 +257,9 @@ def main(argv=None):
             "thickness, R2": probe_r2(noise, causes["thickness"]),
             "intensity, R2": probe_r2(noise, causes["intensity"]),
         }
+
+    # 5. How far an attribute decides what is measured
+    results["what is measured less the attribute"] = measure_offsets(test)
 
     for measures in results.values():
         for name, value in measures.items():

@@ -35,6 +35,20 @@ def test_baselines_get_the_same_samples_and_attributes(load_benchmark, labelled_
         read = results[f"what a probe reads from {part}"]
         assert read["thickness, R2"] <= 1 and 0 <= read["digit"] <= 1
     assert 0 <= results["draws of do(thickness)"]["coverage of the 90 % interval, where draws or truth differ"] <= 1
+    assert 0 < results["what is measured less the attribute"]["thickness"] < 1
+
+
+def test_two_samples_of_the_same_attributes_are_measured_apart(load_benchmark, monkeypatch):
+    """Offsets of 1, 3 and 0 pixels are 2, 3 and 1 apart; a constant one of 5 grey levels never."""
+    benchmark = load_benchmark("thickness_and_intensity")
+    sample = mock.Mock(images=None, variables={"thickness": torch.ones(3), "intensity": torch.full((3,), 100.0)})
+    monkeypatch.setattr(benchmark, "measure_thickness", lambda images: torch.tensor([2.0, 4.0, 1.0]))
+    monkeypatch.setattr(benchmark, "measure_intensity", lambda images: torch.full((3,), 105.0))
+    measures = benchmark.measure_offsets(sample)
+    assert measures["thickness"].tolist() == [1, 3, 0]
+    assert sorted(measures["thickness, between two samples"].tolist()) == [1, 2, 3]
+    assert measures["intensity"].tolist() == [5, 5, 5]
+    assert measures["intensity, between two samples"].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("flag", ("num_noises", "num_train"))
