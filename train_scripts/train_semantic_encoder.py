@@ -81,6 +81,12 @@ def parse_args(argv=None):
         help="How often the encoder corrects a code by what its decoded image is read as. Default: the model's.",
     )
     parser.add_argument(
+        "--gain_causes",
+        nargs="+",
+        metavar="CAUSE",
+        help="Causes that make decoded images brighter or darker and change nothing else. Default: the model's.",
+    )
+    parser.add_argument(
         "--sigma",
         type=positive_float,
         default=0.1,
@@ -95,8 +101,8 @@ def parse_args(argv=None):
     parser.add_argument(
         "--residual_std",
         type=positive_float,
-        help="Standard deviation, in [-1, 1], of images around decoded ones. A denoiser then predicts only what "
-        "such a normal law does not. Default: the model's, or else it predicts all.",
+        help="Standard deviation of images around decoded ones, in units of half a decoded image's range. A denoiser "
+        "then predicts only what such a normal law does not. Default: the model's, or else it predicts all.",
     )
     parser.add_argument(
         "--adversary_weight",
@@ -252,6 +258,13 @@ def main(argv=None):
         class_names = dataset.features[args.label_column].names
         graph = CausalGraph.of_classes(args.label_column, class_names, args.image_column)
     condition_widths = graph.condition_widths
+    options = {} if args.code_dim is None else {"code_dim": args.code_dim}
+    if args.gain_causes is not None:
+        unknown = sorted({*args.gain_causes} - {*condition_widths})
+        if unknown:
+            raise ValueError(f"`--gain_causes` expects causes, {list(condition_widths)}, got {unknown}.")
+        names = [name for name, width in condition_widths.items() for _ in range(width)]
+        options["gain_conditions"] = [entry for entry, name in enumerate(names) if name in args.gain_causes]
     encoder = create_model(
         SemanticEncoder2DModel,
         model_config_name_or_path=args.model_config_name_or_path,
@@ -260,7 +273,7 @@ def main(argv=None):
         resolution=args.resolution,
         cache_dir=args.cache_dir,
         condition_dim=sum(condition_widths.values()),
-        **({"code_dim": args.code_dim} if args.code_dim is not None else {}),
+        **options,
     )
     # A mechanism is that of one code. `train_code_mechanism.py` fits another to what becomes of the code here.
     encoder.mechanism = None

@@ -111,6 +111,10 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
+    A third is for causes of which one knows that they only make an image brighter or darker (`gain_conditions`). Where
+    they go together with others in the data, a decoder that is told all of them may take any for the shape, and draws
+    another one when an intervention parts them.
+
     What such training leaves in the code of the causes, a mechanism of its own takes out: an invertible map, from the
     code to exogenous noise whose law is the same under all causes. A counterfactual has the code that this noise
     becomes under the counterfactual causes.
@@ -141,14 +145,19 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         mechanism_features (`int`, *optional*, defaults to 0):
             Width of the two hidden layers in each transform of the code's mechanism. 0: the code is exogenous itself.
         residual_std (`float`, *optional*):
-            Standard deviation, in [-1, 1], of the images around the decoded ones, as far as a denoiser may assume it:
-            its network then predicts what such a normal law does not
+            Standard deviation of the images around the decoded ones, in units of half the decoded image's range, as
+            far as a denoiser may assume it: its network then predicts what such a normal law does not
             ([`~SemanticEncoder2DModel.residual_prior`]). Default: it predicts all.
+        gain_conditions (`tuple[int, ...]`, *optional*, defaults to `()`):
+            Entries of the condition that act on the decoded image by a gain alone: a factor of each channel, where
+            black is 0, linear in these entries. All else that is drawn depends on the code and the other causes. They
+            have a part in the gain, too.
 
     Raises:
         ValueError: if `sample_size` is no multiple of 4, `code_dim` is below 7, `block_out_channels` has not three
             entries, `num_corrections` or `mechanism_features` is negative, `transfer_scale` is negative or not finite,
-            or `residual_std` is not above 0.
+            `residual_std` is not above 0, or `gain_conditions` are not different numbers from 0 to
+            `condition_dim - 1`.
     """
 
     # An inverse of a map is one only as far as both are exact.
@@ -177,6 +186,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         transfer_scale: float = 0.0,
         mechanism_features: int = 0,
         residual_std: float | None = None,
+        gain_conditions: tuple[int, ...] = (),
     ):
         super().__init__()
         for name, value in (
@@ -205,6 +215,14 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             raise ValueError(f"`transfer_scale` expects a number from 0, got {transfer_scale!r}.")
         if residual_std is not None and (type(residual_std) not in (int, float) or not 0 < residual_std < math.inf):
             raise ValueError(f"`residual_std` expects a number above 0, or None, got {residual_std!r}.")
+        if (
+            not isinstance(gain_conditions, (list, tuple))
+            or any(type(entry) is not int or not 0 <= entry < condition_dim for entry in gain_conditions)
+            or len(set(gain_conditions)) < len(gain_conditions)
+        ):
+            raise ValueError(
+                f"`gain_conditions` expects different numbers from 0 to {condition_dim - 1}, got {gain_conditions!r}."
+            )
         if sample_size % 4 != 0:
             raise ValueError(f"`sample_size` expects a multiple of 4, got {sample_size}.")
         if code_dim < 7:
@@ -251,6 +269,12 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         # Most of an image is background.
         nn.init.zeros_(self.bias_out.weight)
         nn.init.constant_(self.bias_out.bias, -2.0)
+
+        self.gain_out = None
+        if gain_conditions:
+            self.gain_out = nn.Linear(style_features + len(gain_conditions), in_channels)
+            nn.init.zeros_(self.gain_out.weight)
+            nn.init.ones_(self.gain_out.bias)
 
         self.mechanism = None
         if mechanism_features > 0:
@@ -354,7 +378,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
 
         Which codes belong together is learned from unpaired images, and so it is not known exactly. The longer the way
         from one condition to the other, the less it is known, and the further does the code deviate. Under the factual
-        causes it stays as it is.
+        causes it stays as it is, as it does under causes that act by a gain alone (`gain_conditions`).
 
         Args:
             noise (`torch.Tensor` of shape `(batch, code_dim)`): Exogenous noise of codes, from the factual causes.
@@ -375,7 +399,7 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self._check_code(deviation, "deviation", len(noise))
         self._check_condition(condition, len(noise))
         self._check_condition(other_condition, len(noise), "other_condition")
-        distance = (other_condition - condition).norm(dim=1, keepdim=True)
+        distance = self._without_gain(other_condition - condition).norm(dim=1, keepdim=True)
         # The noise of the code that deviates, as the deviation has the code's units.
         code = self.predict(noise, other_condition) + self.config.transfer_scale * distance * deviation
         return self.abduct(code, other_condition)
@@ -398,6 +422,8 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         self._check_condition(condition, len(code))
 
         condition = condition.to(self.dtype)
+        gain_condition = condition[:, list(self.config.gain_conditions)]
+        condition = self._without_gain(condition)
         style = self.style_embedding(torch.cat([code[:, 6:].to(self.dtype), condition], dim=1))
         shape = (self.config.num_content_maps, -1, self.coarse_size, self.coarse_size)
         maps = self.content(condition).unflatten(1, shape)
@@ -409,18 +435,23 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         hidden = self.up_blocks[2](self.up_blocks[1](hidden, style), style)
         hidden = self._move(F.pixel_shuffle(self.to_fine(hidden), 2), code[:, :6].float())
         hidden = self.conv_out(self.refine(hidden, style)) + self.bias_out(style)[:, :, None, None]
-        return 2 * hidden.float().sigmoid() - 1
+        image = hidden.float().sigmoid()
+        if self.gain_out is not None:
+            gain = self.gain_out(torch.cat([style, gain_condition], dim=1))[:, :, None, None]
+            image = (gain.float() * image).clamp(0, 1)
+        return 2 * image - 1
 
     def residual_prior(
         self, sample: torch.Tensor, decoded: torch.Tensor, alpha_prod: torch.Tensor | float, prediction_type: str
     ) -> tuple[torch.Tensor, torch.Tensor | float, torch.Tensor | float]:
         """
-        What a denoiser predicts, in closed form, of images that are normal around the decoded ones, with the
-        configuration's `residual_std`: `x_0 ~ N(decoded, residual_std^2)`.
+        What a denoiser predicts, in closed form, of images that are normal around the decoded ones:
+        `x_0 ~ N(decoded, std^2)`. The standard deviation is the configuration's `residual_std` times half the decoded
+        image's range, as a fainter image has fainter deviations.
 
         A denoiser that is given the decoded image has to learn only what this leaves open. Its network takes the first
         result in place of `x_t`, and predicts around the second in units of the third. So a network that answers 0 is
-        a mechanism already, `x_0 = decoded + residual_std * u`, and errors of the network are small where `x_0` is all
+        a mechanism already, `x_0 = decoded + std * u`, and errors of the network are small where `x_0` is all
         but known. It is the preconditioning of EDM ([Karras et al., 2022](https://huggingface.co/papers/2206.00364),
         Table 1) with the decoded image, not 0, for the mean.
 
@@ -451,12 +482,14 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
             return sample, 0.0, 1.0
         alpha_prod = torch.as_tensor(alpha_prod, dtype=torch.float32, device=sample.device)
         signal, noise = alpha_prod.sqrt(), (1 - alpha_prod).sqrt()
-        total_std = (alpha_prod * self.config.residual_std**2 + 1 - alpha_prod).sqrt()
+        darkest, brightest = decoded.float().flatten(1).aminmax(dim=1)
+        residual_std = self.config.residual_std * ((brightest - darkest) / 2)[:, None, None, None]
+        total_std = (alpha_prod * residual_std**2 + 1 - alpha_prod).sqrt()
         deviation = (sample - signal * decoded) / total_std
-        mean_image = decoded + signal * self.config.residual_std**2 / total_std * deviation
+        mean_image = decoded + signal * residual_std**2 / total_std * deviation
         mean_noise = noise / total_std * deviation
         # Given `x_t`, the image decides the noise, and both the velocity: they are as uncertain as it is.
-        velocity_std = self.config.residual_std / total_std
+        velocity_std = residual_std / total_std
         mean, std = {
             "sample": (mean_image, noise * velocity_std),
             "epsilon": (mean_noise, signal * velocity_std),
@@ -501,6 +534,10 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
         if other_condition is not None:
             output += (self._read(self.decode(code, other_condition), other_condition)[0],)
         return SemanticAutoencoder2DOutput(*output) if return_dict else output
+
+    def _without_gain(self, condition: torch.Tensor) -> torch.Tensor:
+        entries = torch.tensor(self.config.gain_conditions, dtype=torch.long, device=condition.device)
+        return condition.index_fill(1, entries, 0)
 
     def _move(self, hidden: torch.Tensor, pose: torch.Tensor) -> torch.Tensor:
         # The exponential of a matrix is never singular, and has its identity at a code of 0.

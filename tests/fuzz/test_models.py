@@ -138,6 +138,7 @@ CALLS = {
             "condition_features": SIZES,
             "style_features": SIZES,
             "residual_std": [0, -0.1, NAN, INF, "0.1", True],
+            "gain_conditions": [1, [-1], [100], ["0"], [0, 0], [True], None],
         },
     ),
     "SemanticEncoder2DModel.residual_prior": Call(

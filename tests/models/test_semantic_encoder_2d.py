@@ -86,6 +86,44 @@ def test_code_adds_further_maps_to_the_first(model, condition):
     assert not torch.allclose(several.decode(code, condition), model.decode(code, condition))
 
 
+@pytest.fixture
+def model_with_gain(model) -> SemanticEncoder2DModel:
+    """The same model, whose third entry of the condition acts by a gain alone, `0.75 + 0.5 * entry`."""
+    other = SemanticEncoder2DModel(**TINY, gain_conditions=(2,)).eval().requires_grad_(False)
+    other.load_state_dict(model.state_dict(), strict=False)
+    other.gain_out.weight[:, -1] = 0.5
+    other.gain_out.bias.fill_(0.75)
+    return other
+
+
+def test_gain_multiplies_the_image_and_leaves_its_shape(model, model_with_gain):
+    code, condition = torch.randn(4, 8), torch.tensor([[1.0, 0.0, 0.0]] * 4)
+    image = (model.decode(code, condition) + 1) / 2
+    condition[:, 2] = torch.tensor([-1.0, 0.0, 0.5, 4.0])
+    brighter = (model_with_gain.decode(code, condition) + 1) / 2
+    gain = torch.tensor([0.25, 0.75, 1.0, 2.75]).view(4, 1, 1, 1)
+    torch.testing.assert_close(brighter, (gain * image).clamp(max=1))
+    # The other causes and the code have a part in it.
+    model_with_gain.gain_out.weight[:, :-1] = 0.1
+    assert not torch.allclose(model_with_gain.decode(code, condition), 2 * brighter - 1)
+
+
+def test_gain_is_new_at_one(model):
+    condition, code = torch.eye(3), torch.randn(3, 8)
+    other = SemanticEncoder2DModel(**TINY, gain_conditions=[0, 1, 2]).eval()
+    other.load_state_dict(model.state_dict(), strict=False)
+    torch.testing.assert_close(other.decode(code, condition), model.decode(code, torch.zeros(3, 3)))
+
+
+def test_gain_leaves_no_doubt_about_the_code(model_with_gain):
+    model_with_gain.register_to_config(transfer_scale=2.0)
+    code, deviation, condition = torch.randn(4, 8), torch.randn(4, 8), torch.zeros(4, 3)
+    brighter = condition + torch.tensor([0.0, 0.0, 3.0])
+    assert torch.equal(model_with_gain.transfer(code, deviation, condition, brighter), code)
+    both = model_with_gain.transfer(code, deviation, condition, brighter + torch.tensor([0.5, 0.0, 0.0]))
+    torch.testing.assert_close(both, code + 2 * 0.5 * deviation)
+
+
 def test_forward_decodes_the_mean(model, condition):
     sample = torch.rand(4, 1, 16, 16) * 2 - 1
     mean, std = model.encode(sample, condition, return_dict=False)
@@ -154,7 +192,8 @@ def test_code_deviates_with_the_distance_between_the_causes(model, condition):
 def test_residual_prior_is_the_posterior_of_a_normal_law(model, prediction_type, alpha_prod):
     """Against sums over a fine grid of images, weighted by Bayes' rule."""
     std, decoded, noisy = 0.15, 0.4, 0.1
-    model.register_to_config(residual_std=std)
+    # The decoded image goes from -0.8 to 0.4.
+    model.register_to_config(residual_std=std / 0.6)
     signal, noise_std = alpha_prod**0.5, (1 - alpha_prod) ** 0.5
     image = decoded + std * torch.linspace(-9, 9, 400001, dtype=torch.float64)
     noise = (noisy - signal * image) / noise_std
@@ -163,12 +202,22 @@ def test_residual_prior_is_the_posterior_of_a_normal_law(model, prediction_type,
     expected_mean = (weight * target).sum()
     expected_std = (weight * (target - expected_mean) ** 2).sum() ** 0.5
 
-    sample, other = torch.full((1, 1, 2, 2), noisy), torch.full((1, 1, 2, 2), decoded)
+    sample, other = torch.full((1, 1, 2, 2), noisy), torch.tensor([[[[decoded, -0.8], [0.0, 0.1]]]])
     inputs, mean, std_given_sample = model.residual_prior(sample, other, alpha_prod, prediction_type)
     torch.testing.assert_close(mean[0, 0, 0, 0].double(), expected_mean, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(std_given_sample.double(), expected_std, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(std_given_sample[0, 0, 0, 0].double(), expected_std, rtol=1e-3, atol=1e-5)
     total_std = (alpha_prod * std**2 + 1 - alpha_prod) ** 0.5
     torch.testing.assert_close(inputs, (sample - signal * other) / total_std, rtol=1e-3, atol=1e-5)
+
+
+def test_residual_of_each_image_is_as_faint_as_the_image(model):
+    """At a low noise level, what is to be predicted is as uncertain as the image, whose range is 2, 0.5 or 0."""
+    model.register_to_config(residual_std=0.2)
+    decoded = torch.tensor([[-1.0, 1.0], [-1.0, -0.5], [0.0, 0.0]]).view(3, 1, 1, 2)
+    sample, alpha_prod = torch.zeros(3, 1, 1, 2), 0.001
+    _, mean, std = model.residual_prior(sample, decoded, alpha_prod, "sample")
+    torch.testing.assert_close(std.flatten(), torch.tensor([0.2, 0.05, 0.0]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(mean[2], decoded[2])
 
 
 def test_without_a_residual_a_denoiser_predicts_all(model):
@@ -305,6 +354,9 @@ def test_gradients_reach_every_parameter(condition, options):
         ({"transfer_scale": float("nan")}, "`transfer_scale` expects a number from 0, got nan"),
         ({"residual_std": 0}, "`residual_std` expects a number above 0, or None, got 0"),
         ({"residual_std": float("inf")}, "`residual_std` expects a number above 0, or None, got inf"),
+        ({"gain_conditions": [3]}, r"`gain_conditions` expects different numbers from 0 to 2, got \[3\]"),
+        ({"gain_conditions": (0, 0)}, r"`gain_conditions` expects different numbers from 0 to 2, got \(0, 0\)"),
+        ({"gain_conditions": 1}, "`gain_conditions` expects different numbers from 0 to 2, got 1"),
         ({"block_out_channels": (4, 6)}, r"`block_out_channels` expects 3 numbers, got \(4, 6\)"),
     ],
 )

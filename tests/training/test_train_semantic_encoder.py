@@ -51,6 +51,24 @@ def test_class_alone_is_the_cause(image_folder, cache_dir, encoder_flags):
     assert [config[name] for name in names] == [2, 9, 0.2, 2]
 
 
+def test_named_causes_act_by_a_gain(graph_flags, encoder_flags):
+    """The condition is a level and two shades."""
+    script, flags = load_script("train_semantic_encoder"), {**graph_flags, **encoder_flags}
+    script.main([*to_argv(flags), "--gain_causes", "level"])
+    output_dir = flags.pop("output_dir")
+    assert SemanticEncoder2DModel.load_config(output_dir)["gain_conditions"] == [0]
+
+    # A model that has them goes on with them.
+    del flags["model_config_name_or_path"]
+    flags |= {"pretrained_model_name_or_path": output_dir, "output_dir": output_dir / "more"}
+    script.main(to_argv(flags))
+    assert SemanticEncoder2DModel.load_config(output_dir / "more")["gain_conditions"] == [0]
+    with pytest.raises(ValueError, match=r"`--gain_causes` expects causes, \['level', 'shade'\], got \['colour'\]"):
+        script.main([*to_argv(flags), "--gain_causes", "level", "colour"])
+    with pytest.raises(ValueError, match=r"a model whose `gain_conditions` is \[1, 2\].* got \[0\]"):
+        script.main([*to_argv(flags), "--gain_causes", "shade"])
+
+
 @pytest.mark.parametrize(
     ("flags", "law"),
     [
