@@ -183,8 +183,10 @@ class TestEncoder:
         torch.testing.assert_close(drawn.code[:, 0], encoder.abduct(*decoded[2]))
 
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, way):
+        """In units of half the range of either, up to the errors of 100 steps."""
         pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
-        pipe.encoder.register_to_config(residual_std=0.1)
+        # Dummies decode to faint images. Few steps are exact where deviations are not small.
+        pipe.encoder.register_to_config(residual_std=40.0)
         for parameter in pipe.unet.conv_out.parameters():
             parameter.data.zero_()
         decoded, decode = [], pipe.encoder.decode
@@ -192,10 +194,11 @@ class TestEncoder:
         factual = get_dummy_image()
         for guidance_scale in (1.0, 1.5) if way == "conditional" else (1.0,):
             settings = {"abduction": "implicit", "tolerance": 1e-7, "guidance_scale": guidance_scale}
-            images = pipe(factual, ATTRIBUTES, {"tint": -0.7}, **STEPS, **settings).images
-            torch.testing.assert_close(
-                images, (factual + (decoded[-1] - decoded[-2]) / 2).clamp(0, 1), atol=1e-5, rtol=0
-            )
+            settings |= {**STEPS, "num_inference_steps": 100}
+            images = pipe(factual, ATTRIBUTES, {"tint": -0.7}, **settings).images
+            ratio = (decoded[-1].max() - decoded[-1].min()) / (decoded[-2].max() - decoded[-2].min())
+            expected = (decoded[-1] + (2 * factual - 1 - decoded[-2]) * ratio) / 2 + 0.5
+            torch.testing.assert_close(images, expected.clamp(0, 1), atol=0.01, rtol=0)
             assert (images - factual).abs().max() > 1e-3
 
     def test_denoiser_is_for_the_residual_that_it_was_trained_for(self, way):

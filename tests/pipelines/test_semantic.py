@@ -176,21 +176,27 @@ class TestClosedForm:
 class TestResidual:
     @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, prediction_type):
+        """In units of half the range of either, up to the errors of 200 steps."""
         pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
-        pipe.encoder.register_to_config(residual_std=0.1)
+        # Dummies decode to faint images. Few steps are exact where deviations are not small.
+        pipe.encoder.register_to_config(residual_std=40.0)
         for parameter in pipe.unet.conv_out.parameters():
             parameter.data.zero_()
         factual, classes = get_dummy_image(2), torch.tensor([[0, 1], [2, 2]])
         options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt"}
-        output = pipe(factual, classes[1], classes[0], 4, **options)
+        output = pipe(factual, classes[1], classes[0], 200, **options)
         code = pipe.encoder.encode(2 * factual - 1, pipe.condition(classes[0])).mean
-        residual = 2 * factual - 1 - pipe.decode(code, classes[0])
-        expected = (pipe.decode(code, classes[1]) + residual).clamp(-1, 1) / 2 + 0.5
-        torch.testing.assert_close(output.images, expected, atol=1e-5, rtol=0)
-        assert (output.images - factual).abs().max() > 1e-3
+        decoded, other = pipe.decode(code, classes[0]), pipe.decode(code, classes[1])
+        std, other_std = (
+            40 * (image.amax(dim=(2, 3), keepdim=True) - image.amin(dim=(2, 3), keepdim=True)) / 2
+            for image in (decoded, other)
+        )
+        assert (other_std / std).max() > 1.3
+        residual = 2 * factual - 1 - decoded
+        expected = (other + residual / std * other_std).clamp(-1, 1) / 2 + 0.5
+        torch.testing.assert_close(output.images, expected, atol=0.01, rtol=0)
         # By the law that the denoiser assumes, the noise is the residual in standard deviations.
-        noise = pipe(factual, classes[1], classes[0], 200, **options).exogenous_noise
-        torch.testing.assert_close(noise, residual / 0.1, atol=0.05, rtol=0.1)
+        torch.testing.assert_close(output.exogenous_noise, residual / std, atol=0.05, rtol=0.1)
 
     def test_denoiser_is_for_the_residual_that_it_was_trained_for(self):
         components = get_semantic_components()

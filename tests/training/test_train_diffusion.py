@@ -183,8 +183,10 @@ def test_denoiser_sees_a_fresh_code_decoded_under_the_causes(causes_flags, monke
 
 def test_denoiser_learns_what_the_residual_leaves_open(causes_flags, monkeypatch, tmp_path):
     """Of images that are normal around the decoded ones nothing is open: a network that says 0 has the least loss."""
-    causes_flags["encoder"] = save_encoder(tmp_path / "encoder", 3, residual_std=0.2)
+    causes_flags["encoder"] = save_encoder(tmp_path / "encoder", 3, residual_std=0.4)
+    # Half of its range is 0.5, so deviations are expected to be half as large.
     decoded = torch.full((30, 1, 8, 8), 0.3)
+    decoded[:, :, ::2] = -0.7
     monkeypatch.setattr(
         SemanticEncoder2DModel, "forward", lambda self, sample, *args, **kwargs: (decoded[: len(sample)],)
     )
@@ -192,7 +194,7 @@ def test_denoiser_learns_what_the_residual_leaves_open(causes_flags, monkeypatch
     draw_noise = trainer.draw_noise
 
     def draw_normal_images(images, *args):
-        images.copy_(0.3 + 0.2 * torch.randn(images.shape))
+        images.copy_(decoded[: len(images)] + 0.2 * torch.randn(images.shape))
         return draw_noise(images, *args)
 
     forward = CausalUNet2DModel.forward
@@ -218,7 +220,7 @@ def test_denoiser_learns_what_the_residual_leaves_open(causes_flags, monkeypatch
     # The cube of a uniform number: half of them are in the first eighth.
     assert abs((torch.cat(timesteps) < 125).float().mean().item() - 0.5) < 0.12
     unet = CausalUNet2DModel.load_config(flags["output_dir"], subfolder="unet")
-    assert unet["_trained_with"]["residual_std"] == 0.2
+    assert unet["_trained_with"]["residual_std"] == 0.4
 
 
 def test_class_is_dropped_for_the_last_class(causes_flags, monkeypatch):
