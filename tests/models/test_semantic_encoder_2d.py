@@ -212,7 +212,7 @@ def test_residual_prior_is_the_posterior_of_a_normal_law(model, prediction_type,
 
 
 def test_residual_of_each_image_is_as_faint_as_the_image(model):
-    """At a low noise level, what is to be predicted is as uncertain as the image, whose range is 2, 0.5 or 0."""
+    """Where there is but noise, the image is as uncertain as the law says, in units of half its range: 2, 0.5 or 0."""
     model.register_to_config(residual_std=0.2)
     decoded = torch.tensor([[-1.0, 1.0], [-1.0, -0.5], [0.0, 0.0]]).view(3, 1, 1, 2)
     sample, alpha_prod = torch.zeros(3, 1, 1, 2), 0.001

@@ -50,6 +50,18 @@ def get_dummy_image(batch=1, channels=1):
     return torch.rand(batch, channels, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
+def decode_in_one_range(encoder):
+    """Decoded images all go from 0 to 0.02, so that a `residual_std` of 10 is one of 0.1 in [-1, 1]."""
+    decode = encoder.decode
+
+    def decode_in_range(code, condition):
+        image = decode(code, condition)
+        low, high = (extremum(image, dim=(1, 2, 3), keepdim=True) for extremum in (torch.amin, torch.amax))
+        return 0.02 * (image - low) / (high - low)
+
+    encoder.decode = decode_in_range
+
+
 # A scale at which the untrained classifier moves the images visibly.
 GUIDED = {"guidance_scale": 30.0, "num_inference_steps": 4, "output_type": "pt"}
 

@@ -28,7 +28,7 @@ from diffscm_diffusers.pipelines import (
     pipeline_diffscm_semantic,
 )
 
-from .dummies import get_dummy_image, record_evaluations
+from .dummies import decode_in_one_range, get_dummy_image, record_evaluations
 from .graph_dummies import (
     ATTRIBUTES,
     SHARED,
@@ -183,6 +183,23 @@ class TestEncoder:
         torch.testing.assert_close(drawn.code[:, 0], encoder.abduct(*decoded[2]))
 
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, way):
+        pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
+        decode_in_one_range(pipe.encoder)
+        pipe.encoder.register_to_config(residual_std=10.0)
+        for parameter in pipe.unet.conv_out.parameters():
+            parameter.data.zero_()
+        decoded, decode = [], pipe.encoder.decode
+        pipe.encoder.decode = lambda *args: decoded.append(decode(*args)) or decoded[-1]
+        factual = get_dummy_image()
+        for guidance_scale in (1.0, 1.5) if way == "conditional" else (1.0,):
+            settings = {"abduction": "implicit", "tolerance": 1e-7, "guidance_scale": guidance_scale}
+            images = pipe(factual, ATTRIBUTES, {"tint": -0.7}, **STEPS, **settings).images
+            torch.testing.assert_close(
+                images, (factual + (decoded[-1] - decoded[-2]) / 2).clamp(0, 1), atol=1e-5, rtol=0
+            )
+            assert (images - factual).abs().max() > 1e-3
+
+    def test_residual_becomes_as_faint_as_the_other_decoded_image(self, way):
         """In units of half the range of either, up to the errors of 100 steps."""
         pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
         # Dummies decode to faint images. Few steps are exact where deviations are not small.

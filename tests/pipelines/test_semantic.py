@@ -24,7 +24,7 @@ from diffscm_diffusers import (
 from diffscm_diffusers.models import SemanticEncoder2DOutput
 from diffscm_diffusers.models.semantic_encoder_2d import CodeMechanism
 
-from .dummies import ALPHAS_CUMPROD, get_dummy_image
+from .dummies import ALPHAS_CUMPROD, decode_in_one_range, get_dummy_image
 
 
 STD = 0.2
@@ -176,6 +176,25 @@ class TestClosedForm:
 class TestResidual:
     @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, prediction_type):
+        pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
+        decode_in_one_range(pipe.encoder)
+        pipe.encoder.register_to_config(residual_std=10.0)
+        for parameter in pipe.unet.conv_out.parameters():
+            parameter.data.zero_()
+        factual, classes = get_dummy_image(2), torch.tensor([[0, 1], [2, 2]])
+        options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt"}
+        output = pipe(factual, classes[1], classes[0], 4, **options)
+        code = pipe.encoder.encode(2 * factual - 1, pipe.condition(classes[0])).mean
+        residual = 2 * factual - 1 - pipe.decode(code, classes[0])
+        expected = (pipe.decode(code, classes[1]) + residual).clamp(-1, 1) / 2 + 0.5
+        torch.testing.assert_close(output.images, expected, atol=1e-5, rtol=0)
+        assert (output.images - factual).abs().max() > 1e-3
+        # By the law that the denoiser assumes, the noise is the residual in standard deviations.
+        noise = pipe(factual, classes[1], classes[0], 200, **options).exogenous_noise
+        torch.testing.assert_close(noise, residual / 0.1, atol=0.05, rtol=0.1)
+
+    @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+    def test_residual_becomes_as_faint_as_the_other_decoded_image(self, prediction_type):
         """In units of half the range of either, up to the errors of 200 steps."""
         pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
         # Dummies decode to faint images. Few steps are exact where deviations are not small.
