@@ -249,6 +249,10 @@ def main(argv=None):
     if args.graph is not None:
         with value_of("graph", args.graph, "the JSON file of a causal graph"):
             graph = CausalGraph.from_json(args.graph)
+    parents = [args.label_column] if graph is None else list(graph.image_parents)
+    unknown = sorted({*(args.gain_causes or ())} - {*parents})
+    if unknown:
+        raise ValueError(f"`--gain_causes` expects parents of the image, {parents}, got {unknown}.")
     label_column = args.label_column if graph is None else None
     splits = load_flagged_dataset(args, "train_split", label_column, graph)
     check_split(splits, args.validation_split, "--validation_split")
@@ -260,9 +264,6 @@ def main(argv=None):
     condition_widths = graph.condition_widths
     options = {} if args.code_dim is None else {"code_dim": args.code_dim}
     if args.gain_causes is not None:
-        unknown = sorted({*args.gain_causes} - {*condition_widths})
-        if unknown:
-            raise ValueError(f"`--gain_causes` expects causes, {list(condition_widths)}, got {unknown}.")
         names = [name for name, width in condition_widths.items() for _ in range(width)]
         options["gain_conditions"] = [entry for entry, name in enumerate(names) if name in args.gain_causes]
     encoder = create_model(

@@ -111,9 +111,9 @@ class SemanticEncoder2DModel(ModelMixin, ConfigMixin):
     - The first six entries of the code are a matrix and a translation that move the features
       ([Jaderberg et al., 2015](https://huggingface.co/papers/1506.02025)). So a turn is the same turn for all causes.
 
-    A third is for causes of which one knows that they only make an image brighter or darker (`gain_conditions`). Where
-    they go together with others in the data, a decoder that is told all of them may take any for the shape, and draws
-    another one when an intervention parts them.
+    Causes that only make an image brighter or darker can be named (`gain_conditions`). The decoder multiplies its
+    image by a factor that depends on them, and draws the shape without them. Otherwise it may take them for the shape
+    where they go together with other causes in the data, and draw another shape when an intervention parts them.
 
     What such training leaves in the code of the causes, a mechanism of its own takes out: an invertible map, from the
     code to exogenous noise whose law is the same under all causes. A counterfactual has the code that this noise

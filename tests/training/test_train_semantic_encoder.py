@@ -51,7 +51,7 @@ def test_class_alone_is_the_cause(image_folder, cache_dir, encoder_flags):
     assert [config[name] for name in names] == [2, 9, 0.2, 2]
 
 
-def test_named_causes_act_by_a_gain(graph_flags, encoder_flags):
+def test_named_causes_act_by_a_gain(graph_flags, encoder_flags, monkeypatch):
     """The condition is a level and two shades."""
     script, flags = load_script("train_semantic_encoder"), {**graph_flags, **encoder_flags}
     script.main([*to_argv(flags), "--gain_causes", "level"])
@@ -63,10 +63,13 @@ def test_named_causes_act_by_a_gain(graph_flags, encoder_flags):
     flags |= {"pretrained_model_name_or_path": output_dir, "output_dir": output_dir / "more"}
     script.main(to_argv(flags))
     assert SemanticEncoder2DModel.load_config(output_dir / "more")["gain_conditions"] == [0]
-    with pytest.raises(ValueError, match=r"`--gain_causes` expects causes, \['level', 'shade'\], got \['colour'\]"):
-        script.main([*to_argv(flags), "--gain_causes", "level", "colour"])
     with pytest.raises(ValueError, match=r"a model whose `gain_conditions` is \[1, 2\].* got \[0\]"):
         script.main([*to_argv(flags), "--gain_causes", "shade"])
+    # Before the images are read.
+    monkeypatch.setattr(script, "load_flagged_dataset", None)
+    expected = r"`--gain_causes` expects parents of the image, \['level', 'shade'\], got \['colour'\]"
+    with pytest.raises(ValueError, match=expected):
+        script.main([*to_argv(flags), "--gain_causes", "level", "colour"])
 
 
 @pytest.mark.parametrize(
