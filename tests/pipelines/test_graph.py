@@ -44,6 +44,22 @@ WIDTHS_TURNED = dict(reversed(WIDTHS.items()))
 STEPS = {"num_inference_steps": 3, "output_type": "pt"}
 
 
+def get_silent_pipe(way, residual_std):
+    """Its denoiser says 0, and so that images are normal around the decoded ones."""
+    pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
+    pipe.encoder.register_to_config(residual_std=residual_std)
+    for parameter in pipe.unet.conv_out.parameters():
+        parameter.data.zero_()
+    return pipe
+
+
+def record_decoded(encoder) -> list[torch.Tensor]:
+    """A list that gets all images that the encoder decodes."""
+    decoded, decode = [], encoder.decode
+    encoder.decode = lambda *args: decoded.append(decode(*args)) or decoded[-1]
+    return decoded
+
+
 class TestGuidance:
     @pytest.mark.parametrize(
         ("scale", "passes"),
@@ -183,13 +199,9 @@ class TestEncoder:
         torch.testing.assert_close(drawn.code[:, 0], encoder.abduct(*decoded[2]))
 
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, way):
-        pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
+        pipe = get_silent_pipe(way, residual_std=10.0)
         decode_in_one_range(pipe.encoder)
-        pipe.encoder.register_to_config(residual_std=10.0)
-        for parameter in pipe.unet.conv_out.parameters():
-            parameter.data.zero_()
-        decoded, decode = [], pipe.encoder.decode
-        pipe.encoder.decode = lambda *args: decoded.append(decode(*args)) or decoded[-1]
+        decoded = record_decoded(pipe.encoder)
         factual = get_dummy_image()
         for guidance_scale in (1.0, 1.5) if way == "conditional" else (1.0,):
             settings = {"abduction": "implicit", "tolerance": 1e-7, "guidance_scale": guidance_scale}
@@ -201,13 +213,9 @@ class TestEncoder:
 
     def test_residual_becomes_as_faint_as_the_other_decoded_image(self, way):
         """In units of half the range of either, up to the errors of 100 steps."""
-        pipe = get_random_graph_pipe(way, with_encoder=True, predictor=None)
         # Dummies decode to faint images. Few steps are exact where deviations are not small.
-        pipe.encoder.register_to_config(residual_std=40.0)
-        for parameter in pipe.unet.conv_out.parameters():
-            parameter.data.zero_()
-        decoded, decode = [], pipe.encoder.decode
-        pipe.encoder.decode = lambda *args: decoded.append(decode(*args)) or decoded[-1]
+        pipe = get_silent_pipe(way, residual_std=40.0)
+        decoded = record_decoded(pipe.encoder)
         factual = get_dummy_image()
         for guidance_scale in (1.0, 1.5) if way == "conditional" else (1.0,):
             settings = {"abduction": "implicit", "tolerance": 1e-7, "guidance_scale": guidance_scale}

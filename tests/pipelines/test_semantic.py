@@ -77,6 +77,15 @@ def get_semantic_pipe(**changes):
     return pipe
 
 
+def get_silent_pipe(prediction_type, residual_std):
+    """Its denoiser says 0, and so that images are normal around the decoded ones."""
+    pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
+    pipe.encoder.register_to_config(residual_std=residual_std)
+    for parameter in pipe.unet.conv_out.parameters():
+        parameter.data.zero_()
+    return pipe
+
+
 def get_gaussian_pipe():
     return get_semantic_pipe(unet_class=GaussianUNet, encoder_class=ConstantEncoder)
 
@@ -176,11 +185,8 @@ class TestClosedForm:
 class TestResidual:
     @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
     def test_denoiser_that_says_nothing_moves_the_residual_to_the_other_decoded_image(self, prediction_type):
-        pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
+        pipe = get_silent_pipe(prediction_type, residual_std=10.0)
         decode_in_one_range(pipe.encoder)
-        pipe.encoder.register_to_config(residual_std=10.0)
-        for parameter in pipe.unet.conv_out.parameters():
-            parameter.data.zero_()
         factual, classes = get_dummy_image(2), torch.tensor([[0, 1], [2, 2]])
         options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt"}
         output = pipe(factual, classes[1], classes[0], 4, **options)
@@ -196,11 +202,8 @@ class TestResidual:
     @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
     def test_residual_becomes_as_faint_as_the_other_decoded_image(self, prediction_type):
         """In units of half the range of either, up to the errors of 200 steps."""
-        pipe = get_semantic_pipe(scheduler=DDIMScheduler(prediction_type=prediction_type, clip_sample=False))
         # Dummies decode to faint images. Few steps are exact where deviations are not small.
-        pipe.encoder.register_to_config(residual_std=40.0)
-        for parameter in pipe.unet.conv_out.parameters():
-            parameter.data.zero_()
+        pipe = get_silent_pipe(prediction_type, residual_std=40.0)
         factual, classes = get_dummy_image(2), torch.tensor([[0, 1], [2, 2]])
         options = {"abduction": "implicit", "tolerance": 1e-7, "output_type": "pt"}
         output = pipe(factual, classes[1], classes[0], 200, **options)
